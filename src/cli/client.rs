@@ -1,0 +1,1 @@
+//! skeleton: the admin API from the command line

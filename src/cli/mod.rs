@@ -1,0 +1,83 @@
+//! The command line: one file per command. Exit codes: 0 done, 1 what you gave is wrong, 2 it could not be carried out.
+
+pub mod check;
+pub mod client;
+pub mod keys;
+pub mod run;
+pub mod sandbox;
+pub mod usage;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// One door to every language-model provider.
+#[derive(Parser, Debug)]
+#[command(name = "tollgate", version, about, max_term_width = 100)]
+pub struct Arguments {
+    /// The configuration file.
+    #[arg(long, global = true, default_value = "conf/tollgate.toml", value_name = "FILE")]
+    pub conf: PathBuf,
+    /// What to do; without a command: run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Starts the gateway.
+    Run(run::Run),
+    /// Loads configuration and rules and prints every problem with file, line and help.
+    Check(check::Check),
+    /// Client keys, through the admin API of the running gateway.
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// What was used: sums and rows.
+    #[command(subcommand)]
+    Usage(usage::Usage),
+    /// A stand-in provider that speaks all four dialects.
+    Sandbox(sandbox::Sandbox),
+}
+
+/// Why a command failed, and whose fault it is.
+#[derive(Debug)]
+pub enum Failure {
+    /// What was given is wrong: exit code 1. Already told if empty.
+    Given(String),
+    /// It could not be carried out: exit code 2.
+    NotDone(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::NotDone(error.into())
+    }
+}
+
+/// Runs the command and says how it went.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let conf = &arguments.conf;
+    let outcome = match arguments.command.unwrap_or(Command::Run(run::Run::default())) {
+        Command::Run(run) => run.execute(conf),
+        Command::Check(check) => check.execute(conf),
+        Command::Keys(keys) => keys.execute(conf),
+        Command::Usage(usage) => usage.execute(conf),
+        Command::Sandbox(sandbox) => sandbox.execute(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Given(told)) => {
+            if !told.is_empty() {
+                eprintln!("tollgate: {told}");
+            }
+            ExitCode::from(1)
+        }
+        Err(Failure::NotDone(error)) => {
+            eprintln!("tollgate: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! `conf/tollgate.toml`: what is read at start and at upgrade. Names, defaults and bounds stand in `conf/tollgate.toml`.
+
+pub mod duration;
+pub mod fields;
+pub mod load;
+pub mod problem;
+pub mod secret;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub use problem::{Problem, Problems};
+pub use secret::Secret;
+
+/// Everything of `conf/tollgate.toml`, checked, with defaults filled in. Relative paths are relative to the working
+/// directory.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect. At least one.
+    pub listeners: Vec<Listener>,
+    /// Worker threads of the proxy; 0 in the file means one per core.
+    pub threads: usize,
+    /// Whether idle workers take tasks from busy ones.
+    pub work_stealing: bool,
+    /// Networks whose `X-Forwarded-For` is believed (HARDENING H5). Empty: nobody's.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The data folder: store, journal, logs, first-run file.
+    pub data: PathBuf,
+    /// The rules folder.
+    pub rules: PathBuf,
+    /// The file with the 32-byte master key.
+    pub master_key: PathBuf,
+    /// Sizes and counts.
+    pub limits: Limits,
+    /// Times.
+    pub timeouts: Timeouts,
+    /// The admin listener.
+    pub admin: Admin,
+    /// The metrics listener; `None`: off.
+    pub metrics: Option<SocketAddr>,
+    /// Logs.
+    pub logs: Logs,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Cache of the store, in bytes.
+    pub store_cache: u64,
+    /// The sandbox provider inside the gateway; `None`: off. Port 0 takes a free one.
+    pub sandbox: Option<SocketAddr>,
+}
+
+/// One address to serve.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The address.
+    pub listen: SocketAddr,
+    /// Certificate and key (PEM); `None`: plain.
+    pub tls: Option<TlsFiles>,
+    /// HTTP/2: by ALPN on TLS; by prior knowledge (h2c) on plain listeners, for internal networks only.
+    pub http2: bool,
+}
+
+/// Certificate chain and private key, PEM.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The chain.
+    pub cert: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+}
+
+/// Sizes in bytes, and counts.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Request body, after decoding. 413 above.
+    pub body: usize,
+    /// Request header block.
+    pub header_bytes: usize,
+    /// Request header fields.
+    pub header_count: usize,
+    /// Request target.
+    pub target: usize,
+    /// Bytes of request bodies held at once over all requests; 503 above.
+    pub inflight_body: usize,
+    /// Connections of one client address at once.
+    pub connections_per_address: usize,
+    /// Requests of one client address per second; 429 above.
+    pub requests_per_address: usize,
+    /// Most bytes of one answer (or one frame of it) kept for metering.
+    pub answer_kept: usize,
+    /// Requests on one keep-alive connection.
+    pub requests_per_connection: u32,
+    /// Idle upstream connections kept.
+    pub upstream_idle: usize,
+    /// Attempts of one request over all candidates.
+    pub attempts: usize,
+}
+
+/// Times, with the defaults of HARDENING's table.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// Whole request header, however it drips.
+    pub header: Duration,
+    /// Between two reads of a request body.
+    pub body_read: Duration,
+    /// Whole request body.
+    pub body: Duration,
+    /// Idle keep-alive connection of a client.
+    pub keepalive: Duration,
+    /// Resolving a provider's name.
+    pub dns: Duration,
+    /// TCP connect to a provider.
+    pub connect: Duration,
+    /// TCP connect and TLS handshake.
+    pub connect_total: Duration,
+    /// First byte of a streamed answer.
+    pub first_byte: Duration,
+    /// First byte of a whole answer.
+    pub first_byte_whole: Duration,
+    /// Between two chunks of a stream.
+    pub idle: Duration,
+    /// Whole exchange, stream.
+    pub total: Duration,
+    /// Whole exchange, not a stream.
+    pub total_whole: Duration,
+    /// A client that takes nothing.
+    pub write_stall: Duration,
+    /// Idle upstream connection.
+    pub upstream_idle: Duration,
+    /// After SIGTERM: how long streams may go on.
+    pub drain: Duration,
+}
+
+/// The admin API.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Its address; `None`: off.
+    pub listen: Option<SocketAddr>,
+    /// Allows an address that is not loopback.
+    pub allow_public: bool,
+}
+
+/// Logs.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    /// `error | warn | info | debug`, for the program's own log (standard error).
+    pub level: String,
+    /// JSON lines instead of text.
+    pub json: bool,
+    /// Where access-log lines go.
+    pub access: AccessLog,
+}
+
+/// Where access-log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// The ledger.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// When an answer may go out (HARDENING L3).
+    pub durability: Durability,
+    /// Records waiting for the writer; when full, requests wait 50 ms, then 503.
+    pub queue: usize,
+    /// Size of a journal segment, in bytes.
+    pub segment: u64,
+    /// How long after a record was written it is synced to disk, at most.
+    pub sync_every: Duration,
+    /// Free disk space below which no request is admitted, in bytes.
+    pub min_free: u64,
+}
+
+/// When an answer may go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The attempt's record is in the file: survives the death of the process.
+    Process,
+    /// … and synced: survives a power cut.
+    Power,
+}

@@ -1,0 +1,222 @@
+//! The wire formats. One folder each; adding one touches its folder and [`ALL`].
+//!
+//! A dialect is a language: paths, field names, event names, error shapes. Where a provider lives and how it wants its
+//! key is not here but in `rules/*.toml`.
+
+pub mod anthropic;
+pub mod gemini;
+pub mod openai_chat;
+pub mod openai_responses;
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+use http::Method;
+
+use crate::ir::{ApiError, DialectId, EventSink, Operation, StreamEnd};
+use crate::sse::{Frame, Framing};
+
+/// Every dialect there is. The order is the order in which paths are tried.
+pub static ALL: &[&dyn Dialect] = &[
+    &openai_chat::OpenAiChat,
+    &openai_responses::OpenAiResponses,
+    &anthropic::Anthropic,
+    &gemini::Gemini,
+];
+
+/// What the request line and a few headers say about the asker; enough to tell dialects apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The path, percent-encoded as it came, without the query.
+    pub path: &'a str,
+    /// The query, without `?`, as it came.
+    pub query: &'a str,
+    /// True if the header of that name is there (lower case). `GET /v1/models` is asked in three dialects.
+    pub headers: &'a http::HeaderMap,
+}
+
+/// A request recognised: which language, and what is asked.
+#[derive(Clone)]
+pub struct Target {
+    /// The client's dialect.
+    pub dialect: &'static dyn Dialect,
+    /// What is asked.
+    pub operation: Operation,
+    /// The model named in the path, decoded (Gemini, `GET /v1/models/{id}`); `None` where it is in the body.
+    pub model: Option<String>,
+    /// Whether a stream was asked for by the path; `None` where the body says it.
+    pub stream: Option<bool>,
+    /// How a stream would be framed.
+    pub framing: Framing,
+    /// What follows the model in the path, or the operation's own suffix, where the dialect needs it again to write
+    /// the upstream path (Gemini's `streamGenerateContent`).
+    pub method: Cow<'static, str>,
+}
+
+/// What routing needs of a request body, read without building the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peek {
+    /// The model asked for.
+    pub model: String,
+    /// Where the model's JSON string stands in the body, quotes included; `None` where the path names it.
+    pub model_span: Option<Range<usize>>,
+    /// A stream is asked for.
+    pub stream: bool,
+    /// The edit of the body which makes the provider report usage in its stream, where the dialect must be asked for it
+    /// and the client did not. If it is applied, the frame which [`StreamDecoder::is_usage_only`] names is to be
+    /// withheld from the client.
+    pub ask_usage: Option<Splice>,
+}
+
+/// One edit of a body: the bytes of `at` are replaced by `with`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Splice {
+    /// Where; empty to insert.
+    pub at: Range<usize>,
+    /// What.
+    pub with: Bytes,
+}
+
+/// Why a body can't be read. All are the client's fault (400).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeekError {
+    /// Not JSON, or not one object; where in the body, and what the parser said.
+    #[error("the body is not a JSON object: {why} at byte {at}")]
+    NotJson {
+        /// Byte offset.
+        at: usize,
+        /// The parser's words, without any of the body's text.
+        why: String,
+    },
+    /// No `model`.
+    #[error("the field `model` is missing")]
+    MissingModel,
+    /// A field stands twice.
+    #[error("the field `{0}` stands twice")]
+    Duplicate(&'static str),
+    /// A field has the wrong type.
+    #[error("the field `{field}` must be {expected}")]
+    WrongType {
+        /// Which.
+        field: &'static str,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// Nested deeper than [`MAX_DEPTH`].
+    #[error("the body is nested deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+}
+
+/// Deepest nesting of a request body (HARDENING H3; serde_json's own limit is the same).
+pub const MAX_DEPTH: usize = 128;
+
+/// Why bytes of a provider can't be read as its dialect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not {dialect}: {why}")]
+pub struct DecodeError {
+    /// Which dialect was expected.
+    pub dialect: DialectId,
+    /// What is wrong, without any of the text.
+    pub why: String,
+}
+
+/// How a dialect's providers take their key, unless the provider's rules say otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthScheme {
+    /// `Authorization: Bearer KEY`.
+    Bearer,
+    /// `KEY` in a header of its own (lower-case name).
+    Header(&'static str),
+}
+
+/// A model for [`Dialect::encode_models`].
+#[derive(Clone, Debug)]
+pub struct ModelEntry {
+    /// The name a client asks for.
+    pub id: String,
+    /// Who offers it: a provider's name, or `tollgate` for a route's name.
+    pub owner: String,
+    /// When the rules naming it were loaded, in seconds since 1970.
+    pub created: i64,
+}
+
+/// One wire format. Stateless; registered in [`ALL`].
+pub trait Dialect: Send + Sync + 'static {
+    /// Its name.
+    fn id(&self) -> DialectId;
+
+    /// Does this request line belong to me, and what is asked? Total: any path gives an answer.
+    fn target(&self, line: Line<'_>) -> Option<Target>;
+
+    /// Reads what routing needs, and checks that the whole body is one well-formed JSON object.
+    fn peek(&self, target: &Target, body: &[u8]) -> Result<Peek, PeekError>;
+
+    /// The path (and query) for a provider of this dialect, to follow its base URL: `/chat/completions`,
+    /// `/v1/messages?beta=true` ...; `query` is the client's, already rid of any key.
+    fn upstream_path(&self, target: &Target, upstream_model: &str, query: &str) -> String;
+
+    /// How its providers take their key.
+    fn auth(&self) -> AuthScheme;
+
+    /// Request headers (lower case) that belong to the dialect and are passed on (`anthropic-version` ...).
+    fn request_headers(&self) -> &'static [&'static str];
+
+    /// A reader of one stream.
+    fn stream_decoder(&self, operation: Operation) -> Box<dyn StreamDecoder>;
+
+    /// Tells a whole answer (status below 300) in events, those a stream of the same exchange would tell.
+    fn decode_response(
+        &self,
+        operation: Operation,
+        body: &[u8],
+        sink: &mut dyn EventSink,
+    ) -> Result<StreamEnd, DecodeError>;
+
+    /// Reads an error answer. Total: a proxy's HTML is an answer too.
+    fn decode_error(&self, status: u16, body: &[u8]) -> ApiError;
+
+    /// Writes an error body (JSON).
+    fn encode_error(&self, error: &ApiError, request_id: &str) -> Vec<u8>;
+
+    /// Writes an error into a stream which has begun, at a frame border, ending the stream as the dialect ends failed
+    /// ones: never with its mark of success. `first` says that no element went out yet (a JSON array must be opened).
+    fn encode_stream_error(&self, error: &ApiError, request_id: &str, framing: Framing, first: bool) -> Vec<u8>;
+
+    /// Writes the list of models, or one of them.
+    fn encode_models(&self, models: &[ModelEntry]) -> Vec<u8>;
+
+    /// Writes one model.
+    fn encode_model(&self, model: &ModelEntry) -> Vec<u8>;
+}
+
+/// Reads one stream of one dialect, frame by frame. Never panics, whatever the bytes.
+pub trait StreamDecoder: Send {
+    /// Tells one frame in events. An error means: this frame is not of the dialect; the next may be.
+    fn frame(&mut self, frame: Frame<'_>, sink: &mut dyn EventSink) -> Result<(), DecodeError>;
+
+    /// Is this the frame which only reports usage, sent because the provider was asked for it?
+    fn is_usage_only(&self, _frame: Frame<'_>) -> bool {
+        false
+    }
+
+    /// The stream is over: how did it end? Closes what is open.
+    fn finish(&mut self, sink: &mut dyn EventSink) -> StreamEnd;
+}
+
+/// The dialect of that name, as rules write it.
+pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
+    ALL.iter().copied().find(|d| d.id().as_str() == name)
+}
+
+/// The dialect of that id. Ids are made by the dialects, so that there always is one.
+pub fn get(id: DialectId) -> &'static dyn Dialect {
+    ALL.iter().copied().find(|d| d.id() == id).unwrap_or(ALL[0])
+}
+
+/// Recognises a request line; `None`: no dialect knows the path.
+pub fn find(line: Line<'_>) -> Option<Target> {
+    ALL.iter().find_map(|d| d.target(line))
+}

@@ -1,0 +1,1 @@
+//! How to reach an address from here.

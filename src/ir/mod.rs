@@ -1,0 +1,75 @@
+//! The hub: what a conversation is, whoever's wire it travels on. Pure data, no company names.
+//!
+//! Today it holds what the taps need: the events of an answer, usage, finish reasons, errors. Typed requests
+//! and responses come with conversion.
+
+pub mod error;
+pub mod finish;
+pub mod stream;
+pub mod usage;
+
+use std::fmt;
+
+pub use error::{ApiError, ErrorKind};
+pub use finish::{FinishKind, FinishReason};
+pub use stream::{BlockHead, BlockIndex, Delta, EventSink, StreamEnd, StreamEvent};
+pub use usage::Usage;
+
+/// A wire format's name. Opaque on purpose: compared and printed, never matched on outside `dialects/`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialectId(&'static str);
+
+impl DialectId {
+    /// Names a dialect; used by the dialects themselves only.
+    pub const fn new(name: &'static str) -> Self {
+        DialectId(name)
+    }
+
+    /// The name used in rules, logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl fmt::Display for DialectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl fmt::Debug for DialectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// What is asked (OpenTelemetry's `gen_ai.operation.name` where it has one).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Operation {
+    /// A conversation's next message.
+    Chat,
+    /// How many tokens a request would cost.
+    CountTokens,
+    /// Vectors for texts.
+    Embeddings,
+    /// The models on offer.
+    ListModels,
+    /// One model of those on offer.
+    GetModel,
+    /// Anything else of one provider, passed through unread.
+    Passthrough,
+}
+
+impl Operation {
+    /// The name used in logs, metrics and the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Operation::Chat => "chat",
+            Operation::CountTokens => "count_tokens",
+            Operation::Embeddings => "embeddings",
+            Operation::ListModels => "list_models",
+            Operation::GetModel => "get_model",
+            Operation::Passthrough => "passthrough",
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What is written of an attempt.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixMicros;
+use crate::ids::{AttemptId, KeyId, RequestId};
+use crate::ir::{FinishKind, Usage};
+
+/// What is known when an attempt begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// The attempt.
+    pub id: AttemptId,
+    /// The request it belongs to.
+    pub request: RequestId,
+    /// Which try of that request, from 1.
+    pub attempt: u16,
+    /// When it began.
+    pub at: UnixMicros,
+    /// Whose key.
+    pub key: KeyId,
+    /// Which route; empty for `provider/model` and passthrough.
+    pub route: Arc<str>,
+    /// Which provider.
+    pub provider: Arc<str>,
+    /// Which of its credentials.
+    pub credential: Arc<str>,
+    /// What is asked: `chat`, `embeddings` ...
+    pub operation: Arc<str>,
+    /// The client's dialect; empty for passthrough.
+    pub client_dialect: Arc<str>,
+    /// The provider's dialect; empty for passthrough.
+    pub provider_dialect: Arc<str>,
+    /// The model the client asked for.
+    pub model: Arc<str>,
+    /// The model the provider was asked for.
+    pub upstream_model: Arc<str>,
+    /// Whether a stream was asked for.
+    pub stream: bool,
+}
+
+/// What is known when it ends. Times in microseconds since it began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    /// The provider's status; `None`: it never answered.
+    pub status: Option<u16>,
+    /// What it cost in tokens; `None`: the provider reported nothing.
+    pub usage: Option<Usage>,
+    /// Why the answer ended, in the hub's words.
+    pub finish: Option<FinishKind>,
+    /// The provider's id of the answer.
+    pub response_id: Option<String>,
+    /// Tool calls in the answer.
+    pub tool_calls: u32,
+    /// Bytes of the body sent to the provider.
+    pub request_bytes: u64,
+    /// Bytes of the body received from it.
+    pub response_bytes: u64,
+    /// Until the header of its answer.
+    pub first_byte_us: Option<u64>,
+    /// Until the first event with content.
+    pub first_token_us: Option<u64>,
+    /// Until the end.
+    pub total_us: u64,
+    /// What went wrong, in a word: `connect_timeout`, `reset` ... Never text of the provider's.
+    pub error: Option<String>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// The answer was read to its end.
+    Complete,
+    /// The provider answered with an error status.
+    UpstreamError,
+    /// It answered, then failed, broke or stopped without its last event.
+    UpstreamBroke,
+    /// No answer: connecting, sending or waiting failed.
+    UpstreamFailed,
+    /// The client went away.
+    ClientGone,
+    /// The gateway's own time limit ended it.
+    TimedOut,
+    /// Our code panicked.
+    Panicked,
+    /// The process died: found open at the next start.
+    Interrupted,
+}
+
+impl Ended {
+    /// The name used in logs, metrics, reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Ended::Complete => "complete",
+            Ended::UpstreamError => "upstream_error",
+            Ended::UpstreamBroke => "upstream_broke",
+            Ended::UpstreamFailed => "upstream_failed",
+            Ended::ClientGone => "client_gone",
+            Ended::TimedOut => "timed_out",
+            Ended::Panicked => "panicked",
+            Ended::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// One row of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// How it began.
+    #[serde(flatten)]
+    pub opening: Opening,
+    /// What became of it.
+    #[serde(flatten)]
+    pub closing: Closing,
+    /// How it ended.
+    pub ended: Ended,
+}

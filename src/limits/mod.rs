@@ -1,0 +1,3 @@
+//! Limits. Today: floods per client address. Budgets, rates and reservations per key come with the books.
+
+pub mod flood;

@@ -1,0 +1,1 @@
+//! Which candidates a request has, in order.

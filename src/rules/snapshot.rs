@@ -1,0 +1,149 @@
+//! The compiled rules: immutable, behind an `arc-swap`. A request pins one snapshot for its life.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use globset::GlobSet;
+use url::Url;
+
+use crate::clock::UnixMicros;
+use crate::config::Secret;
+use crate::ir::DialectId;
+
+/// All rules.
+#[derive(Debug)]
+pub struct Rules {
+    /// Providers, in the order of the files.
+    pub providers: Vec<Arc<Provider>>,
+    /// Providers by name.
+    pub by_name: HashMap<Arc<str>, Arc<Provider>>,
+    /// Routes: the first which matches wins.
+    pub routes: Vec<Arc<Route>>,
+    /// When they were loaded.
+    pub loaded_at: UnixMicros,
+    /// CRC-32C over the files, to tell one state from another.
+    pub digest: u32,
+}
+
+/// Who answers, and how it is addressed.
+#[derive(Debug)]
+pub struct Provider {
+    /// Its name: `[provider.NAME]`.
+    pub name: Arc<str>,
+    /// Base URL per dialect it speaks, with the environment's values filled in.
+    pub bases: Vec<Base>,
+    /// Pinned addresses, instead of DNS (as curl's `--connect-to`). Empty: DNS.
+    pub connect_to: Vec<SocketAddr>,
+    /// How it takes its key; `None`: as the dialect's providers do.
+    pub auth: Option<Auth>,
+    /// HTTP versions spoken to it.
+    pub http: HttpVersions,
+    /// Whether its OpenAI-style streams must be asked for usage.
+    pub stream_usage: StreamUsage,
+    /// Headers added to every request to it (lower-case name, value): `anthropic-beta`, `http-referer` ...
+    pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// A PEM file with certificates to trust instead of the system's; `None`: the system's.
+    pub ca: Option<std::path::PathBuf>,
+    /// Its credentials, the inactive ones too.
+    pub credentials: Vec<Arc<Credential>>,
+    /// Times of its own.
+    pub timeouts: RouteTimeouts,
+    /// Why it can't be used (no credential active, no base URL complete); `None`: it can.
+    pub inactive: Option<String>,
+}
+
+/// One dialect's address at a provider.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// The dialect.
+    pub dialect: DialectId,
+    /// Scheme, host, port, path prefix (without a slash at its end). `None`: an environment variable in it is not set.
+    pub url: Option<Url>,
+}
+
+/// How a provider takes its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// `Authorization: Bearer KEY`.
+    Bearer,
+    /// `KEY` in this header.
+    Header(http::HeaderName),
+    /// It wants none (self-hosted models).
+    None,
+}
+
+/// HTTP versions spoken to a provider. Over TLS by ALPN; over plain TCP `H2` means prior knowledge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpVersions {
+    /// HTTP/1.1 only.
+    H1,
+    /// HTTP/2 only.
+    H2,
+    /// HTTP/2 if ALPN offers it, else HTTP/1.1.
+    Both,
+}
+
+/// Whether a provider's streams must be asked for usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamUsage {
+    /// It reports usage only if asked (the default).
+    Ask,
+    /// It always reports it: don't ask.
+    Always,
+    /// It refuses the question: don't ask.
+    Never,
+}
+
+/// One key of a provider.
+#[derive(Debug)]
+pub struct Credential {
+    /// Its name within the provider.
+    pub name: Arc<str>,
+    /// The key; `None`: inactive (or the provider wants none).
+    pub secret: Option<Secret>,
+    /// Why it is inactive: `the environment variable DEEPSEEK_API_KEY is not set`.
+    pub inactive: Option<String>,
+    /// Its share; 0: only if all others are unusable.
+    pub weight: u32,
+}
+
+/// One `[[route]]`.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Model names and globs, as written.
+    pub models: Vec<String>,
+    /// The same, compiled.
+    pub matcher: GlobSet,
+    /// Where it sends, weighted.
+    pub targets: Vec<Target>,
+    /// Times of its own.
+    pub timeouts: RouteTimeouts,
+}
+
+/// One place a route sends to.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The provider.
+    pub provider: Arc<Provider>,
+    /// The name the provider needs; `None`: the one the client said.
+    pub model: Option<Arc<str>>,
+    /// Its share.
+    pub weight: u32,
+}
+
+/// Times a route or a provider sets; `None`: the configuration's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteTimeouts {
+    /// TCP connect.
+    pub connect: Option<Duration>,
+    /// First byte of the answer.
+    pub first_byte: Option<Duration>,
+    /// Between two chunks.
+    pub idle: Option<Duration>,
+    /// Whole exchange.
+    pub total: Option<Duration>,
+}

@@ -1,0 +1,1 @@
+//! Which credential and which peer, and what became of it.
