@@ -1,1 +1,253 @@
-//! The composition root.
+//! The composition root: configuration in, a running gateway out. Everything is built once, here, and handed down.
+//!
+//! Two worlds of threads: Pingora's runtime serves clients; one of our own (`control`) serves the admin API, the metrics
+//! page and the sandbox provider, watches the rules and resolves names, so that operating the gateway has its own share
+//! whatever the traffic.
+
+pub mod control;
+pub mod first_run;
+pub mod shutdown;
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use pingora::listeners::TcpSocketOptions;
+use pingora::listeners::tls::TlsSettings;
+use pingora::proxy::http_proxy;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server};
+use pingora::services::listening::Service;
+
+use crate::admin::{self, AdminState};
+use crate::clock::Clock;
+use crate::config::{Config, Problems};
+use crate::egress::Names;
+use crate::keys::{Keys, MasterKey};
+use crate::ledger::Ledger;
+use crate::limits::flood::Flood;
+use crate::observe::access_log::AccessLog;
+use crate::proxy::door::Door;
+use crate::proxy::intake::BodyBudget;
+use crate::proxy::{Gateway, metrics};
+use crate::rules::{self, Live};
+use crate::store::Store;
+use crate::upstream::LiveFleet;
+
+use control::Control;
+use first_run::FirstRun;
+
+/// The name which stands for the sandbox provider inside the gateway, in base URLs.
+const SANDBOX_HOST: &str = "sandbox.internal";
+
+/// Why the gateway can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Rules with mistakes.
+    #[error("the rules can't be used")]
+    Rules(Problems),
+    /// An address can't be served.
+    #[error("{what} can't listen on {address}: {source}")]
+    Listen {
+        /// Who.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file or folder can't be used.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A certificate can't be used.
+    #[error("the certificate {cert} or its key can't be used: {why}")]
+    Certificate {
+        /// Which.
+        cert: std::path::PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The master key.
+    #[error(transparent)]
+    MasterKey(#[from] crate::keys::master::MasterKeyError),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] crate::keys::KeysError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] crate::ledger::LedgerError),
+    /// The rules folder can't be watched.
+    #[error("the rules folder can't be watched: {0}")]
+    Watch(#[from] notify::Error),
+}
+
+/// Builds everything and serves until the process is told to stop. `ready` is called when the listeners are bound, with
+/// what a first start made.
+pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Result<(), StartError> {
+    let clock = Clock::system();
+    let started = clock.now();
+    let config = Arc::new(config);
+    make_folder(&config.data)?;
+    check_addresses(&config)?;
+    let (rules, warnings) = rules::compile(&config.rules, &clock).map_err(StartError::Rules)?;
+    for warning in &warnings {
+        tracing::warn!(file = %warning.file.display(), line = warning.line, what = warning.what, help = warning.help, "rules");
+    }
+
+    let store = Arc::new(Store::open(&config.data.join("store"), config.store_cache)?);
+    let master = MasterKey::load(&config.master_key, !Keys::sealed(&store)?)?;
+    let keys = Arc::new(Keys::load(store.clone(), &master, clock.clone())?);
+    let (admin_token, first_run) = first_run::prepare(&config, &keys)?;
+    let ledger = Ledger::start(&config.data.join("journal"), &config.ledger, store, clock.clone())?;
+    let access_log = AccessLog::start(&config.logs.access).map_err(|source| StartError::File {
+        path: access_log_path(&config),
+        source,
+    })?;
+    let audit = admin::Audit::open(&config.data.join("audit.jsonl")).map_err(|source| StartError::File {
+        path: config.data.join("audit.jsonl"),
+        source,
+    })?;
+
+    let live = Live::new(config.rules.clone(), rules, clock.clone());
+    let fleet = Arc::new(LiveFleet::new(live.load().clone()));
+    crate::observe::log::mask(fleet.load().masker().as_ref().clone());
+    let mut control = Control::start().map_err(|source| StartError::File {
+        path: "control thread".into(),
+        source,
+    })?;
+    let sandbox = config
+        .sandbox
+        .map(|address| control.serve_sandbox(address))
+        .transpose()?;
+    let own = sandbox
+        .map(|address| (Arc::from(SANDBOX_HOST), address))
+        .into_iter()
+        .collect::<HashMap<_, _>>();
+    let names = Arc::new(Names::new(own, config.timeouts.dns));
+    control.resolve_ahead(names.clone(), fleet.clone());
+    control.follow_rules(&live, fleet.clone(), names.clone())?;
+    if let Some(address) = config.admin.listen {
+        let state = AdminState {
+            keys: keys.clone(),
+            ledger: ledger.clone(),
+            rules: live.clone(),
+            token: admin_token,
+            started,
+            clock: clock.clone(),
+            audit: Arc::new(audit),
+        };
+        control.serve("admin", address, admin::router(state))?;
+    }
+    if let Some(address) = config.metrics {
+        control.serve("metrics", address, crate::observe::metrics::router())?;
+    }
+
+    metrics::declare();
+    let draining = Arc::new(AtomicBool::new(false));
+    let flood = Arc::new(Flood::new(
+        config.limits.requests_per_address,
+        config.limits.connections_per_address,
+    ));
+    let gateway = Gateway {
+        config: config.clone(),
+        clock,
+        keys: keys.ring().clone(),
+        fleet,
+        names,
+        ledger: ledger.clone(),
+        flood: flood.clone(),
+        bodies: BodyBudget::new(config.limits.inflight_body),
+        access_log: access_log.clone(),
+        draining: draining.clone(),
+    };
+    let mut server = Server::new_with_opt_and_conf(None, server_conf(&config));
+    server.bootstrap();
+    let proxy = Arc::new(http_proxy(&server.configuration, gateway));
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let h2c = listener.http2 && listener.tls.is_none();
+        let mut service = Service::new(
+            format!("proxy {index}"),
+            Door::new(proxy.clone(), flood.clone(), &config, h2c),
+        );
+        let address = listener.listen.to_string();
+        match &listener.tls {
+            None => service.add_tcp_with_settings(&address, TcpSocketOptions::default()),
+            Some(files) => {
+                let mut tls = TlsSettings::intermediate(&files.cert.to_string_lossy(), &files.key.to_string_lossy())
+                    .map_err(|error| StartError::Certificate {
+                        cert: files.cert.clone(),
+                        why: error.to_string(),
+                    })?;
+                if listener.http2 {
+                    tls.enable_h2();
+                }
+                service.add_tls_with_settings(&address, None, tls);
+            }
+        }
+        server.add_service(service);
+    }
+
+    ready(&config, first_run.as_ref());
+    let signals = shutdown::Signals::new(draining, config.timeouts.drain);
+    server.run(RunArgs {
+        shutdown_signal: Box::new(signals),
+    });
+
+    control.stop();
+    ledger.shut_down();
+    access_log.flush();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn access_log_path(config: &Config) -> std::path::PathBuf {
+    match &config.logs.access {
+        crate::config::AccessLog::File(path) => path.clone(),
+        _ => "access log".into(),
+    }
+}
+
+fn make_folder(folder: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| StartError::File {
+        path: folder.to_owned(),
+        source,
+    })
+}
+
+/// Pingora panics where it can't bind: look before.
+fn check_addresses(config: &Config) -> Result<(), StartError> {
+    for listener in &config.listeners {
+        let address = listener.listen;
+        TcpListener::bind(address).map_err(|source| StartError::Listen {
+            what: "the gateway",
+            address,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+fn server_conf(config: &Config) -> ServerConf {
+    ServerConf {
+        threads: config.threads,
+        work_stealing: config.work_stealing,
+        upstream_keepalive_pool_size: config.limits.upstream_idle,
+        max_retries: config.limits.attempts,
+        // We drain ourselves before Pingora is told to stop.
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(5),
+        ..ServerConf::default()
+    }
+}

@@ -1,9 +1,43 @@
 //! The ids of things, as types of their own so that none is taken for another.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::clock::Clock;
+
+thread_local! {
+    /// State of this thread's generator (SplitMix64, Steele and others 2014), seeded by the system. Ids must not repeat;
+    /// they need not be hard to guess, and a system call each would cost more than all the rest of them.
+    static RANDOM: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+fn random() -> u64 {
+    let state = RANDOM.get().unwrap_or_else(|| {
+        let mut seed = [0; 8];
+        match getrandom::fill(&mut seed) {
+            Ok(()) => u64::from_ne_bytes(seed),
+            // Without the system's randomness, its own id generator decides what becomes of us.
+            Err(_) => uuid::Uuid::now_v7().as_u64_pair().1,
+        }
+    });
+    let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    RANDOM.set(Some(state));
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// A UUIDv7: milliseconds, then 74 random bits.
+fn fresh() -> uuid::Uuid {
+    let millis = u64::try_from(Clock::system().now().0 / 1000).unwrap_or_default();
+    let mut bytes = [0; 10];
+    bytes[..8].copy_from_slice(&random().to_ne_bytes());
+    bytes[8..].copy_from_slice(&random().to_ne_bytes()[..2]);
+    uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()
+}
 
 /// One upstream attempt: the id of its row in the ledger. Time-ordered (UUIDv7, RFC 9562), always ours,
 /// never taken from a client.
@@ -14,7 +48,7 @@ pub struct AttemptId(pub uuid::Uuid);
 impl AttemptId {
     /// A fresh id.
     pub fn new() -> Self {
-        AttemptId(uuid::Uuid::now_v7())
+        AttemptId(fresh())
     }
 }
 
@@ -59,7 +93,7 @@ impl RequestId {
             Some(id) => RequestId(id.into()),
             None => {
                 let mut buffer = uuid::Uuid::encode_buffer();
-                RequestId((&*uuid::Uuid::now_v7().hyphenated().encode_lower(&mut buffer)).into())
+                RequestId((&*fresh().hyphenated().encode_lower(&mut buffer)).into())
             }
         }
     }
@@ -79,5 +113,29 @@ pub struct KeyId(pub Arc<str>);
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fresh_ids_are_version_7_and_do_not_repeat() {
+        let threads: Vec<_> = (0..4)
+            .map(|_| std::thread::spawn(|| (0..20_000).map(|_| fresh()).collect::<Vec<_>>()))
+            .collect();
+        let ids: Vec<uuid::Uuid> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        assert!(ids.iter().all(|id| id.get_version_num() == 7), "RFC 9562, 5.7");
+        let distinct: std::collections::HashSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len());
+    }
+
+    #[test]
+    fn only_a_well_formed_id_is_taken_over() {
+        assert_eq!(&*RequestId::from_client(Some(b"a.B_9-")).0, "a.B_9-");
+        for odd in [&b""[..], b"a b", b"a\n", &[b'x'; 65], b"\xff"] {
+            assert_eq!(RequestId::from_client(Some(odd)).0.len(), 36, "{odd:?} is replaced");
+        }
     }
 }

@@ -1,11 +1,53 @@
 //! The admin API: its own listener, a token, JSON, an OpenAPI 3.1 document at `/api/v1/openapi.json`.
+//!
+//! One file per resource. Around all of them, outermost first: headers of every answer, the token ([`auth`]), the record
+//! of writes ([`audit`]). What is refused is refused in one shape ([`refusal`]).
 
-use std::sync::Arc;
+pub mod audit;
+mod auth;
+pub mod export;
+mod input;
+pub mod keys;
+pub mod refusal;
+pub mod row;
+pub mod rules;
+pub mod status;
+mod times;
+pub mod usage;
 
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::clock::Clock;
 use crate::config::Secret;
 use crate::keys::Keys;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::rules::Live;
+
+pub use audit::Audit;
+use refusal::Refusal;
+
+/// Where the document is; the only path that needs no token.
+pub const OPENAPI_PATH: &str = "/api/v1/openapi.json";
+
+/// Largest request body, in bytes; 413 above.
+pub const MAX_BODY: usize = 64 * 1024;
+
+/// Questions to the ledger answered at once (exports included); others wait [`QUESTION_WAIT`], then 503.
+const MAX_QUESTIONS: usize = 4;
+
+/// How long a question to the ledger waits for its turn.
+const QUESTION_WAIT: Duration = Duration::from_secs(5);
 
 /// What the admin API works on.
 #[derive(Clone)]
@@ -16,13 +58,144 @@ pub struct AdminState {
     pub ledger: Ledger,
     /// The rules.
     pub rules: Arc<Live>,
-    /// The token every call but the document must bear.
+    /// The token every call but the document must bear. Empty: no call is let in.
     pub token: Secret,
     /// When the process began.
     pub started: crate::clock::UnixMicros,
+    /// What time it is.
+    pub clock: Clock,
+    /// Where writes are recorded.
+    pub audit: Arc<Audit>,
 }
 
-/// The router.
-pub fn router(_state: AdminState) -> axum::Router {
-    axum::Router::new()
+/// What handlers share.
+struct Api {
+    state: AdminState,
+    questions: Arc<Semaphore>,
+    document: OnceLock<String>,
+}
+
+impl Api {
+    /// Runs work which blocks (the store, the disk) off the runtime.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&AdminState) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let state = self.state.clone();
+        tokio::task::spawn_blocking(move || work(&state))
+            .await
+            .map_err(|_panicked| Refusal::internal())
+    }
+
+    /// Asks the ledger when it is this call's turn. The turn lasts until the ledger has answered, also where nobody waits
+    /// for the answer any more.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Ledger) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let turn = self.question().await?;
+        let answer = self
+            .blocking(move |state| {
+                let _turn = turn;
+                question(&state.ledger)
+            })
+            .await?;
+        Ok(answer?)
+    }
+
+    /// A turn to ask the ledger; given back when dropped.
+    async fn question(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        match tokio::time::timeout(QUESTION_WAIT, Arc::clone(&self.questions).acquire_owned()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => Err(Refusal::busy()),
+        }
+    }
+}
+
+/// The routes and the document, from one list.
+fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::with_openapi(frame())
+        .routes(routes!(openapi))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::show, keys::delete))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(usage::report))
+        .routes(routes!(usage::rows))
+        .routes(routes!(usage::requests))
+        .routes(routes!(export::export))
+        .routes(routes!(status::status))
+        .routes(routes!(rules::routes))
+        .routes(routes!(rules::providers))
+        .routes(routes!(rules::reload))
+}
+
+/// The document without its paths.
+fn frame() -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("Tollgate admin API")
+        .description(Some(
+            "Keys, usage, rules and state of one gateway. Times are RFC 3339, UTC; sizes are bytes; durations carry \
+             their unit in their name. Every refusal has the shape of `Refused`.",
+        ))
+        .version(env!("CARGO_PKG_VERSION"))
+        .build();
+    let token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some(
+            "The admin token: written to `first-run.toml` in the data folder at the first start.",
+        ))
+        .build();
+    let components = ComponentsBuilder::new()
+        .security_scheme("token", SecurityScheme::Http(token))
+        .build();
+    OpenApiBuilder::new()
+        .info(info)
+        .components(Some(components))
+        .security(Some([SecurityRequirement::new("token", Vec::<String>::new())]))
+        .build()
+}
+
+/// The OpenAPI document.
+pub fn document() -> OpenApi {
+    routes().into_openapi()
+}
+
+/// The router. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, so that the audit log knows
+/// addresses; it works without.
+pub fn router(state: AdminState) -> axum::Router {
+    let api = Arc::new(Api {
+        state,
+        questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
+        document: OnceLock::new(),
+    });
+    let (router, document) = routes().split_for_parts();
+    // A document that can't be written is answered with 500 by the handler.
+    if let Ok(text) = document.to_pretty_json() {
+        let _ = api.document.set(text);
+    }
+    router
+        .fallback(async || Refusal::not_found("there is nothing at this path; see /api/v1/openapi.json"))
+        .method_not_allowed_fallback(async || Refusal::method_not_allowed())
+        .layer(from_fn_with_state(Arc::clone(&api), audit::record_writes))
+        .layer(from_fn_with_state(Arc::clone(&api), auth::require_token))
+        .layer(from_fn(answer_headers))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(api)
+}
+
+/// The OpenAPI document. Needs no token.
+#[utoipa::path(get, path = OPENAPI_PATH, tag = "document", security(()),
+    responses((status = 200, description = "This document.", body = serde_json::Value)))]
+async fn openapi(State(api): State<Arc<Api>>) -> Result<Response, Refusal> {
+    let text = api.document.get().ok_or_else(Refusal::internal)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text.clone()).into_response())
+}
+
+/// Headers of every answer: nothing here may be kept by a cache or guessed at by a browser.
+async fn answer_headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }

@@ -1,14 +1,165 @@
-//! skeleton
+//! `tollgate check`: loads configuration and rules and tells every problem.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::clock::Clock;
+use crate::config::problem::Problem;
+use crate::config::{self, Problems};
+use crate::rules::{self, Rules};
 
 use super::Failure;
 
-/// Check
+/// Loads configuration and rules and prints every problem with file, line and help. Exits 1 if there is one.
 #[derive(clap::Args, Debug, Default)]
-pub struct Check {}
+pub struct Check {
+    /// Prints JSON.
+    #[arg(long)]
+    pub json: bool,
+}
 
 impl Check {
     /// Runs the command.
-    pub fn execute(self, _conf: &std::path::Path) -> Result<(), Failure> {
-        Ok(())
+    pub fn execute(self, conf: &Path) -> Result<(), Failure> {
+        let found = Found::look(conf);
+        let told = match self.json {
+            true => format!("{:#}\n", found.json()),
+            false => found.text(),
+        };
+        std::io::stdout().write_all(told.as_bytes())?;
+        match found.problems.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::Given(String::new())),
+        }
+    }
+}
+
+/// What there is to tell.
+struct Found {
+    problems: Problems,
+    warnings: Problems,
+    /// `None`: the rules have problems.
+    rules: Option<Rules>,
+}
+
+impl Found {
+    /// Both files and folder are looked at, whatever is wrong with the first.
+    fn look(conf: &Path) -> Self {
+        let (config, mut all) = config::load::read(conf);
+        let rules = match rules::compile(&config.rules, &Clock::system()) {
+            Ok((rules, warnings)) => {
+                all.extend(warnings);
+                Some(rules)
+            }
+            Err(problems) => {
+                all.extend(problems);
+                None
+            }
+        };
+        let (problems, warnings) = all.into_iter().partition(|p: &Problem| !p.warning);
+        Found {
+            problems,
+            warnings,
+            rules,
+        }
+    }
+
+    /// What is inactive, and why: (`provider` or `provider/credential`, reason).
+    fn notes(&self) -> Vec<(String, &str)> {
+        let mut notes = Vec::new();
+        for provider in self.rules.iter().flat_map(|rules| &rules.providers) {
+            if let Some(reason) = &provider.inactive {
+                notes.push((format!("provider {}", provider.name), reason.as_str()));
+                continue;
+            }
+            for base in provider.bases.iter().filter(|base| base.url.is_none()) {
+                let what = format!("provider {}, dialect {}", provider.name, base.dialect);
+                notes.push((what, "an environment variable in its URL is not set, or unfit for one"));
+            }
+            for credential in &provider.credentials {
+                if let Some(reason) = &credential.inactive {
+                    let what = format!("credential {} of provider {}", credential.name, provider.name);
+                    notes.push((what, reason.as_str()));
+                }
+            }
+        }
+        notes
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String can't fail.
+        for problem in &self.problems {
+            let _ = writeln!(text, "{problem}");
+        }
+        for warning in &self.warnings {
+            let _ = writeln!(text, "warning: {warning}");
+        }
+        for (what, reason) in self.notes() {
+            let _ = writeln!(text, "note: {what} is inactive: {reason}");
+        }
+        let warnings = match self.warnings.len() {
+            0 => String::new(),
+            n => format!(", {}", counted(n, "warning")),
+        };
+        let _ = match (&self.rules, self.problems.len()) {
+            (Some(rules), 0) => writeln!(text, "No problems{warnings}. {}", summary(rules)),
+            (_, n) => writeln!(text, "{}{warnings}.", counted(n, "problem")),
+        };
+        text
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let notes = self.notes();
+        let notes: Vec<_> = notes
+            .iter()
+            .map(|(what, reason)| json!({ "what": what, "reason": reason }))
+            .collect();
+        let summary = self.rules.as_ref().map(|rules| {
+            let (active, inactive) = providers(rules);
+            json!({ "providers_active": active, "providers_inactive": inactive, "routes": rules.routes.len() })
+        });
+        json!({
+            "ok": self.problems.is_empty(),
+            "problems": listed(&self.problems),
+            "warnings": listed(&self.warnings),
+            "inactive": notes,
+            "summary": summary,
+        })
+    }
+}
+
+fn listed(problems: &[Problem]) -> Vec<serde_json::Value> {
+    let one =
+        |p: &Problem| json!({ "file": p.file.display().to_string(), "line": p.line, "what": p.what, "help": p.help });
+    problems.iter().map(one).collect()
+}
+
+fn summary(rules: &Rules) -> String {
+    let (active, inactive) = providers(rules);
+    let inactive = match inactive {
+        0 => String::new(),
+        n => format!(" ({n} inactive)"),
+    };
+    format!(
+        "{} active{inactive}, {}.",
+        counted(active, "provider"),
+        counted(rules.routes.len(), "route")
+    )
+}
+
+/// Active and inactive ones.
+fn providers(rules: &Rules) -> (usize, usize) {
+    let active = rules.providers.iter().filter(|p| p.inactive.is_none()).count();
+    (active, rules.providers.len() - active)
+}
+
+fn counted(n: usize, thing: &str) -> String {
+    match n {
+        1 => format!("1 {thing}"),
+        n => format!("{n} {thing}s"),
     }
 }

@@ -5,8 +5,10 @@ pub mod client;
 pub mod keys;
 pub mod run;
 pub mod sandbox;
+mod table;
 pub mod usage;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -78,6 +80,57 @@ pub fn main() -> ExitCode {
         Err(Failure::NotDone(error)) => {
             eprintln!("tollgate: {error:#}");
             ExitCode::from(2)
+        }
+    }
+}
+
+/// Writes to standard output. That nobody reads on (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Writes JSON to standard output, for programs.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_understood() {
+        for line in [
+            "tollgate keys create --name n --owner o --json",
+            "tollgate keys list --url http://127.0.0.1:1 --token-file t",
+            "tollgate keys show AbCdEfGhIjKl",
+            "tollgate keys revoke AbCdEfGhIjKl --json",
+            "tollgate usage report --by key,model,provider,credential,day --from 7d --until 2026-01-31 --json",
+            "tollgate usage report --key k --model m --provider p --credential c",
+            "tollgate usage export --format csv --out f --from 24h",
+            "tollgate usage export --json",
+            "tollgate --conf other.toml usage export",
+        ] {
+            Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        for line in [
+            "tollgate keys create",
+            "tollgate keys show",
+            "tollgate usage report --by week",
+            "tollgate usage export --format xml",
+        ] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line} is wrong");
         }
     }
 }

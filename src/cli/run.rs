@@ -1,14 +1,95 @@
-//! skeleton
+//! `tollgate run`: starts the gateway.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use crate::app::first_run::FirstRun;
+use crate::app::{self, StartError};
+use crate::config::load::load;
+use crate::config::{self, Config};
 
 use super::Failure;
 
-/// Run
+/// Starts the gateway.
 #[derive(clap::Args, Debug, Default)]
 pub struct Run {}
 
 impl Run {
-    /// Runs the command.
-    pub fn execute(self, _conf: &std::path::Path) -> Result<(), Failure> {
-        Ok(())
+    /// Serves until the process is told to stop.
+    pub fn execute(self, conf: &Path) -> Result<(), Failure> {
+        let (config, warnings) = load(conf).map_err(|problems| given(&problems))?;
+        crate::observe::log::init(&config.logs.level, config.logs.json);
+        for warning in &warnings {
+            tracing::warn!(file = %warning.file.display(), line = warning.line, what = warning.what, help = warning.help, "configuration");
+        }
+        harden();
+        app::run(config, announce).map_err(|error| match error {
+            StartError::Rules(problems) => given(&problems),
+            error => Failure::NotDone(error.into()),
+        })
     }
+}
+
+fn given(problems: &config::Problems) -> Failure {
+    for problem in problems.iter().filter(|problem| !problem.warning) {
+        eprintln!("{problem}");
+    }
+    Failure::Given("nothing was started; `tollgate check` looks again".into())
+}
+
+/// No core dumps, no debugger of other processes: this one holds keys (HARDENING S7).
+fn harden() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    );
+}
+
+/// Says where the gateway serves and, on a first start, how to try it.
+fn announce(config: &Config, first: Option<&FirstRun>) {
+    let listeners: Vec<String> = config.listeners.iter().map(url).collect();
+    println!("tollgate {} serves {}", env!("CARGO_PKG_VERSION"), listeners.join(", "));
+    if let Some(admin) = config.admin.listen {
+        println!("admin API      http://{admin}/api/v1/openapi.json");
+    }
+    if let Some(metrics) = config.metrics {
+        println!("metrics        http://{metrics}/metrics");
+    }
+    let file = config.data.join("first-run.toml");
+    if first.is_some() {
+        println!(
+            "first start    a client key and the admin token are in {} (only you can read it)",
+            file.display()
+        );
+    }
+    if config.sandbox.is_some()
+        && file.exists()
+        && let Some(base) = listeners.first()
+    {
+        println!("try it         {}", curl(base, &file));
+    }
+}
+
+/// A line which works as it stands, and does not show the key.
+fn curl(base: &str, file: &Path) -> String {
+    format!(
+        "curl -s {base}/v1/chat/completions -H \"authorization: Bearer $(sed -n 's/^key = \"\\(.*\\)\"/\\1/p' {})\" \
+         -d '{{\"model\":\"sandbox/echo\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hello, Tollgate\"}}]}}'",
+        file.display()
+    )
+}
+
+fn url(listener: &config::Listener) -> String {
+    let host = match listener.listen.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    let scheme = if listener.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{}", SocketAddr::new(host, listener.listen.port()))
 }

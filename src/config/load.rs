@@ -1,10 +1,346 @@
 //! Reads `conf/tollgate.toml`.
 
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::{Config, Problems};
+use ipnet::IpNet;
+
+use super::defaults::{cores, local};
+use super::fields::Fields;
+use super::problem::{Problem, part};
+use super::sound::{self, Bound, Seen};
+use super::source::{MAX_FILE_BYTES, Report, Source, read_bounded};
+use super::value::Value;
+use super::{AccessLog, Admin, Config, Durability, Ledger, Limits, Listener, Logs, Problems, Timeouts, TlsFiles};
+
+/// Most worker threads: beyond the cores of any machine.
+const MAX_THREADS: u64 = 256;
+/// Most listeners.
+const MAX_LISTENERS: usize = 64;
+/// Most networks in `trusted_proxies`.
+const MAX_NETWORKS: usize = 1024;
+/// Every time lies in these bounds: shorter is a mistake in the unit, longer is none at all.
+const TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(24 * 3600);
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+/// What PRODUCT.md promises for later issues.
+const LATER: &[(&str, &str)] = &[("alerts", "alerts"), ("upgrade", "replacing the running process")];
 
 /// Reads and checks the file; every problem at once. Warnings come along with the configuration.
-pub fn load(_file: &Path) -> Result<(Config, Problems), Problems> {
-    Err(Vec::new())
+pub fn load(file: &Path) -> Result<(Config, Problems), Problems> {
+    let (config, problems) = read(file);
+    match part(problems) {
+        (wrong, warnings) if wrong.is_empty() => Ok((config, warnings)),
+        (wrong, warnings) => Err(wrong.into_iter().chain(warnings).collect()),
+    }
+}
+
+/// As [`load`], but always with a configuration: where something is wrong, the default stands. For `tollgate check`,
+/// which goes on to the rules.
+pub fn read(file: &Path) -> (Config, Problems) {
+    match Source::read(file) {
+        Ok(source) => {
+            let report = Report::default();
+            let config = read_source(&source, &report);
+            (config, report.into_problems(&[file]))
+        }
+        Err(problem) => {
+            let problem = match file.exists() {
+                true => problem,
+                false => Problem::of_file(
+                    file,
+                    "there is no such file",
+                    "Start where conf/tollgate.toml is, or name another file with --conf FILE. An empty file will do: \
+                     everything has a default.",
+                ),
+            };
+            (Config::default(), vec![problem])
+        }
+    }
+}
+
+/// Reads a text that is already there.
+pub fn read_source(source: &Source, report: &Report) -> Config {
+    let document = source.parse(report);
+    if !document.sound {
+        return Config::default();
+    }
+    let mut root = document.root(report, LATER);
+    let mut seen = Seen::default();
+    let default = Config::default();
+    let listeners = listeners(&mut root, &mut seen);
+    let threads = match root.integer("threads", 0..=MAX_THREADS) {
+        None | Some(0) => cores(),
+        Some(threads) => count(threads),
+    };
+    let config = Config {
+        listeners,
+        threads,
+        work_stealing: root.boolean("work_stealing").unwrap_or(default.work_stealing),
+        trusted_proxies: networks(&mut root),
+        data: root.path("data").unwrap_or(default.data),
+        rules: root.path("rules").unwrap_or(default.rules),
+        master_key: root.path("master_key").unwrap_or(default.master_key),
+        limits: limits(root.table("limits"), &mut seen),
+        timeouts: timeouts(root.table("timeouts"), &mut seen),
+        admin: admin(root.table("admin"), &mut seen),
+        metrics: address_only(root.table("metrics"), local(9090), "metrics.listen", &mut seen),
+        logs: logs(root.table("logs")),
+        ledger: ledger(root.table("ledger")),
+        store_cache: store(root.table("store")),
+        sandbox: address_only(root.table("sandbox"), local(0), "sandbox.listen", &mut seen),
+    };
+    sound::check(&config, &mut root, &seen);
+    root.finish();
+    config
+}
+
+/// A number that is known to be small enough.
+fn count(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+fn listeners<'a>(root: &mut Fields<'a>, seen: &mut Seen<'a>) -> Vec<Listener> {
+    let Some(value) = root.get("listener") else {
+        let default = Listener::default();
+        seen.bound.push(Bound::new("listener[0].listen", default.listen, None));
+        return vec![default];
+    };
+    let Some(all) = value.list() else {
+        return Vec::new();
+    };
+    if all.is_empty() || all.len() > MAX_LISTENERS {
+        value.problem(format!(
+            "there must be 1 to {MAX_LISTENERS} of them; leave it out for 127.0.0.1:8080"
+        ));
+    }
+    let all = all.into_iter().take(MAX_LISTENERS);
+    all.filter_map(|value| listener(value.table()?, seen)).collect()
+}
+
+fn listener<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Option<Listener> {
+    let listen = fields.need("listen", "listen = \"127.0.0.1:8080\"");
+    let tls = fields.get("tls").and_then(|value| tls(value.table()?));
+    let http2 = fields.get("http2");
+    let http2_on = http2.as_ref().and_then(Value::boolean).unwrap_or(tls.is_some());
+    fields.finish();
+    let listen = listen?;
+    let address = listen.address()?;
+    if http2_on && tls.is_none() && sound::is_public(address.ip()) {
+        http2.unwrap_or(listen.clone()).warn(
+            "HTTP/2 without TLS is for internal networks, and this address may be reachable from elsewhere. \
+             Add tls = { cert = \"...\", key = \"...\" }, or bind an internal address.",
+        );
+    }
+    seen.bound
+        .push(Bound::new(listen.name(), address, Some(listen.clone())));
+    Some(Listener {
+        listen: address,
+        tls,
+        http2: http2_on,
+    })
+}
+
+fn tls(mut fields: Fields<'_>) -> Option<TlsFiles> {
+    let cert = fields
+        .need("cert", "cert = \"FILE\", the certificate chain in PEM")
+        .and_then(|v| pem(&v));
+    let key = fields
+        .need("key", "key = \"FILE\", the private key in PEM")
+        .and_then(|v| pem(&v));
+    fields.finish();
+    Some(TlsFiles { cert: cert?, key: key? })
+}
+
+/// A PEM file that is there.
+fn pem(value: &Value<'_>) -> Option<PathBuf> {
+    let path = value.path()?;
+    match read_bounded(&path, MAX_FILE_BYTES) {
+        Ok(bytes) if bytes.windows(11).any(|w| w == b"-----BEGIN ") => return Some(path),
+        Ok(_) => value.problem("the file is not PEM: it has no -----BEGIN ...----- line"),
+        Err(why) => value.problem(format!("the file can't be read: {why}")),
+    }
+    None
+}
+
+fn networks(root: &mut Fields<'_>) -> Vec<IpNet> {
+    let Some(value) = root.get("trusted_proxies") else {
+        return Vec::new();
+    };
+    let all = value.list().unwrap_or_default();
+    if all.len() > MAX_NETWORKS {
+        value.problem(format!("there may be {MAX_NETWORKS} at most"));
+    }
+    let network = |value: Value<'_>| {
+        let text = value.string()?;
+        let read = text
+            .parse::<IpNet>()
+            .ok()
+            .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        if read.is_none() {
+            value.problem("it must be a network or an address, as in \"10.0.0.0/8\" or \"192.0.2.7\"");
+        }
+        read
+    };
+    all.into_iter().take(MAX_NETWORKS).filter_map(network).collect()
+}
+
+fn limits<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Limits {
+    let default = Limits::default();
+    let mut size = |name, least: u64, most: u64, default| {
+        let value = fields.get(name);
+        let read = value.as_ref().and_then(|v| v.size(least..=most)).map_or(default, count);
+        seen.note(value);
+        read
+    };
+    let body = size("body", KIB, GIB, default.body);
+    let header_bytes = size("header_bytes", KIB, MIB, default.header_bytes);
+    let target = size("target", 256, 64 * KIB, default.target);
+    let inflight_body = size("inflight_body", MIB, TIB, default.inflight_body);
+    let answer_kept = size("answer_kept", 64 * KIB, GIB, default.answer_kept);
+    let mut number = |name, least: u64, most: u64, default| fields.integer(name, least..=most).map_or(default, count);
+    let limits = Limits {
+        body,
+        header_bytes,
+        // Pingora reads 256 at most.
+        header_count: number("header_count", 8, 256, default.header_count),
+        target,
+        inflight_body,
+        connections_per_address: number("connections_per_address", 1, 1_000_000, default.connections_per_address),
+        requests_per_address: number("requests_per_address", 1, 1_000_000, default.requests_per_address),
+        answer_kept,
+        upstream_idle: number("upstream_idle", 0, 100_000, default.upstream_idle),
+        attempts: number("attempts", 1, 16, default.attempts),
+        requests_per_connection: fields
+            .integer("requests_per_connection", 1..=u64::from(u32::MAX))
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(default.requests_per_connection),
+    };
+    fields.finish();
+    limits
+}
+
+fn timeouts<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Timeouts {
+    let default = Timeouts::default();
+    let mut time = |name, default| {
+        let value = fields.get(name);
+        let read = value.as_ref().and_then(|v| v.duration(TIMES)).unwrap_or(default);
+        seen.note(value);
+        read
+    };
+    let timeouts = Timeouts {
+        header: time("header", default.header),
+        body_read: time("body_read", default.body_read),
+        body: time("body", default.body),
+        keepalive: time("keepalive", default.keepalive),
+        dns: time("dns", default.dns),
+        connect: time("connect", default.connect),
+        connect_total: time("connect_total", default.connect_total),
+        first_byte: time("first_byte", default.first_byte),
+        first_byte_whole: time("first_byte_whole", default.first_byte_whole),
+        idle: time("idle", default.idle),
+        total: time("total", default.total),
+        total_whole: time("total_whole", default.total_whole),
+        write_stall: time("write_stall", default.write_stall),
+        upstream_idle: time("upstream_idle", default.upstream_idle),
+        drain: time("drain", default.drain),
+    };
+    fields.finish();
+    timeouts
+}
+
+/// An address, or `"off"`. The outer `None`: nothing usable stands there.
+fn address_or_off(value: &Value<'_>) -> Option<Option<SocketAddr>> {
+    match value.string()? {
+        "off" => Some(None),
+        _ => value.address().map(Some),
+    }
+}
+
+fn admin<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Admin {
+    let default = Admin::default();
+    let value = fields.get("listen");
+    let listen = value.as_ref().and_then(address_or_off).unwrap_or(default.listen);
+    let allow_public = fields.boolean("allow_public").unwrap_or(default.allow_public);
+    if let (Some(address), Some(value)) = (listen, &value)
+        && !address.ip().is_loopback()
+        && !allow_public
+    {
+        value.problem(
+            "the admin service would be reachable by everyone. Bind 127.0.0.1, or set admin.allow_public = true.",
+        );
+    }
+    if let Some(address) = listen {
+        seen.bound.push(Bound::new("admin.listen", address, value));
+    }
+    fields.finish();
+    Admin { listen, allow_public }
+}
+
+/// A section with nothing but `listen`.
+fn address_only<'a>(
+    mut fields: Fields<'a>,
+    default: SocketAddr,
+    name: &str,
+    seen: &mut Seen<'a>,
+) -> Option<SocketAddr> {
+    let value = fields.get("listen");
+    let listen = value.as_ref().and_then(address_or_off).unwrap_or(Some(default));
+    fields.finish();
+    let address = listen?;
+    if let Some(value) = &value
+        && sound::is_public(address.ip())
+    {
+        value.warn("everyone who reaches this address can use it: it asks for no key. 127.0.0.1 is safer.");
+    }
+    seen.bound.push(Bound::new(name, address, value));
+    listen
+}
+
+fn logs(mut fields: Fields<'_>) -> Logs {
+    let default = Logs::default();
+    let levels = ["error", "warn", "info", "debug"].map(|level| (level, level));
+    let access = fields.get("access").and_then(|value| match value.string()? {
+        "off" => Some(AccessLog::Off),
+        "stdout" => Some(AccessLog::Stdout),
+        _ => value.path().map(AccessLog::File),
+    });
+    let level = fields.get("level").and_then(|value| value.word(&levels));
+    let logs = Logs {
+        level: level.map_or(default.level, str::to_owned),
+        json: fields.boolean("json").unwrap_or(default.json),
+        access: access.unwrap_or(default.access),
+    };
+    fields.finish();
+    logs
+}
+
+fn ledger(mut fields: Fields<'_>) -> Ledger {
+    let default = Ledger::default();
+    let durabilities = [("process", Durability::Process), ("power", Durability::Power)];
+    let sync = Duration::from_millis(1)..=Duration::from_secs(10);
+    let ledger = Ledger {
+        durability: fields
+            .get("durability")
+            .and_then(|value| value.word(&durabilities))
+            .unwrap_or(default.durability),
+        queue: fields.integer("queue", 16..=1 << 20).map_or(default.queue, count),
+        segment: fields.size("segment", MIB..=4 * GIB).unwrap_or(default.segment),
+        sync_every: fields.duration("sync_every", sync).unwrap_or(default.sync_every),
+        min_free: fields.size("min_free", 0..=TIB).unwrap_or(default.min_free),
+    };
+    fields.finish();
+    ledger
+}
+
+fn store(mut fields: Fields<'_>) -> u64 {
+    let cache = fields.size("cache", MIB..=TIB).unwrap_or(Config::default().store_cache);
+    fields.finish();
+    cache
 }

@@ -1,10 +1,15 @@
 //! `conf/tollgate.toml`: what is read at start and at upgrade. Names, defaults and bounds stand in `conf/tollgate.toml`.
 
+mod defaults;
 pub mod duration;
 pub mod fields;
 pub mod load;
 pub mod problem;
 pub mod secret;
+pub mod size;
+mod sound;
+pub mod source;
+pub mod value;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,9 +1,12 @@
 //! Problems of configuration: what, where, and what to do. All of them at once.
 
+use std::fmt;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 /// One problem.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// The file.
     pub file: PathBuf,
@@ -19,3 +22,41 @@ pub struct Problem {
 
 /// All problems found.
 pub type Problems = Vec<Problem>;
+
+impl Problem {
+    /// A problem with a file as a whole.
+    pub fn of_file(file: impl Into<PathBuf>, what: impl Into<String>, help: impl Into<String>) -> Self {
+        Problem {
+            file: file.into(),
+            line: 0,
+            what: what.into(),
+            help: help.into(),
+            warning: false,
+        }
+    }
+
+    /// Where it is: `rules/20-cheap.toml:7`, or only the file.
+    pub fn place(&self) -> String {
+        place(&self.file, self.line)
+    }
+}
+
+/// `file:line`, or only the file for line 0.
+pub(crate) fn place(file: &std::path::Path, line: usize) -> String {
+    match line {
+        0 => file.display().to_string(),
+        line => format!("{}:{line}", file.display()),
+    }
+}
+
+/// Two lines: place and what stands there; below, indented, what to do.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}  {}\n    {}", self.place(), self.what, self.help)
+    }
+}
+
+/// Parts what forbids from what warns.
+pub(crate) fn part(all: Problems) -> (Problems, Problems) {
+    all.into_iter().partition(|p| !p.warning)
+}

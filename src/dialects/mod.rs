@@ -5,8 +5,16 @@
 
 pub mod anthropic;
 pub mod gemini;
+pub mod json;
 pub mod openai_chat;
 pub mod openai_responses;
+
+mod blocks;
+mod cursor;
+mod errors;
+mod loose;
+mod paths;
+mod read;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -17,12 +25,13 @@ use http::Method;
 use crate::ir::{ApiError, DialectId, EventSink, Operation, StreamEnd};
 use crate::sse::{Frame, Framing};
 
-/// Every dialect there is. The order is the order in which paths are tried.
+/// Every dialect there is. The order is the order in which paths are tried: those which know a shared path
+/// (`GET /v1/models`) by a header of their own come before the one which takes it without.
 pub static ALL: &[&dyn Dialect] = &[
-    &openai_chat::OpenAiChat,
-    &openai_responses::OpenAiResponses,
-    &anthropic::Anthropic,
     &gemini::Gemini,
+    &anthropic::Anthropic,
+    &openai_responses::OpenAiResponses,
+    &openai_chat::OpenAiChat,
 ];
 
 /// What the request line and a few headers say about the asker; enough to tell dialects apart.
@@ -34,7 +43,7 @@ pub struct Line<'a> {
     pub path: &'a str,
     /// The query, without `?`, as it came.
     pub query: &'a str,
-    /// True if the header of that name is there (lower case). `GET /v1/models` is asked in three dialects.
+    /// The headers. `GET /v1/models` is asked in three dialects, which only these tell apart.
     pub headers: &'a http::HeaderMap,
 }
 
@@ -51,8 +60,8 @@ pub struct Target {
     pub stream: Option<bool>,
     /// How a stream would be framed.
     pub framing: Framing,
-    /// What follows the model in the path, or the operation's own suffix, where the dialect needs it again to write
-    /// the upstream path (Gemini's `streamGenerateContent`).
+    /// What the dialect needs again to write the upstream path, in its own words (Gemini: API version and method,
+    /// `v1beta:streamGenerateContent`); empty where the operation says it all.
     pub method: Cow<'static, str>,
 }
 
@@ -164,6 +173,11 @@ pub trait Dialect: Send + Sync + 'static {
     /// Request headers (lower case) that belong to the dialect and are passed on (`anthropic-version` ...).
     fn request_headers(&self) -> &'static [&'static str];
 
+    /// The header (lower case) under which its clients look for the request id, beside `x-request-id`.
+    fn request_id_header(&self) -> Option<&'static str> {
+        None
+    }
+
     /// A reader of one stream.
     fn stream_decoder(&self, operation: Operation) -> Box<dyn StreamDecoder>;
 
@@ -197,7 +211,8 @@ pub trait StreamDecoder: Send {
     /// Tells one frame in events. An error means: this frame is not of the dialect; the next may be.
     fn frame(&mut self, frame: Frame<'_>, sink: &mut dyn EventSink) -> Result<(), DecodeError>;
 
-    /// Is this the frame which only reports usage, sent because the provider was asked for it?
+    /// Is this the frame which only reports usage, sent because the provider was asked for it? Says so of any frame,
+    /// read or not.
     fn is_usage_only(&self, _frame: Frame<'_>) -> bool {
         false
     }
@@ -216,7 +231,26 @@ pub fn get(id: DialectId) -> &'static dyn Dialect {
     ALL.iter().copied().find(|d| d.id() == id).unwrap_or(ALL[0])
 }
 
-/// Recognises a request line; `None`: no dialect knows the path.
+/// Recognises a request line; `None`: no dialect knows the path with this method (see [`allowed`]).
 pub fn find(line: Line<'_>) -> Option<Target> {
     ALL.iter().find_map(|d| d.target(line))
+}
+
+/// The method a path is known with, for `405` and its `allow` header; `None`: no dialect knows the path.
+pub fn allowed(path: &str) -> Option<Method> {
+    let headers = http::HeaderMap::new();
+    [Method::POST, Method::GET].into_iter().find(|method| {
+        find(Line {
+            method,
+            path,
+            query: "",
+            headers: &headers,
+        })
+        .is_some()
+    })
+}
+
+/// True if some dialect knows the path, with whatever method.
+pub fn knows_path(path: &str) -> bool {
+    allowed(path).is_some()
 }

@@ -31,6 +31,26 @@ pub enum ErrorKind {
     Timeout,
 }
 
+impl ErrorKind {
+    /// What a status says by itself, where the body says no more.
+    pub fn from_status(status: u16) -> Self {
+        match status {
+            401 => ErrorKind::Authentication,
+            402 => ErrorKind::InsufficientQuota,
+            403 => ErrorKind::Permission,
+            404 | 410 => ErrorKind::NotFound,
+            405 => ErrorKind::MethodNotAllowed,
+            408 | 504 | 524 => ErrorKind::Timeout,
+            413 => ErrorKind::RequestTooLarge,
+            429 => ErrorKind::RateLimit,
+            501 => ErrorKind::NotSupported,
+            503 | 529 => ErrorKind::Overloaded,
+            400..=499 => ErrorKind::InvalidRequest,
+            _ => ErrorKind::Api,
+        }
+    }
+}
+
 /// An error as the client shall see it, before its dialect shapes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {

@@ -13,7 +13,7 @@ use std::fmt;
 pub use error::{ApiError, ErrorKind};
 pub use finish::{FinishKind, FinishReason};
 pub use stream::{BlockHead, BlockIndex, Delta, EventSink, StreamEnd, StreamEvent};
-pub use usage::Usage;
+pub use usage::{Totals, Usage};
 
 /// A wire format's name. Opaque on purpose: compared and printed, never matched on outside `dialects/`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -23,14 +23,111 @@ pub struct Usage {
     pub output_audio: u64,
 }
 
+/// What a provider reports whose totals include their parts: the form most wires have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// All tokens of the prompt.
+    pub input: u64,
+    /// Of them, read from a cache.
+    pub cache_read: u64,
+    /// Of them, written to a cache of unnamed lifetime.
+    pub cache_write: u64,
+    /// Of them, audio which was not read from a cache.
+    pub input_audio: u64,
+    /// All tokens of the output.
+    pub output: u64,
+    /// Of them, reasoning.
+    pub reasoning: u64,
+    /// Of them, audio.
+    pub output_audio: u64,
+}
+
+impl From<Totals> for Usage {
+    /// Makes the classes disjoint. Totals win over their parts: a part which is larger than what is left of its total
+    /// (some providers report more cached tokens than prompt tokens) is cut to that.
+    fn from(t: Totals) -> Self {
+        let mut input = t.input;
+        let mut output = t.output;
+        let take = |left: &mut u64, part: u64| {
+            let part = part.min(*left);
+            *left -= part;
+            part
+        };
+        Usage {
+            cache_read: take(&mut input, t.cache_read),
+            cache_write_5m: take(&mut input, t.cache_write),
+            cache_write_1h: 0,
+            input_audio: take(&mut input, t.input_audio),
+            input,
+            reasoning: take(&mut output, t.reasoning),
+            output_audio: take(&mut output, t.output_audio),
+            output,
+        }
+    }
+}
+
 impl Usage {
     /// All tokens of the prompt.
     pub fn input_total(&self) -> u64 {
-        self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h + self.input_audio
+        [
+            self.cache_read,
+            self.cache_write_5m,
+            self.cache_write_1h,
+            self.input_audio,
+        ]
+        .into_iter()
+        .fold(self.input, u64::saturating_add)
     }
 
     /// All tokens of the output.
     pub fn output_total(&self) -> u64 {
-        self.output + self.reasoning + self.output_audio
+        self.output
+            .saturating_add(self.reasoning)
+            .saturating_add(self.output_audio)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_add_up_to_the_totals_they_were_made_from() {
+        let usage = Usage::from(Totals {
+            input: 100,
+            cache_read: 60,
+            cache_write: 10,
+            input_audio: 5,
+            output: 50,
+            reasoning: 30,
+            output_audio: 2,
+        });
+        assert_eq!((usage.input, usage.output), (25, 18));
+        assert_eq!((usage.input_total(), usage.output_total()), (100, 50));
+    }
+
+    #[test]
+    fn totals_win_over_parts() {
+        let usage = Usage::from(Totals {
+            input: 7,
+            cache_read: 161,
+            output: 5,
+            reasoning: 49,
+            ..Totals::default()
+        });
+        assert_eq!((usage.input_total(), usage.cache_read, usage.input), (7, 7, 0));
+        assert_eq!((usage.output_total(), usage.reasoning, usage.output), (5, 5, 0));
+    }
+
+    #[test]
+    fn totals_do_not_overflow() {
+        let usage = Usage {
+            input: u64::MAX,
+            cache_read: 1,
+            output: u64::MAX,
+            reasoning: 1,
+            ..Usage::default()
+        };
+        assert_eq!((usage.input_total(), usage.output_total()), (u64::MAX, u64::MAX));
     }
 }

@@ -6,8 +6,21 @@ use crate::clock::UnixMicros;
 use crate::config::Secret;
 use crate::ids::KeyId;
 
+/// What every key begins with.
+const PREFIX: &[u8] = b"sk-tg-";
+/// Characters of the public part: 71 bits.
+const PUBLIC_LEN: usize = 12;
+/// Characters of the secret, its checksum included; the other 28 are 166 random bits.
+const SECRET_LEN: usize = 32;
+/// Characters of the checksum.
+const CHECKSUM_LEN: usize = 4;
+/// Characters of a key.
+pub const KEY_LEN: usize = PREFIX.len() + PUBLIC_LEN + 1 + SECRET_LEN;
+
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
 /// What is known of a key. Never its secret.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientKey {
     /// Its public part.
     pub id: KeyId,
@@ -27,3 +40,137 @@ pub struct ClientKey {
 /// checksum of all before.
 #[derive(Clone, Debug)]
 pub struct KeyText(pub Secret);
+
+impl KeyText {
+    /// A fresh key, from the system's randomness.
+    pub(super) fn generate() -> Result<Self, getrandom::Error> {
+        // Full size from the start: a buffer that grew would leave copies of the secret behind.
+        let mut text = String::with_capacity(KEY_LEN);
+        text.extend(PREFIX.iter().map(|&b| char::from(b)));
+        let mut random = RandomBase62::default();
+        for _ in 0..PUBLIC_LEN {
+            text.push(random.next()?);
+        }
+        text.push('-');
+        for _ in 0..SECRET_LEN - CHECKSUM_LEN {
+            text.push(random.next()?);
+        }
+        text.extend(checksum(text.as_bytes()).map(char::from));
+        Ok(KeyText(Secret::new(text)))
+    }
+
+    /// Its public part.
+    pub(super) fn id(&self) -> KeyId {
+        KeyId(self.0.expose()[PREFIX.len()..PREFIX.len() + PUBLIC_LEN].into())
+    }
+
+    /// Its last four characters.
+    pub(super) fn last4(&self) -> String {
+        self.0.expose()[KEY_LEN - CHECKSUM_LEN..].into()
+    }
+}
+
+/// Is it of the form of a key, with the right checksum? Small and about constant time; says nothing about whether the key exists.
+pub fn is_well_formed(text: &[u8]) -> bool {
+    const DASH: usize = PREFIX.len() + PUBLIC_LEN;
+    text.len() == KEY_LEN
+        && text.starts_with(PREFIX)
+        && text[DASH] == b'-'
+        && text[PREFIX.len()..DASH]
+            .iter()
+            .chain(&text[DASH + 1..])
+            .fold(true, |good, b| good & b.is_ascii_alphanumeric())
+        && text[KEY_LEN - CHECKSUM_LEN..] == checksum(&text[..KEY_LEN - CHECKSUM_LEN])
+}
+
+/// CRC-32C of `text`, as the last four base62 digits: against slips of the keyboard, not against people.
+fn checksum(text: &[u8]) -> [u8; CHECKSUM_LEN] {
+    let mut sum = crc32c::crc32c(text);
+    std::array::from_fn(|_| {
+        let digit = BASE62[(sum % 62) as usize];
+        sum /= 62;
+        digit
+    })
+}
+
+/// Random base62 characters without bias: bytes from 248 = 4 * 62 on are thrown away.
+struct RandomBase62 {
+    bytes: zeroize::Zeroizing<[u8; 64]>,
+    at: usize,
+}
+
+impl Default for RandomBase62 {
+    fn default() -> Self {
+        RandomBase62 {
+            bytes: zeroize::Zeroizing::new([0; 64]),
+            at: 64,
+        }
+    }
+}
+
+impl RandomBase62 {
+    fn next(&mut self) -> Result<char, getrandom::Error> {
+        loop {
+            if self.at == self.bytes.len() {
+                getrandom::fill(self.bytes.as_mut_slice())?;
+                self.at = 0;
+            }
+            let byte = self.bytes[self.at];
+            self.at += 1;
+            if byte < 248 {
+                return Ok(char::from(BASE62[usize::from(byte % 62)]));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn fresh_keys_are_well_formed_and_different() {
+        let mut seen = HashSet::new();
+        let mut digits = HashSet::new();
+        for _ in 0..1000 {
+            let key = KeyText::generate().unwrap();
+            let text = key.0.expose();
+            assert_eq!(text.len(), 51);
+            assert!(is_well_formed(text.as_bytes()), "{text}");
+            assert!(text.ends_with(&key.last4()) && text[6..].starts_with(&*key.id().0));
+            assert_eq!(format!("{key:?}"), "KeyText(***)", "a key's text is never printed");
+            digits.extend(text[6..].bytes());
+            assert!(seen.insert(text.to_owned()));
+        }
+        assert_eq!(digits.len(), 63, "all 62 digits and the dash turn up");
+    }
+
+    proptest! {
+        #[test]
+        fn no_single_slip_passes(at in 0usize..KEY_LEN, to in any::<u8>()) {
+            let key = KeyText::generate().unwrap();
+            let mut text = key.0.expose().as_bytes().to_vec();
+            prop_assume!(text[at] != to);
+            text[at] = to;
+            // CRC-32C finds every changed byte; its remainder of 62^4 hides one in fifteen million.
+            prop_assert!(!is_well_formed(&text));
+        }
+
+        #[test]
+        fn anything_else_is_refused_without_panic(text in proptest::collection::vec(any::<u8>(), 0..120)) {
+            prop_assert!(!is_well_formed(&text));
+        }
+
+        #[test]
+        fn a_cut_or_a_longer_key_is_refused(cut in 0usize..KEY_LEN) {
+            let key = KeyText::generate().unwrap();
+            prop_assert!(!is_well_formed(&key.0.expose().as_bytes()[..cut]));
+            let longer = format!("{}x", key.0.expose());
+            prop_assert!(!is_well_formed(longer.as_bytes()));
+        }
+    }
+}

@@ -4,7 +4,13 @@ pub mod client_key;
 pub mod master;
 pub mod ring;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use hmac::Mac;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 
 pub use client_key::{ClientKey, KeyText};
 pub use master::MasterKey;
@@ -12,7 +18,15 @@ pub use ring::Ring;
 
 use crate::clock::Clock;
 use crate::ids::KeyId;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
+use ring::{KeyMac, Snapshot};
+
+/// Longest name or owner of a key, in characters.
+pub const NAME_MAX: usize = 100;
+/// The fact by which a master key is recognised.
+const CHECK: &str = "master-key-check";
+/// Version of a stored key: the first byte of its value.
+const STORED_VERSION: u8 = 1;
 
 /// Why a key was refused. All are 401.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,9 +48,25 @@ pub enum KeysError {
     /// There is no key of that id.
     #[error("there is no key {0}")]
     NoSuchKey(KeyId),
+    /// A name or an owner can't be taken.
+    #[error("the key's {field} {why}")]
+    Unfit {
+        /// `name` or `owner`.
+        field: &'static str,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The data folder belongs to another master key.
+    #[error(
+        "this is not the master key the data folder was made with; put that one back (every client key depends on it)"
+    )]
+    WrongMasterKey,
+    /// The system gave no randomness.
+    #[error("the system's randomness: {0}")]
+    Random(getrandom::Error),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
+    Store(#[from] StoreError),
 }
 
 /// The keys in the store, and the ring from which requests are authenticated. A change is in the ring, on every thread,
@@ -45,6 +75,22 @@ pub struct Keys {
     store: Arc<Store>,
     ring: Arc<Ring>,
     clock: Clock,
+    /// Every key; locked for the whole of a change, so that store and ring never differ about the order of two.
+    known: Mutex<BTreeMap<KeyId, Stored>>,
+}
+
+/// What is stored of a key.
+#[derive(Clone)]
+struct Stored {
+    key: Arc<ClientKey>,
+    mac: KeyMac,
+}
+
+/// Its form: postcard after one version byte.
+#[derive(Serialize, Deserialize)]
+struct StoredForm {
+    key: ClientKey,
+    mac: [u8; 32],
 }
 
 /// What a new key is given.
@@ -57,9 +103,36 @@ pub struct NewKey {
 }
 
 impl Keys {
-    /// Loads every key into a fresh ring.
-    pub fn load(_store: Arc<Store>, _master: &MasterKey, _clock: Clock) -> Result<Self, KeysError> {
-        unreachable!("skeleton")
+    /// Has this store been used with a master key? Then a missing one must not be made anew.
+    pub fn sealed(store: &Store) -> Result<bool, KeysError> {
+        Ok(store.meta().get(CHECK)?.is_some())
+    }
+
+    /// Loads every key into a fresh ring. The first master key a store meets is the only one it will take from then on.
+    pub fn load(store: Arc<Store>, master: &MasterKey, clock: Clock) -> Result<Self, KeysError> {
+        let check = ring::keyed(&master.derive("master-key-check/v1"))
+            .chain_update(b"tollgate")
+            .finalize()
+            .into_bytes();
+        match store.meta().get(CHECK)? {
+            Some(stored) if ct_eq(&stored, &check) => {}
+            Some(_) => return Err(KeysError::WrongMasterKey),
+            None => store.meta().put(CHECK, &check)?,
+        }
+        let mut known = BTreeMap::new();
+        let mut snapshot = Snapshot::default();
+        for (id, value) in store.keys().all()? {
+            let stored = parse(&value)
+                .ok_or_else(|| StoreError::Failed(format!("the key {} is unreadable", String::from_utf8_lossy(&id))))?;
+            snapshot.insert(stored.mac, stored.key.clone());
+            known.insert(stored.key.id.clone(), stored);
+        }
+        Ok(Keys {
+            store,
+            ring: Arc::new(Ring::new(&master.derive("client-key/v1"), snapshot)),
+            clock,
+            known: Mutex::new(known),
+        })
     }
 
     /// What authenticates requests.
@@ -67,19 +140,108 @@ impl Keys {
         &self.ring
     }
 
-    /// Makes a key. The text is shown once and never stored.
-    pub fn create(&self, _new: NewKey) -> Result<(Arc<ClientKey>, KeyText), KeysError> {
-        let _ = (&self.store, &self.clock);
-        unreachable!("skeleton")
+    /// Makes a key. The text is shown once and never stored. Blocking: on disk when it returns.
+    pub fn create(&self, new: NewKey) -> Result<(Arc<ClientKey>, KeyText), KeysError> {
+        check_text("name", &new.name)?;
+        if let Some(owner) = &new.owner {
+            check_text("owner", owner)?;
+        }
+        let mut known = self.known.lock();
+        let mut text = KeyText::generate().map_err(KeysError::Random)?;
+        while known.contains_key(&text.id()) {
+            text = KeyText::generate().map_err(KeysError::Random)?;
+        }
+        let key = Arc::new(ClientKey {
+            id: text.id(),
+            name: new.name,
+            owner: new.owner,
+            last4: text.last4(),
+            created_at: self.clock.now(),
+            revoked_at: None,
+        });
+        let mac = self.ring.mac(text.0.expose().as_bytes());
+        self.change(&mut known, Stored { key: key.clone(), mac })?;
+        Ok((key, text))
     }
 
     /// Every key, oldest first, the revoked ones too.
     pub fn list(&self) -> Vec<Arc<ClientKey>> {
-        unreachable!("skeleton")
+        let mut keys: Vec<_> = self.known.lock().values().map(|stored| stored.key.clone()).collect();
+        keys.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        keys
     }
 
-    /// Revokes a key: refused from now on. Revoking twice is no error.
-    pub fn revoke(&self, _id: &KeyId) -> Result<Arc<ClientKey>, KeysError> {
-        unreachable!("skeleton")
+    /// One key, also a revoked one.
+    pub fn get(&self, id: &KeyId) -> Option<Arc<ClientKey>> {
+        self.known.lock().get(id).map(|stored| stored.key.clone())
+    }
+
+    /// Revokes a key: refused from now on. Revoking twice is no error. Blocking: on disk when it returns.
+    pub fn revoke(&self, id: &KeyId) -> Result<Arc<ClientKey>, KeysError> {
+        let mut known = self.known.lock();
+        let Some(stored) = known.get(id).cloned() else {
+            return Err(KeysError::NoSuchKey(id.clone()));
+        };
+        if stored.key.revoked_at.is_some() {
+            return Ok(stored.key);
+        }
+        let key = Arc::new(ClientKey {
+            revoked_at: Some(self.clock.now()),
+            ..ClientKey::clone(&stored.key)
+        });
+        self.change(
+            &mut known,
+            Stored {
+                key: key.clone(),
+                mac: stored.mac,
+            },
+        )?;
+        Ok(key)
+    }
+
+    /// First on disk, then in the ring, so that nothing is granted which a crash would undo.
+    fn change(&self, known: &mut BTreeMap<KeyId, Stored>, stored: Stored) -> Result<(), KeysError> {
+        let form = StoredForm {
+            key: ClientKey::clone(&stored.key),
+            mac: stored.mac.0,
+        };
+        let value = postcard::to_extend(&form, vec![STORED_VERSION])
+            .map_err(|e| StoreError::Failed(format!("a key can't be encoded: {e}")))?;
+        self.store.keys().put(&stored.key.id.0, &value)?;
+        self.ring.put(stored.mac, stored.key.clone());
+        known.insert(stored.key.id.clone(), stored);
+        Ok(())
     }
 }
+
+fn parse(value: &[u8]) -> Option<Stored> {
+    let (&STORED_VERSION, form) = value.split_first()? else {
+        return None;
+    };
+    let form: StoredForm = postcard::from_bytes(form).ok()?;
+    Some(Stored {
+        key: Arc::new(form.key),
+        mac: KeyMac(form.mac),
+    })
+}
+
+fn check_text(field: &'static str, text: &str) -> Result<(), KeysError> {
+    let why = if text.trim().is_empty() {
+        "is empty"
+    } else if text.chars().count() > NAME_MAX {
+        "is longer than 100 characters"
+    } else if text.chars().any(char::is_control) {
+        "has control characters"
+    } else {
+        return Ok(());
+    };
+    Err(KeysError::Unfit { field, why })
+}
+
+/// Are two secrets equal? In time that depends on their lengths only; empty is never equal (HARDENING S4).
+pub fn ct_eq(a: &[u8], b: &[u8]) -> bool {
+    !a.is_empty() && bool::from(a.ct_eq(b))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,404 @@
-//! skeleton, replaced by the books helper
+//! The ingest: journals into the store, exactly once.
+//!
+//! Rows are written in blocks, and in the same atomic batch how far the journal is applied with them: whatever is lost or
+//! killed, the next start goes on from what the store says. It also remembers where the oldest attempt stands that was open
+//! then; from there a dead process's journal is read again, for openings only, so that what it left open becomes
+//! a row marked as interrupted, together with the note that this journal is finished.
+//!
+//! Journals which are taken in are kept, the newest [`ARCHIVE_BYTES`] of them: a store which broke is filled from them.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::store::rows::Block;
+use crate::store::{Store, StoreError};
+
+use super::blocks::{Compressor, Tail};
+use super::journal::Journal;
+use super::metrics::metrics;
+use super::reader::{End, Reader, Stop};
+use super::segment::{self, Boot, Segment, State};
+use super::{Closing, Ended, LedgerError, form};
+
+/// How often the journal's tail is taken in when nobody asks.
+const EVERY: Duration = Duration::from_secs(1);
+/// Bytes of journal after which it is taken in sooner.
+const SOONER: u64 = 1 << 20;
+/// How often it is looked for journals whose process has died.
+const LOOK_FOR_DEAD: Duration = Duration::from_secs(5);
+/// Full blocks which are written in one batch.
+const BATCH_BLOCKS: usize = 8;
+/// Bytes of ingested journal that are kept, to fill a broken store from.
+pub const ARCHIVE_BYTES: u64 = 1 << 30;
+
+/// What the others ask of the ingest thread.
+#[derive(Default)]
+pub(super) struct Requests {
+    state: Mutex<Asked>,
+    changed: Condvar,
+    /// Bytes of journal at which it is to be woken.
+    wake_at: AtomicU64,
+    /// Bytes of this process's journal that are in the store.
+    applied_bytes: AtomicU64,
+    /// Bytes of other journals that are not.
+    other_bytes: AtomicU64,
+    /// Rows in the store.
+    pub(super) rows: AtomicU64,
+    broken: AtomicBool,
+}
+
+#[derive(Default)]
+struct Asked {
+    /// Passes asked for, and passes done of those.
+    asked: u64,
+    done: u64,
+    failure: Option<String>,
+    stop: bool,
+    sooner: bool,
+}
+
+impl Requests {
+    /// The journal has this many bytes now.
+    pub(super) fn grown(&self, bytes: u64) {
+        if bytes >= self.wake_at.load(Ordering::Relaxed) {
+            self.wake_at.store(u64::MAX, Ordering::Relaxed);
+            self.state.lock().sooner = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Takes in all that is written by now. Blocking.
+    pub(super) fn catch_up(&self) -> Result<(), LedgerError> {
+        let mut state = self.state.lock();
+        if state.stop {
+            return Ok(()); // all was taken in when it stopped
+        }
+        state.asked += 1;
+        let mine = state.asked;
+        self.changed.notify_all();
+        while state.done < mine {
+            self.changed.wait(&mut state);
+        }
+        match &state.failure {
+            Some(why) => Err(StoreError::Failed(why.clone()).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes in the rest and ends the thread.
+    pub(super) fn stop(&self) {
+        self.state.lock().stop = true;
+        self.changed.notify_all();
+    }
+
+    /// Bytes of journal, of `written` by this process and of others, that are not in the store.
+    pub(super) fn lag_bytes(&self, written: u64) -> u64 {
+        written.saturating_sub(self.applied_bytes.load(Ordering::Relaxed)) + self.other_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// The ingest thread's life.
+pub(super) fn run(journal: &Journal, store: &Arc<Store>, requests: &Requests) {
+    let mut ingest = None;
+    loop {
+        let (asked, stop) = {
+            let mut state = requests.state.lock();
+            if state.done == state.asked && !state.stop && !state.sooner {
+                requests.changed.wait_for(&mut state, EVERY);
+            }
+            state.sooner = false;
+            (state.asked, state.stop)
+        };
+        let result = if requests.broken.load(Ordering::Relaxed) {
+            Err("the store broke; it will be filled again at the next start".to_owned())
+        } else {
+            catch_unwind(AssertUnwindSafe(|| pass(&mut ingest, journal, store, requests))).unwrap_or_else(|_| {
+                requests.broken.store(true, Ordering::Relaxed);
+                store.condemn();
+                tracing::error!(
+                    "the store panicked; rows stay in the journal, and the store is filled again at the next start"
+                );
+                Err("the store broke".into())
+            })
+        };
+        if result.is_err() {
+            ingest = None; // what it holds in memory is unknown to the store: start again from what the store says
+        }
+        let mut state = requests.state.lock();
+        state.done = asked;
+        state.failure = result.err();
+        requests.changed.notify_all();
+        if stop {
+            // Whoever asked while this pass ran is answered too.
+            state.done = state.asked;
+            return;
+        }
+    }
+}
+
+fn pass(ingest: &mut Option<Ingest>, journal: &Journal, store: &Arc<Store>, requests: &Requests) -> Result<(), String> {
+    let written = journal.end.lock().bytes;
+    requests
+        .wake_at
+        .store(written.saturating_add(SOONER), Ordering::Relaxed);
+    let work = || -> Result<(), LedgerError> {
+        let ingest = match ingest {
+            Some(ingest) => ingest,
+            none => none.insert(Ingest::new(
+                journal.settings.folder.clone(),
+                journal.boot.clone(),
+                store.clone(),
+            )?),
+        };
+        ingest.take_in_the_dead(requests)?;
+        let end = *journal.end.lock();
+        ingest.take_in_own(End::At(end.position))?;
+        requests.applied_bytes.store(end.bytes, Ordering::Relaxed);
+        requests.rows.store(ingest.total, Ordering::Relaxed);
+        Ok(())
+    };
+    let result = work().map_err(|e| {
+        tracing::error!(error = %e, "rows could not be taken into the store; they stay in the journal");
+        e.to_string()
+    });
+    if let Some(metrics) = metrics() {
+        let lag = requests.lag_bytes(journal.end.lock().bytes);
+        metrics.lag_bytes.set(lag.cast_signed());
+    }
+    result
+}
+
+/// What the ingest knows between two passes.
+pub(super) struct Ingest {
+    folder: PathBuf,
+    store: Arc<Store>,
+    compressor: Compressor,
+    tail: Tail,
+    /// Full blocks, not in the store yet.
+    full: Vec<Block>,
+    /// Rows in the store, and in `full` and `tail`.
+    total: u64,
+    own: Reader,
+    /// The own segment from which on nothing was archived yet.
+    archived: u32,
+    looked_for_dead: Option<Instant>,
+}
+
+impl Ingest {
+    pub(super) fn new(folder: PathBuf, boot: Boot, store: Arc<Store>) -> Result<Self, LedgerError> {
+        let applied = store.rows().applied(&boot)?;
+        Ok(Ingest {
+            folder,
+            compressor: Compressor::new()?,
+            tail: Tail::after(store.rows().last()?),
+            full: Vec::new(),
+            total: store.rows().total()?,
+            own: Reader::new(boot, applied),
+            archived: 0,
+            looked_for_dead: None,
+            store,
+        })
+    }
+
+    fn take_in_own(&mut self, end: End) -> Result<(), LedgerError> {
+        let before = self.own.at;
+        if let End::At(end) = end
+            && end == before
+        {
+            return Ok(());
+        }
+        let mut segments = segment::list(&self.folder)?;
+        let own = segments.remove(&self.own.boot).unwrap_or_default();
+        let mut reader = std::mem::replace(&mut self.own, Reader::new(Boot::new(), None));
+        let result = self.read(&mut reader, &own, end).and_then(|()| {
+            if reader.at == before {
+                return Ok(());
+            }
+            self.commit(&reader, false)
+        });
+        self.own = reader;
+        result?;
+        let needed = self.own.first_needed();
+        if needed > self.archived {
+            self.archived = needed;
+            self.store.flush()?;
+            for (_, segment) in own.range(..needed) {
+                segment::mark(segment, State::Done)?;
+            }
+            prune(&self.folder, &self.store)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what dead processes left behind.
+    pub(super) fn take_in_the_dead(&mut self, requests: &Requests) -> Result<(), LedgerError> {
+        if self.looked_for_dead.is_some_and(|at| at.elapsed() < LOOK_FOR_DEAD) {
+            return Ok(());
+        }
+        let first = self.looked_for_dead.is_none();
+        let mut dead = Vec::new();
+        for (boot, segments) in segment::list(&self.folder)? {
+            if boot == self.own.boot {
+                continue;
+            }
+            let applied = self.store.rows().applied(&boot)?;
+            if applied.is_some_and(|applied| applied.finished) && segments.values().all(|s| s.state != State::Fresh) {
+                continue;
+            }
+            let bytes = segments
+                .values()
+                .map(|segment| segment.bytes)
+                .sum::<u64>()
+                .saturating_sub(applied.map_or(0, |applied| applied.offset));
+            if let Some(lock) = segment::dead(&self.folder, &boot)? {
+                dead.push((boot, segments, bytes, lock));
+            }
+        }
+        requests
+            .other_bytes
+            .store(dead.iter().map(|(_, _, bytes, _)| bytes).sum(), Ordering::Relaxed);
+        let found = !dead.is_empty();
+        for (boot, segments, bytes, lock) in dead {
+            self.take_in_dead(boot, &segments, lock)?;
+            requests.other_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            requests.rows.store(self.total, Ordering::Relaxed);
+        }
+        if first || found {
+            prune(&self.folder, &self.store)?;
+        }
+        self.looked_for_dead = Some(Instant::now());
+        Ok(())
+    }
+
+    /// `_lock` is held until all is done.
+    fn take_in_dead(&mut self, boot: Boot, segments: &BTreeMap<u32, Segment>, _lock: File) -> Result<(), LedgerError> {
+        let applied = self.store.rows().applied(&boot)?;
+        if !applied.is_some_and(|applied| applied.finished) {
+            let before = self.total;
+            let mut reader = Reader::new(boot.clone(), applied);
+            self.read(&mut reader, segments, End::Dead)?;
+            // Listed again: a damaged segment has another name by now.
+            let segments = segment::list(&self.folder)?.remove(&boot).unwrap_or_default();
+            let left_open = reader.left_open(&segments)?;
+            let mut payload = Vec::new();
+            for opening in &left_open {
+                payload.clear();
+                if let Err(e) = form::write_closed(opening, &Closing::default(), Ended::Interrupted, &mut payload) {
+                    tracing::error!(error = %e, id = %opening.id, "an interrupted attempt could not be encoded");
+                    continue;
+                }
+                self.add(&payload, opening.at)?;
+            }
+            self.commit(&reader, true)?;
+            if let Some(metrics) = metrics() {
+                metrics.interrupted.inc_by(left_open.len() as u64);
+            }
+            tracing::info!(
+                boot,
+                rows = self.total - before,
+                interrupted = left_open.len(),
+                "the journal of an earlier process was taken in"
+            );
+        }
+        self.store.flush()?;
+        for segment in segment::list(&self.folder)?.remove(&boot).unwrap_or_default().values() {
+            segment::mark(segment, State::Done)?;
+        }
+        segment::remove_lock(&self.folder, &boot);
+        Ok(())
+    }
+
+    /// Reads to the end, writing full batches on the way. What is in the tail then is not written yet.
+    fn read(&mut self, reader: &mut Reader, segments: &BTreeMap<u32, Segment>, end: End) -> Result<(), LedgerError> {
+        loop {
+            let mut failed = None;
+            let stop = reader.read(segments, end, |payload, head| match self.add(payload, head.at) {
+                Ok(()) => self.full.len() < BATCH_BLOCKS,
+                Err(e) => {
+                    failed = Some(e);
+                    false
+                }
+            })?;
+            if let Some(e) = failed {
+                return Err(e.into());
+            }
+            match stop {
+                Stop::End => return Ok(()),
+                Stop::Paused => self.commit(reader, false)?,
+                Stop::Damaged(segment, error) => {
+                    if segment.state == State::Fresh {
+                        tracing::error!(
+                            %error,
+                            "the journal is damaged; what stands before the damage was taken in, the file is kept as .damaged"
+                        );
+                        if let Some(metrics) = metrics() {
+                            metrics.damaged.inc();
+                        }
+                        // In the store first: a file that is moved aside is not read for these rows again.
+                        self.commit(reader, false)?;
+                        // The file that is being written keeps its name.
+                        let is_written = matches!(end, End::At(end) if reader.at.segment > end.segment);
+                        if !is_written {
+                            segment::mark(&segment, State::Damaged)?;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, payload: &[u8], at: crate::clock::UnixMicros) -> Result<(), StoreError> {
+        self.tail.push(payload, at);
+        self.total += 1;
+        if self.tail.is_full() {
+            self.full.extend(self.tail.block(&mut self.compressor)?);
+            self.tail.begin_next();
+        }
+        Ok(())
+    }
+
+    /// Writes what was read, and how far, as one.
+    fn commit(&mut self, reader: &Reader, finished: bool) -> Result<(), LedgerError> {
+        let full = self.full.len();
+        self.full.extend(self.tail.block(&mut self.compressor)?);
+        let written = self
+            .store
+            .rows()
+            .apply(&self.full, &reader.boot, &reader.progress(finished), self.total);
+        self.full.truncate(full);
+        written?;
+        self.full.clear();
+        self.tail.saved();
+        Ok(())
+    }
+}
+
+/// Removes the oldest journals beyond [`ARCHIVE_BYTES`], and what the store remembers of journals that are gone.
+fn prune(folder: &std::path::Path, store: &Store) -> Result<(), LedgerError> {
+    let boots = segment::list(folder)?;
+    for boot in store.rows().journals()? {
+        if !boots.contains_key(&boot) {
+            store.rows().forget(&boot)?;
+        }
+    }
+    let mut kept = 0;
+    for (_, segments) in boots.iter().rev() {
+        for (_, segment) in segments.iter().rev() {
+            if segment.state == State::Fresh {
+                continue;
+            }
+            kept += segment.bytes;
+            if kept > ARCHIVE_BYTES {
+                fs::remove_file(&segment.path).map_err(segment::io_error(&segment.path))?;
+            }
+        }
+    }
+    Ok(())
+}

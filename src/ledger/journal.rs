@@ -1,1 +1,339 @@
-//! skeleton, replaced by the books helper
+//! The journal of this process: what request threads hand over, and what the writer's threads make of it.
+//!
+//! A record is encoded by the thread it comes from and appended to a shared buffer. The writer swaps that buffer for an empty
+//! one and writes it with one `write(2)`: from then on the record survives the death of the process. A second thread syncs
+//! the file, so that a slow disk does not delay the next write; from then on it survives a power cut.
+//!
+//! Waking a sleeping thread costs system calls and context switches, more than all the rest of handing over. So after each
+//! batch the writer naps for [`NAP`] and looks again by itself; only when it found nothing does it sleep until it is woken.
+//! And who waits for a record does not wake it, but writes what waits itself, if nobody else is writing and it is little
+//! ([`HELP_MOST`]): one `write(2)` into the page cache, about a microsecond. Only syncing, which waits for the disk, is
+//! never done by a request's thread.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::config::Durability;
+use crate::store::frames::Salt;
+
+use super::segment::{Boot, Position, io_error};
+use super::{ADMIT_WAIT, Closing, Ended, LedgerError, Opening, form, ingest, writer};
+
+/// How long the writer naps after a batch before it sleeps for good: the most a record waits while there is traffic and nobody waits
+/// for it.
+pub(super) const NAP: Duration = Duration::from_millis(1);
+/// Most bytes which a request's thread writes itself.
+pub(super) const HELP_MOST: usize = 64 << 10;
+/// Largest buffer that is kept for the next batch, in bytes; a larger one (after a stall) is given back.
+pub(super) const BUFFER_KEPT: usize = 4 << 20;
+
+/// What to do when the journal can't be written or synced any more. The default logs it and ends the process: after
+/// a failed fsync nobody knows what is on the disk (PostgreSQL's "fsyncgate"), and unwritten rows are unpaid-for calls.
+pub type FatalHook = Arc<dyn Fn(&LedgerError) + Send + Sync>;
+
+/// Exit code of a process whose journal failed.
+pub const FATAL_EXIT_CODE: i32 = 2;
+
+/// Logs the error and ends the process.
+pub fn exit_on_fatal() -> FatalHook {
+    Arc::new(|error| {
+        tracing::error!(%error, "the journal can't be written; the gateway stops, since no call may go unrecorded");
+        std::process::exit(FATAL_EXIT_CODE);
+    })
+}
+
+/// What a journal needs to know.
+pub(super) struct Settings {
+    pub(super) folder: PathBuf,
+    pub(super) durability: Durability,
+    pub(super) queue: u64,
+    pub(super) segment: u64,
+    pub(super) sync_every: Duration,
+    pub(super) min_free: u64,
+    pub(super) fatal: FatalHook,
+}
+
+/// Records on their way to the file.
+#[derive(Default)]
+pub(super) struct Buffer {
+    pub(super) bytes: Vec<u8>,
+    /// Records handed over since the start: the number of the last one.
+    pub(super) number: u64,
+    pub(super) opened: u64,
+    pub(super) closed: u64,
+}
+
+/// What the syncer has to sync.
+#[derive(Default)]
+pub(super) struct Files {
+    pub(super) current: Option<(PathBuf, Arc<File>)>,
+    /// Full segments which are not synced yet. Bounded: the syncer takes them all each time.
+    pub(super) retired: Vec<(PathBuf, Arc<File>)>,
+    /// A name was made in the folder which is not synced yet.
+    pub(super) new_name: bool,
+}
+
+/// How far the files are written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written {
+    pub(super) position: Position,
+    /// Bytes over all segments.
+    pub(super) bytes: u64,
+}
+
+/// The state which request threads, writer, syncer and ingest share.
+pub(super) struct Journal {
+    pub(super) settings: Settings,
+    pub(super) boot: Boot,
+    pub(super) salt: Salt,
+    pub(super) buffer: Mutex<Buffer>,
+    /// The batch being written. Who holds it is the one who writes; before [`Journal::buffer`] in the order of locks.
+    pub(super) writing: Mutex<Buffer>,
+    /// Who takes the records in.
+    pub(super) ingest: Arc<ingest::Requests>,
+    /// [`Buffer::number`], readable without the lock.
+    handed: AtomicU64,
+    /// Number of the last record in the file.
+    pub(super) written: AtomicU64,
+    /// Number of the last record synced.
+    pub(super) synced: AtomicU64,
+    pub(super) end: Mutex<Written>,
+    pub(super) files: Mutex<Files>,
+    pub(super) open: AtomicU64,
+    pub(super) disk_full: AtomicBool,
+    /// No more records are expected: write and sync what there is, then stop.
+    pub(super) stopping: AtomicBool,
+    /// Writing failed; nothing is written any more.
+    pub(super) failed: AtomicBool,
+    /// A batch was written, or synced.
+    pub(super) progress: Notify,
+    pub(super) writer: Sleeper,
+    pub(super) syncer: Sleeper,
+}
+
+thread_local! {
+    /// Where a record is encoded before the shared buffer is locked.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Journal {
+    pub(super) fn new(settings: Settings, boot: Boot, salt: Salt, ingest: Arc<ingest::Requests>) -> Self {
+        Journal {
+            settings,
+            boot,
+            salt,
+            buffer: Mutex::default(),
+            writing: Mutex::default(),
+            ingest,
+            handed: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+            end: Mutex::default(),
+            files: Mutex::default(),
+            open: AtomicU64::new(0),
+            disk_full: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            progress: Notify::new(),
+            writer: Sleeper::default(),
+            syncer: Sleeper::default(),
+        }
+    }
+
+    /// Hands an opening over; its number.
+    pub(super) fn opened(&self, opening: &Opening) -> u64 {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        // Not a wake-up: who opens an attempt waits for its record, and so writes it.
+        self.push(|out| form::write_opened(opening, out), |buffer| buffer.opened += 1)
+    }
+
+    /// Hands a row over; its number.
+    pub(super) fn closed(&self, opening: &Opening, closing: &Closing, ended: Ended) -> u64 {
+        let number = self.push(
+            |out| form::write_closed(opening, closing, ended, out),
+            |buffer| buffer.closed += 1,
+        );
+        self.writer.wake_if_asleep();
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        number
+    }
+
+    fn push(&self, write: impl FnOnce(&mut Vec<u8>) -> postcard::Result<()>, count: impl FnOnce(&mut Buffer)) -> u64 {
+        let mut scratch = SCRATCH.try_with(RefCell::take).unwrap_or_default();
+        scratch.clear();
+        match self.salt.append(&mut scratch, write) {
+            Ok(true) => {}
+            // Texts are clipped before, so no record is too long; and postcard fails on nothing that we give it.
+            Ok(false) | Err(_) => tracing::error!("a record could not be encoded"),
+        }
+        let number = {
+            let mut buffer = self.buffer.lock();
+            buffer.bytes.extend_from_slice(&scratch);
+            buffer.number += 1;
+            count(&mut buffer);
+            self.handed.store(buffer.number, Ordering::Release);
+            buffer.number
+        };
+        let _ = SCRATCH.try_with(|cell| cell.replace(scratch));
+        number
+    }
+
+    /// Records handed over and not yet in the file.
+    pub(super) fn queued(&self) -> u64 {
+        let written = self.written.load(Ordering::Acquire);
+        self.handed.load(Ordering::Acquire).saturating_sub(written)
+    }
+
+    /// Number of the last record handed over.
+    pub(super) fn handed(&self) -> u64 {
+        self.handed.load(Ordering::Acquire)
+    }
+
+    /// Is the record as safe as the settings ask for?
+    pub(super) fn is_safe(&self, number: u64) -> bool {
+        let safe = match self.settings.durability {
+            Durability::Process => &self.written,
+            Durability::Power => &self.synced,
+        };
+        safe.load(Ordering::Acquire) >= number
+    }
+
+    /// Waits until it is.
+    pub(super) async fn safe(&self, number: u64) {
+        self.help(number);
+        self.wait_for(|| self.is_safe(number)).await;
+    }
+
+    /// Writes what waits, up to the record, if that is little and nobody else does.
+    fn help(&self, number: u64) {
+        if self.written.load(Ordering::Acquire) >= number || self.failed.load(Ordering::Relaxed) {
+            return;
+        }
+        let Some(mut batch) = self.writing.try_lock() else {
+            return;
+        };
+        if self.buffer.lock().bytes.len() > HELP_MOST {
+            return;
+        }
+        if let Err(error) = writer::write_waiting(self, &mut batch) {
+            self.fail(&error);
+        }
+    }
+
+    /// Waits for room in the queue.
+    pub(super) async fn room(&self) -> Result<(), LedgerError> {
+        if self.disk_full.load(Ordering::Relaxed) {
+            return Err(LedgerError::DiskFull);
+        }
+        let has_room = || self.queued() < self.settings.queue && !self.failed.load(Ordering::Relaxed);
+        if has_room() {
+            return Ok(());
+        }
+        tokio::time::timeout(ADMIT_WAIT, self.wait_for(has_room))
+            .await
+            .map_err(|_| LedgerError::Behind)
+    }
+
+    async fn wait_for(&self, done: impl Fn() -> bool) {
+        while !done() {
+            let mut progress = std::pin::pin!(self.progress.notified());
+            // Registered before looking again: a batch finished in between is not missed.
+            progress.as_mut().enable();
+            if done() {
+                return;
+            }
+            self.writer.wake();
+            progress.await;
+        }
+    }
+
+    /// Runs a thread of the journal: should it panic, the journal has failed.
+    pub(super) fn guard(&self, run: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            let source = std::io::Error::other("a thread of the journal panicked");
+            self.fail(&io_error(&self.settings.folder)(source));
+        }
+    }
+
+    /// Writing failed: nothing more is admitted, and what waits to be written waits for ever.
+    pub(super) fn fail(&self, error: &LedgerError) {
+        self.failed.store(true, Ordering::Release);
+        (self.settings.fatal)(error);
+    }
+}
+
+/// A thread that sleeps when it has nothing to do, and those who wake it.
+#[derive(Default)]
+pub(super) struct Sleeper {
+    /// [`AWAKE`], [`NAPPING`], [`ASLEEP`] or [`CALLED`].
+    state: AtomicU8,
+    thread: OnceLock<Thread>,
+}
+
+const AWAKE: u8 = 0;
+const NAPPING: u8 = 1;
+const ASLEEP: u8 = 2;
+/// Awake, and called meanwhile: the next rest is left out.
+const CALLED: u8 = 3;
+
+impl Sleeper {
+    /// Says whose this is: called by the thread itself before anything else.
+    pub(super) fn is_me(&self) {
+        let _ = self.thread.set(std::thread::current());
+    }
+
+    /// Wakes the thread if only a wake-up will. Call after making `is_idle` of [`Sleeper::sleep`] false.
+    pub(super) fn wake_if_asleep(&self) {
+        if self.state.load(Ordering::SeqCst) == ASLEEP
+            && self
+                .state
+                .compare_exchange(ASLEEP, AWAKE, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
+        {
+            self.unpark();
+        }
+    }
+
+    /// Wakes it from a nap too, and keeps it from the next one.
+    pub(super) fn wake(&self) {
+        if matches!(self.state.swap(CALLED, Ordering::SeqCst), NAPPING | ASLEEP) {
+            self.unpark();
+        }
+    }
+
+    fn unpark(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Rests for `time`, or until woken by [`Sleeper::wake`].
+    pub(super) fn nap(&self, time: Duration) {
+        self.rest(NAPPING, time, || true);
+    }
+
+    /// Sleeps until woken, at most for `time`, unless there is something to do.
+    pub(super) fn sleep(&self, time: Duration, is_idle: impl FnOnce() -> bool) {
+        self.rest(ASLEEP, time, is_idle);
+    }
+
+    fn rest(&self, how: u8, time: Duration, is_idle: impl FnOnce() -> bool) {
+        let called = self
+            .state
+            .compare_exchange(AWAKE, how, Ordering::SeqCst, Ordering::SeqCst)
+            .is_err();
+        if !called && is_idle() {
+            std::thread::park_timeout(time);
+        }
+        self.state.store(AWAKE, Ordering::SeqCst);
+    }
+}

@@ -4,20 +4,41 @@
 //! CRC-32C per record) is the truth; the store is an index of it, filled by the ingest. What a dead process left open
 //! becomes a row marked as interrupted at the next start.
 
+mod blocks;
+mod entry;
+mod form;
 pub mod ingest;
 pub mod journal;
+mod metrics;
+pub mod query;
+mod reader;
 pub mod record;
 pub mod report;
+mod segment;
+mod writer;
 
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
+
+pub use entry::Entry;
+pub use journal::FatalHook;
 pub use record::{Closing, Ended, Opening, Row};
-pub use report::{Cursor, Filter, GroupBy, Page, ReportLine};
+pub use report::{BadCursor, Cursor, Filter, GroupBy, Page, ReportLine};
 
 use crate::clock::Clock;
-use crate::ids::AttemptId;
 use crate::store::Store;
+use crate::store::frames::Salt;
+use journal::Journal;
 
 /// Why the ledger can't take an attempt, or can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +67,12 @@ pub enum LedgerError {
         /// What is wrong.
         why: String,
     },
+    /// A report would have more groups than are held in memory.
+    #[error("the report would have more than {max} groups: narrow it down, or group by less")]
+    TooManyGroups {
+        /// The bound.
+        max: usize,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
@@ -54,9 +81,24 @@ pub enum LedgerError {
 /// How long a request waits for room in the writer's queue (HARDENING L4).
 pub const ADMIT_WAIT: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// The open ledger: a handle, cheap to clone.
+/// The open ledger: a handle, cheap to clone. Dropping the last one shuts it down.
 #[derive(Clone)]
-pub struct Ledger {}
+pub struct Ledger(Arc<Inner>);
+
+struct Inner {
+    journal: Arc<Journal>,
+    requests: Arc<ingest::Requests>,
+    store: Arc<Store>,
+    threads: Mutex<Option<Threads>>,
+    /// Says that this process lives.
+    _lock: File,
+}
+
+struct Threads {
+    writer: JoinHandle<()>,
+    syncer: JoinHandle<()>,
+    ingest: JoinHandle<()>,
+}
 
 /// How full and how far the ledger is.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
@@ -72,67 +114,164 @@ pub struct LedgerStatus {
 }
 
 impl Ledger {
-    /// Starts writer and ingest; first takes in what earlier processes left, and marks what they left open as
-    /// interrupted. `folder` is the journal's.
+    /// Starts writer and ingest, which first takes in what earlier processes left, and marks what they left open as
+    /// interrupted (in its own thread: requests need not wait for it, [`Ledger::rows`] and [`Ledger::report`] do). `folder`
+    /// is the journal's.
+    ///
+    /// A journal that can't be written or synced any more ends the process, with [`journal::FATAL_EXIT_CODE`].
     pub fn start(
-        _folder: &Path,
-        _settings: &crate::config::Ledger,
-        _store: Arc<Store>,
-        _clock: Clock,
+        folder: &Path,
+        settings: &crate::config::Ledger,
+        store: Arc<Store>,
+        clock: Clock,
     ) -> Result<Self, LedgerError> {
-        unreachable!("skeleton")
+        Self::start_with(folder, settings, store, clock, journal::exit_on_fatal())
     }
 
-    /// Is there room? Waits up to [`ADMIT_WAIT`]. Called before an attempt is opened.
+    /// The same, with something else to do when the journal fails.
+    pub fn start_with(
+        folder: &Path,
+        settings: &crate::config::Ledger,
+        store: Arc<Store>,
+        _clock: Clock,
+        fatal: FatalHook,
+    ) -> Result<Self, LedgerError> {
+        let (boot, lock) = segment::new_boot(folder)?;
+        let salt = getrandom::u64().map_err(|e| segment::io_error(folder)(std::io::Error::other(e.to_string())))?;
+        let settings = journal::Settings {
+            folder: folder.to_owned(),
+            durability: settings.durability,
+            queue: settings.queue as u64,
+            segment: settings.segment,
+            sync_every: settings.sync_every,
+            min_free: settings.min_free,
+            fatal,
+        };
+        let requests = Arc::new(ingest::Requests::default());
+        let journal = Arc::new(Journal::new(settings, boot, Salt::new(salt), requests.clone()));
+        writer::prepare(&journal)?;
+        requests.rows.store(store.rows().total()?, Ordering::Relaxed);
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new()
+                .name(name.into())
+                .spawn(run)
+                .map_err(segment::io_error(folder))
+        };
+        let threads = Threads {
+            writer: spawn("ledger-write", {
+                let journal = journal.clone();
+                Box::new(move || journal.guard(|| writer::write(&journal)))
+            })?,
+            syncer: spawn("ledger-sync", {
+                let journal = journal.clone();
+                Box::new(move || journal.guard(|| writer::keep_synced(&journal)))
+            })?,
+            ingest: spawn("ledger-ingest", {
+                let (journal, requests, store) = (journal.clone(), requests.clone(), store.clone());
+                Box::new(move || ingest::run(&journal, &store, &requests))
+            })?,
+        };
+        Ok(Ledger(Arc::new(Inner {
+            journal,
+            requests,
+            store,
+            threads: Mutex::new(Some(threads)),
+            _lock: lock,
+        })))
+    }
+
+    /// Is there room? Waits up to [`ADMIT_WAIT`]. Called before an attempt is opened. Attempts which are open always find
+    /// room for their rows: what is bounded is the queue at admission.
     pub async fn admit(&self) -> Result<(), LedgerError> {
-        unreachable!("skeleton")
+        self.0.journal.room().await
     }
 
-    /// Opens an attempt. The guard closes it, whatever happens.
-    pub fn open(&self, _opening: Opening) -> Entry {
-        unreachable!("skeleton")
+    /// Opens an attempt. The guard closes it, whatever happens. Never fails, never waits. Texts longer than 512 bytes
+    /// are cut.
+    pub fn open(&self, opening: Opening) -> Entry {
+        Entry::open(self.0.journal.clone(), opening)
     }
 
-    /// Rows in the order of their ids, after `after`, at most `limit`; takes in the journal's tail first. Blocking.
-    pub fn rows(&self, _filter: &Filter, _after: Option<Cursor>, _limit: usize) -> Result<Page, LedgerError> {
-        unreachable!("skeleton")
+    /// Rows in the order in which they were taken in (about that of their ends), after `after`, at most `limit` and
+    /// [`query::PAGE_MAX`]; takes in the journal's tail first. Blocking.
+    pub fn rows(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page, LedgerError> {
+        self.0.catch_up()?;
+        query::rows(&self.0.store, filter, after, limit)
     }
 
-    /// Sums; takes in the journal's tail first. Blocking.
-    pub fn report(&self, _filter: &Filter, _by: &[GroupBy]) -> Result<Vec<ReportLine>, LedgerError> {
-        unreachable!("skeleton")
+    /// Sums, sorted by group; takes in the journal's tail first. Blocking. At most [`query::GROUPS_MAX`] groups.
+    pub fn report(&self, filter: &Filter, by: &[GroupBy]) -> Result<Vec<ReportLine>, LedgerError> {
+        self.0.catch_up()?;
+        query::report(&self.0.store, filter, by)
     }
 
-    /// How full and how far it is.
+    /// How full and how far it is at this moment; the number of rows after taking in the journal's tail (as it was
+    /// before, should that fail). Blocking.
     pub fn status(&self) -> LedgerStatus {
-        LedgerStatus::default()
+        let journal = &self.0.journal;
+        let open = journal.open.load(Ordering::Relaxed);
+        let queued = journal.queued();
+        let lag_bytes = self.0.requests.lag_bytes(journal.end.lock().bytes);
+        if let Err(e) = self.0.catch_up() {
+            tracing::warn!(error = %e, "the number of rows may be behind");
+        }
+        LedgerStatus {
+            open,
+            queued,
+            lag_bytes,
+            rows: self.0.requests.rows.load(Ordering::Relaxed),
+        }
     }
 
     /// Writes and syncs all that was handed over, takes it into the store, stops the threads. Blocking; idempotent.
-    pub fn shut_down(&self) {}
+    /// Call it when no attempt is open any more: one that closes later is found as interrupted at the next start.
+    pub fn shut_down(&self) {
+        self.0.shut_down();
+    }
 }
 
-/// One open attempt. Dropping it closes it: with what [`Entry::close`] said, else as [`Ended::Panicked`].
-pub struct Entry {
-    /// What is known of its end so far; written when it closes. Fields may be filled as they become known.
-    pub closing: Closing,
+impl Inner {
+    /// Takes in all that was handed over before this call.
+    fn catch_up(&self) -> Result<(), LedgerError> {
+        let journal = &self.journal;
+        let handed = journal.handed();
+        while journal.written.load(Ordering::Acquire) < handed && !journal.stopping.load(Ordering::Acquire) {
+            if journal.failed.load(Ordering::Acquire) {
+                return Err(LedgerError::Behind);
+            }
+            journal.writer.wake();
+            std::thread::sleep(journal::NAP);
+        }
+        self.requests.catch_up()
+    }
+
+    fn shut_down(&self) {
+        // Held to the end, so that a second caller returns when all is done too.
+        let mut threads = self.threads.lock();
+        let Some(Threads { writer, syncer, ingest }) = threads.take() else {
+            return;
+        };
+        self.journal.stopping.store(true, Ordering::SeqCst);
+        let join = |thread: JoinHandle<()>| {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                tracing::error!(thread = name, "a thread of the ledger panicked");
+            }
+        };
+        self.journal.writer.wake();
+        join(writer);
+        self.journal.syncer.wake();
+        join(syncer);
+        self.requests.stop();
+        join(ingest);
+        if let Err(e) = self.store.flush() {
+            tracing::error!(error = %e, "the store could not be flushed; the next start takes in what it lost");
+        }
+    }
 }
 
-impl Entry {
-    /// Its id.
-    pub fn id(&self) -> AttemptId {
-        unreachable!("skeleton")
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shut_down();
     }
-
-    /// True once its opening is in the file (and synced, with `durability = "power"`). One atomic load.
-    pub fn is_written(&self) -> bool {
-        true
-    }
-
-    /// Waits until [`Entry::is_written`]; an answer's header goes out after it, so that no answered request is missing
-    /// after a crash.
-    pub async fn written(&self) {}
-
-    /// Closes the attempt now; handed to the writer before this returns.
-    pub fn close(self, _ended: Ended) {}
 }

@@ -1,4 +1,7 @@
 //! What is written of an attempt.
+//!
+//! The order of fields here, and of the variants of every enum in them (`Ended`, `ir::FinishKind`), is the form on disk:
+//! a change needs a new form in `form.rs`, and a test there fails until it has one.
 
 use std::sync::Arc;
 

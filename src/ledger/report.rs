@@ -1,9 +1,13 @@
 //! Questions to the ledger.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::UnixMicros;
-use crate::ids::{AttemptId, RequestId};
+use crate::ids::RequestId;
 use crate::ir::Usage;
 
 use super::{Ended, Row};
@@ -29,9 +33,53 @@ pub struct Filter {
     pub ended: Option<Ended>,
 }
 
-/// Where a page ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor(pub AttemptId);
+/// Where a page ended: the place of its last row. Rows keep their places and new ones come behind, so paging on misses
+/// none. As text (also in serde) 24 hexadecimal digits, opaque to clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    /// The block's key.
+    pub(super) block: u64,
+    /// The row's number in it.
+    pub(super) row: u32,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}{:08x}", self.block, self.row)
+    }
+}
+
+/// A text is no cursor of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is no cursor: pass the one an earlier page ended with, unchanged")]
+pub struct BadCursor;
+
+impl FromStr for Cursor {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> Result<Self, BadCursor> {
+        if text.len() != 24 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(BadCursor);
+        }
+        let (block, row) = text.split_at(16);
+        Ok(Cursor {
+            block: u64::from_str_radix(block, 16).map_err(|_| BadCursor)?,
+            row: u32::from_str_radix(row, 16).map_err(|_| BadCursor)?,
+        })
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cursor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
 
 /// Some rows, and where to go on.
 #[derive(Clone, Debug, Default)]
@@ -75,4 +123,23 @@ pub struct ReportLine {
     pub request_bytes: u64,
     /// Bytes received from them.
     pub response_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_its_text() {
+        let cursor = Cursor {
+            block: 0x0006_3000_0000_00ab,
+            row: 77,
+        };
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        let json = serde_json::to_string(&cursor).unwrap();
+        assert_eq!(serde_json::from_str::<Cursor>(&json).unwrap(), cursor);
+        for bad in ["", "zz", "+00000000000000000000001", "0006300000000000000000ab1"] {
+            assert_eq!(bad.parse::<Cursor>(), Err(BadCursor), "{bad}");
+        }
+    }
 }

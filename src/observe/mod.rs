@@ -2,6 +2,11 @@
 //! the room that measures.
 
 pub mod access_log;
+pub mod append;
 pub mod log;
 pub mod metrics;
+mod process;
 pub mod redact;
+pub mod timestamp;
+
+pub use timestamp::rfc3339;

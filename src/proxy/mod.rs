@@ -1,1 +1,201 @@
-//! The only room that knows the phases of Pingora.
+//! The only room that knows Pingora's phases: one file per phase, named as Pingora names it. A request's way through them
+//! is drawn in `ARCHITECTURE.md`.
+
+pub mod client_address;
+pub mod client_auth;
+pub mod context;
+pub mod door;
+pub mod early_request_filter;
+pub mod failover;
+pub mod front_check;
+pub mod gate;
+pub mod intake;
+pub mod local;
+pub mod logging;
+pub mod metrics;
+pub mod passthrough;
+pub mod refuse;
+pub mod request_filter;
+pub mod response_body_filter;
+pub mod response_filter;
+pub mod upstream_peer;
+pub mod upstream_request_filter;
+pub mod upstream_response_filter;
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, Result};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::egress::Names;
+use crate::keys::Ring;
+use crate::ledger::Ledger;
+use crate::limits::flood::Flood;
+use crate::observe::access_log::AccessLog;
+use crate::upstream::LiveFleet;
+
+use context::RequestContext;
+use intake::BodyBudget;
+
+/// What the phases work with; built once.
+pub struct Gateway {
+    /// `conf/tollgate.toml`.
+    pub config: Arc<Config>,
+    /// What time it is.
+    pub clock: Clock,
+    /// Client keys.
+    pub keys: Arc<Ring>,
+    /// Rules and providers in force.
+    pub fleet: Arc<LiveFleet>,
+    /// Providers' addresses.
+    pub names: Arc<Names>,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Floods.
+    pub flood: Arc<Flood>,
+    /// Request bodies in memory.
+    pub bodies: Arc<BodyBudget>,
+    /// The access log.
+    pub access_log: AccessLog,
+    /// Set when the process is to stop.
+    pub draining: Arc<AtomicBool>,
+}
+
+impl Gateway {
+    /// The process is about to stop: answers close their connections.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext::new(self.clock.now())
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
+        early_request_filter::execute(self, session, ctx)
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
+        request_filter::execute(self, session, ctx).await
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+        upstream_peer::execute(self, session, ctx).await
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        if let Some(attempt) = &mut ctx.attempt {
+            attempt.reused = Some(reused);
+            // From here on the attempt may cost money: without its row it would be lost if this process died.
+            if let Some(entry) = &attempt.entry
+                && !entry.is_written()
+            {
+                entry.written().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        upstream_request_filter::execute(session, upstream, ctx)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        answer: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        upstream_response_filter::execute(self, answer, ctx).await
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        answer: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        response_filter::execute(session, answer, ctx)
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<Option<Duration>> {
+        response_body_filter::execute(body, end, ctx)?;
+        Ok(None)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut RequestContext,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        failover::after_connect_failure(self, ctx, error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        _session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut RequestContext,
+        reused: bool,
+    ) -> Box<Error> {
+        failover::after_failure(self, ctx, error, reused)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut RequestContext) -> FailToProxy {
+        refuse::execute(session, error, ctx).await
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
+        logging::execute(self, session, error, ctx);
+    }
+
+    fn request_summary(&self, _session: &Session, ctx: &RequestContext) -> String {
+        // Pingora's own holds the target, and with it a key in the query.
+        format!("request {}", ctx.client.request_id)
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _ctx: &RequestContext, _error: &Error) -> bool {
+        // The access log has a line for each request, and metrics count them.
+        true
+    }
+}

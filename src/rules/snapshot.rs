@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use globset::GlobSet;
 use url::Url;
 
 use crate::clock::UnixMicros;
 use crate::config::Secret;
 use crate::ir::DialectId;
+
+use super::matcher::Matcher;
 
 /// All rules.
 #[derive(Debug)]
@@ -25,6 +26,40 @@ pub struct Rules {
     pub loaded_at: UnixMicros,
     /// CRC-32C over the files, to tell one state from another.
     pub digest: u32,
+    /// Every glob of every route, compiled into one.
+    matcher: Matcher,
+}
+
+impl Rules {
+    /// Joins what was compiled. An error is the matcher's: globs too large together.
+    pub fn new(
+        providers: Vec<Arc<Provider>>,
+        routes: Vec<Arc<Route>>,
+        loaded_at: UnixMicros,
+        digest: u32,
+    ) -> Result<Self, globset::Error> {
+        let by_name = providers.iter().map(|p| (p.name.clone(), p.clone())).collect();
+        let matcher = Matcher::new(routes.iter().map(|route| route.models.as_slice()))?;
+        Ok(Rules {
+            providers,
+            by_name,
+            routes,
+            loaded_at,
+            digest,
+            matcher,
+        })
+    }
+
+    /// The first route whose model names or globs match. All are asked at once, so that it costs about the same with a
+    /// thousand routes.
+    pub fn route_for(&self, model: &str) -> Option<&Arc<Route>> {
+        self.routes.get(self.matcher.first(model)?)
+    }
+
+    /// The provider of that name, inactive ones too.
+    pub fn provider(&self, name: &str) -> Option<&Arc<Provider>> {
+        self.by_name.get(name)
+    }
 }
 
 /// Who answers, and how it is addressed.
@@ -40,12 +75,10 @@ pub struct Provider {
     pub auth: Option<Auth>,
     /// HTTP versions spoken to it.
     pub http: HttpVersions,
-    /// Whether its OpenAI-style streams must be asked for usage.
+    /// Whether its streams must be asked for usage, where the dialect can ask.
     pub stream_usage: StreamUsage,
-    /// Headers added to every request to it (lower-case name, value): `anthropic-beta`, `http-referer` ...
+    /// Headers added to every request to it (lower-case name, value): beta flags, `http-referer` ...
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
-    /// A PEM file with certificates to trust instead of the system's; `None`: the system's.
-    pub ca: Option<std::path::PathBuf>,
     /// Its credentials, the inactive ones too.
     pub credentials: Vec<Arc<Credential>>,
     /// Times of its own.
@@ -59,7 +92,8 @@ pub struct Provider {
 pub struct Base {
     /// The dialect.
     pub dialect: DialectId,
-    /// Scheme, host, port, path prefix (without a slash at its end). `None`: an environment variable in it is not set.
+    /// Scheme, host, port, path prefix (without a slash at its end; `/` if there is none). `None`: an environment
+    /// variable in it is not set, or makes it no URL.
     pub url: Option<Url>,
 }
 
@@ -103,7 +137,7 @@ pub struct Credential {
     pub name: Arc<str>,
     /// The key; `None`: inactive (or the provider wants none).
     pub secret: Option<Secret>,
-    /// Why it is inactive: `the environment variable DEEPSEEK_API_KEY is not set`.
+    /// Why it is inactive: `the environment variable EXAMPLE_API_KEY is not set`.
     pub inactive: Option<String>,
     /// Its share; 0: only if all others are unusable.
     pub weight: u32,
@@ -116,8 +150,6 @@ pub struct Route {
     pub name: Arc<str>,
     /// Model names and globs, as written.
     pub models: Vec<String>,
-    /// The same, compiled.
-    pub matcher: GlobSet,
     /// Where it sends, weighted.
     pub targets: Vec<Target>,
     /// Times of its own.

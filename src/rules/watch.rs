@@ -1,20 +1,47 @@
-//! Hot reload: the folder is watched; the last good rules stay in force.
+//! Hot reload: all or nothing, and the last good rules stay in force. The folder's watcher is in `watcher.rs`.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use prometheus::{IntCounterVec, IntGauge, register_int_counter_vec, register_int_gauge};
 
 use crate::clock::{Clock, UnixMicros};
+use crate::config::problem::part;
 use crate::config::{Problem, Problems};
 
 use super::Rules;
+use super::environment::Process;
+use super::folder::Folder;
+
+/// Reloads tried, by result: `ok`, `failed`. `None` only if something else took the name.
+static RELOADS: LazyLock<Option<IntCounterVec>> = LazyLock::new(|| {
+    let help = "Reloads of the rules, by result.";
+    register_int_counter_vec!("tollgate_rules_reloads_total", help, &["result"]).ok()
+});
+
+/// When the rules in force were loaded.
+static LOADED: LazyLock<Option<IntGauge>> = LazyLock::new(|| {
+    let help = "When the rules in force were loaded, in seconds since 1970.";
+    register_int_gauge!("tollgate_rules_loaded_timestamp_seconds", help).ok()
+});
+
+/// Most problems written to the log for one reload; all of them are in [`Live::status`].
+const MAX_LOGGED: usize = 50;
+
+/// What is called with new rules.
+pub type OnChange = Box<dyn Fn(&Arc<Rules>) + Send + Sync>;
 
 /// The rules in force. Cheap to read: one per request.
 pub struct Live {
     current: ArcSwap<Rules>,
     folder: PathBuf,
     clock: Clock,
+    status: ArcSwap<ReloadStatus>,
+    /// One reload at a time; holds the digest of what was last tried, good or not.
+    tried: Mutex<u32>,
+    hooks: Mutex<Vec<Arc<OnChange>>>,
 }
 
 /// What became of the last reload.
@@ -31,10 +58,26 @@ pub struct ReloadStatus {
 impl Live {
     /// Starts with these rules.
     pub fn new(folder: PathBuf, rules: Rules, clock: Clock) -> Arc<Self> {
+        if let Some(loaded) = &*LOADED {
+            loaded.set(rules.loaded_at.seconds());
+        }
+        if let Some(reloads) = &*RELOADS {
+            // Both rows are there from the start: an alert can't count from nothing.
+            for result in ["ok", "failed"] {
+                reloads.with_label_values(&[result]).inc_by(0);
+            }
+        }
         Arc::new(Live {
-            current: ArcSwap::from_pointee(rules),
             folder,
+            status: ArcSwap::from_pointee(ReloadStatus {
+                at: rules.loaded_at,
+                ok: true,
+                problems: Vec::new(),
+            }),
+            tried: Mutex::new(rules.digest),
+            current: ArcSwap::from_pointee(rules),
             clock,
+            hooks: Mutex::default(),
         })
     }
 
@@ -43,10 +86,141 @@ impl Live {
         self.current.load()
     }
 
-    /// Reads the folder again: all or nothing.
+    /// What became of the last reload; at first, of the load at start.
+    pub fn status(&self) -> Arc<ReloadStatus> {
+        self.status.load_full()
+    }
+
+    /// The folder they come from.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Has `call` called with new rules, on the thread that reloads, just before they come into force: what it prepares
+    /// (addresses resolved ahead) is there for the first request. It holds up the reload, and no request; it must not
+    /// reload itself.
+    pub fn on_change(&self, call: OnChange) {
+        self.hooks.lock().push(Arc::new(call));
+    }
+
+    /// Reads the folder again: all or nothing. Also where nothing changed: the environment's files may have. Blocking.
     pub fn reload(&self) -> Result<Problems, Problems> {
-        let (rules, warnings) = super::compile(&self.folder, &self.clock)?;
-        self.current.store(Arc::new(rules));
-        Ok(warnings)
+        let mut tried = self.tried.lock();
+        let read = Folder::read(&self.folder);
+        *tried = read.digest;
+        self.apply(read)
+    }
+
+    /// Reads the folder again if it is not as it was when last tried. Blocking.
+    pub(super) fn reload_if_changed(&self) -> Option<Result<Problems, Problems>> {
+        let mut tried = self.tried.lock();
+        let read = Folder::read(&self.folder);
+        if read.digest == *tried {
+            return None;
+        }
+        *tried = read.digest;
+        Some(self.apply(read))
+    }
+
+    fn apply(&self, read: Folder) -> Result<Problems, Problems> {
+        let compiled = super::compile::compile_folder(read, &self.folder, &self.clock, &Process);
+        let result = compiled.map(|(rules, warnings)| {
+            let rules = Arc::new(rules);
+            let hooks: Vec<Arc<OnChange>> = self.hooks.lock().clone();
+            hooks.iter().for_each(|hook| hook(&rules));
+            self.current.store(rules);
+            warnings
+        });
+        self.tell(&result);
+        result
+    }
+
+    /// Status, metrics, log.
+    fn tell(&self, result: &Result<Problems, Problems>) {
+        let (Ok(problems) | Err(problems)) = result;
+        self.status.store(Arc::new(ReloadStatus {
+            at: self.clock.now(),
+            ok: result.is_ok(),
+            problems: problems.clone(),
+        }));
+        let word = if result.is_ok() { "ok" } else { "failed" };
+        if let Some(reloads) = &*RELOADS {
+            reloads.with_label_values(&[word]).inc();
+        }
+        let rules = self.load();
+        if let Some(loaded) = &*LOADED {
+            loaded.set(rules.loaded_at.seconds());
+        }
+        for p in problems.iter().take(MAX_LOGGED) {
+            match p.warning {
+                true => tracing::warn!(at = %p.place(), what = %p.what, "{}", p.help),
+                false => tracing::error!(at = %p.place(), what = %p.what, "{}", p.help),
+            }
+        }
+        match result {
+            Ok(_) => tracing::info!(
+                providers = rules.providers.len(),
+                routes = rules.routes.len(),
+                digest = %format_args!("{:08x}", rules.digest),
+                "rules reloaded"
+            ),
+            Err(problems) => tracing::error!("{}", unchanged(problems, rules.loaded_at)),
+        }
+    }
+}
+
+/// `2 problems; nothing was changed, the rules of 14:02:11 stay in force.`
+fn unchanged(problems: &[Problem], since: UnixMicros) -> String {
+    let wrong = part(problems.to_vec()).0.len();
+    let plural = if wrong == 1 { "" } else { "s" };
+    let since = jiff::Timestamp::from_microsecond(since.0).unwrap_or_default();
+    format!(
+        "{wrong} problem{plural}; nothing was changed, the rules of {} stay in force.",
+        since.strftime("%F %T UTC")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_reload_says_what_stays() {
+        let problem = Problem::of_file("rules/a.toml", "x", "y");
+        let warning = Problem {
+            warning: true,
+            ..problem.clone()
+        };
+        assert_eq!(
+            unchanged(&[problem, warning], UnixMicros(1_700_000_000_000_000)),
+            "1 problem; nothing was changed, the rules of 2023-11-14 22:13:20 UTC stay in force."
+        );
+    }
+
+    #[test]
+    fn only_a_change_reloads_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |text: &str| std::fs::write(folder.path().join("a.toml"), text).unwrap();
+        write("# 1");
+        let clock = Clock::manual(UnixMicros(0));
+        let (rules, _) = super::super::compile(folder.path(), &clock).unwrap();
+        let live = Live::new(folder.path().to_owned(), rules, clock);
+        write("# 1");
+        std::fs::write(folder.path().join("other.txt"), "x").unwrap();
+        assert!(live.reload_if_changed().is_none(), "touched, and another file");
+        write("# 2");
+        assert!(live.reload_if_changed().is_some_and(|result| result.is_ok()));
+        write("[[");
+        assert!(live.reload_if_changed().is_some_and(|result| result.is_err()));
+        assert!(
+            live.reload_if_changed().is_none(),
+            "what was refused is not tried again"
+        );
+        write("# 2");
+        assert!(
+            live.reload_if_changed().is_some(),
+            "back to good is a change from what was refused"
+        );
+        assert!(live.status().ok);
     }
 }

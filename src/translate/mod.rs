@@ -2,6 +2,8 @@
 //!
 //! Today both are the same: bytes pass as they came, and a decoder of the dialect reads a copy (the tap).
 
+pub mod inflate;
+mod kept;
 pub mod splice;
 pub mod stream;
 pub mod tap;

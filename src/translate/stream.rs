@@ -1,12 +1,22 @@
 //! One answer on its way to the client: bytes out as they came in, a decoder reading along.
+//!
+//! A stream goes out in whole frames, so that an error can be written after any of them. A chunk that ends at a border,
+//! which is the usual case, goes out as it is, without a copy.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use crate::dialects::Dialect;
+use crate::dialects::{Dialect, StreamDecoder};
 use crate::ir::{Operation, StreamEnd};
-use crate::sse::Framing;
+use crate::sse::{Block, Content, Frame, Framing, Splitter};
 
 use super::Meter;
+use super::inflate::{self, Inflate, Stop};
+use super::kept::Kept;
+
+/// Most bytes of an unfinished frame that are held back; a larger one flows as it comes.
+pub const HOLD: usize = 64 << 10;
+/// Most bytes of an error answer that are kept to be read.
+pub const MAX_ERROR: usize = 64 << 10;
 
 /// What the answer's body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,37 +70,155 @@ pub struct AnswerPlan {
 pub struct AnswerStream {
     plan: AnswerPlan,
     meter: Meter,
+    body: Body,
+    /// Frames go out whole ([`Body::Frames`]).
+    aligned: bool,
+    /// A frame too large to be held back has begun to flow, and has not ended.
+    flowing: bool,
+    /// Something went out.
+    sent: bool,
+    end: Option<StreamEnd>,
+}
+
+/// How the body is read.
+enum Body {
+    /// Frames, forwarded whole.
+    Frames(Frames),
+    /// Frames in a coding: they are read but can't be told apart in what is forwarded.
+    Coded(Frames, Option<Inflate>, Option<Stop>),
+    /// A document, kept to be read at its end.
+    Kept(Kept),
+    /// Not read.
+    Opaque,
+}
+
+struct Frames {
+    splitter: Splitter,
+    decoder: Box<dyn StreamDecoder>,
+    withhold_usage: bool,
+    /// Unfinished frames up to this size are held back.
+    hold: usize,
+    /// The unfinished frame was too large to be held back: it has flowed so far.
+    flowing: bool,
+    /// A withheld frame ended with the CR of a CRLF: its LF is to be withheld too.
+    drop_lf: bool,
+    /// A frame was seen.
+    any: bool,
 }
 
 impl AnswerStream {
     /// Starts at the first byte of the body.
     pub fn new(plan: AnswerPlan) -> Self {
+        let body = match plan.kind {
+            AnswerKind::Opaque => Body::Opaque,
+            AnswerKind::Whole => Body::Kept(Kept::new(plan.max_kept)),
+            AnswerKind::Error => Body::Kept(Kept::new(plan.max_kept.min(MAX_ERROR))),
+            AnswerKind::Stream(framing) => {
+                let frames = Frames {
+                    splitter: Splitter::new(framing, plan.max_kept),
+                    decoder: plan.dialect.stream_decoder(plan.operation),
+                    withhold_usage: plan.withhold_usage,
+                    hold: plan.max_kept.min(HOLD),
+                    flowing: false,
+                    drop_lf: false,
+                    any: false,
+                };
+                match plan.coding {
+                    Coding::Identity => Body::Frames(frames),
+                    Coding::Unknown => Body::Opaque,
+                    coding => Body::Coded(frames, Inflate::new(coding, inflate::MAX_PER_CHUNK), None),
+                }
+            }
+        };
+        let aligned = matches!(body, Body::Frames(_));
         AnswerStream {
             plan,
             meter: Meter::default(),
+            body,
+            aligned,
+            flowing: false,
+            sent: false,
+            end: None,
         }
     }
 
     /// Takes a chunk as it came and returns what goes to the client now: whole frames of a stream (an unfinished one is
-    /// held back until it is whole, or larger than the hold limit), the chunk itself otherwise.
+    /// held back until it is whole, or larger than [`HOLD`]), the chunk itself otherwise. After [`AnswerStream::finish`]
+    /// chunks are no longer read nor sent.
     pub fn chunk(&mut self, chunk: Bytes) -> Bytes {
-        chunk
+        if self.end.is_some() {
+            return Bytes::new();
+        }
+        let out = match &mut self.body {
+            Body::Frames(frames) => {
+                let out = frames.chunk(chunk, &mut self.meter);
+                self.flowing = frames.flowing;
+                out
+            }
+            Body::Coded(frames, inflate, stop) => {
+                if let Some(decoder) = inflate {
+                    match decoder.push(&chunk) {
+                        Ok(plain) => frames.read(&plain, &mut self.meter),
+                        Err(why) => {
+                            // The tap goes blind; what it has counted stands.
+                            *inflate = None;
+                            *stop = Some(why);
+                            self.meter.unread_frames += 1;
+                        }
+                    }
+                }
+                chunk
+            }
+            Body::Kept(kept) => {
+                kept.keep(&chunk);
+                chunk
+            }
+            Body::Opaque => chunk,
+        };
+        self.sent |= !out.is_empty();
+        out
     }
 
     /// The body is over: what is held back (only if it is worth sending), and how the answer ended.
     /// Idempotent: later calls return nothing and the same end.
+    ///
+    /// What can't be read (an unknown coding, a document larger than is kept) counts as complete: the transport is then
+    /// the only judge.
     pub fn finish(&mut self) -> (Bytes, StreamEnd) {
-        (Bytes::new(), StreamEnd::Complete)
+        if let Some(end) = self.end {
+            return (Bytes::new(), end);
+        }
+        let (rest, end) = match std::mem::replace(&mut self.body, Body::Opaque) {
+            Body::Opaque => (Bytes::new(), StreamEnd::Complete),
+            Body::Frames(frames) => frames.finish(&self.plan, &mut self.meter),
+            Body::Coded(frames, _, stop) => {
+                let (_, end) = frames.finish(&self.plan, &mut self.meter);
+                let blind = stop == Some(Stop::TooLarge) && end == StreamEnd::Truncated;
+                (Bytes::new(), if blind { StreamEnd::Complete } else { end })
+            }
+            Body::Kept(kept) => (Bytes::new(), kept.finish(&self.plan, &mut self.meter)),
+        };
+        self.sent |= !rest.is_empty();
+        self.end = Some(end);
+        (rest, end)
     }
 
-    /// True if what was sent so far ends at a frame border, so that an error can be written after it.
+    /// True if what was sent so far ends at a frame border, so that an error can be written after it. Also true while
+    /// nothing was sent at all.
     pub fn at_border(&self) -> bool {
-        true
+        if self.aligned { !self.flowing } else { !self.sent }
+    }
+
+    /// True if the dialect's error can be written after what was sent: only into streams without a coding, at a border.
+    /// Of any other answer which has begun, only the connection can tell that it failed. True also after
+    /// [`AnswerStream::finish`], for an end which is not complete.
+    pub fn can_append_error(&self) -> bool {
+        self.aligned && !self.flowing
     }
 
     /// True until a frame went out.
     pub fn is_first(&self) -> bool {
-        true
+        !self.sent
     }
 
     /// What was counted so far.
@@ -103,3 +231,113 @@ impl AnswerStream {
         &self.plan
     }
 }
+
+impl Frames {
+    /// Reads one frame. Returns whether it is to be withheld.
+    fn frame(
+        decoder: &mut dyn StreamDecoder,
+        content: Content<'_>,
+        withhold_usage: bool,
+        any: &mut bool,
+        meter: &mut Meter,
+    ) -> bool {
+        let frame = match content {
+            Content::Frame(frame) => frame,
+            Content::Nothing => return false,
+            Content::Oversized => {
+                meter.unread_frames += 1;
+                return false;
+            }
+        };
+        *any = true;
+        if decoder.frame(frame, meter).is_err() {
+            meter.unread_frames += 1;
+        }
+        withhold_usage && decoder.is_usage_only(frame)
+    }
+
+    /// Reads a chunk without forwarding it.
+    fn read(&mut self, chunk: &[u8], meter: &mut Meter) {
+        let Frames {
+            splitter, decoder, any, ..
+        } = self;
+        splitter.feed(chunk, |block| {
+            Frames::frame(&mut **decoder, block.content, false, any, meter);
+        });
+    }
+
+    /// Reads a chunk and returns what goes out.
+    fn chunk(&mut self, chunk: Bytes, meter: &mut Meter) -> Bytes {
+        let Frames {
+            splitter,
+            decoder,
+            withhold_usage,
+            hold,
+            flowing,
+            drop_lf,
+            any,
+        } = self;
+        // What goes out is `head`, then `chunk[from..to]`. `head` stays empty unless bytes came earlier or something
+        // is left out.
+        let mut head = BytesMut::new();
+        let (mut from, mut to) = (0, 0);
+        let lf_pending = std::mem::take(drop_lf);
+        splitter.feed(&chunk, |block: Block<'_>| {
+            let lonely_lf = lf_pending && (block.start, block.end) == (0, 1) && block.content == Content::Nothing;
+            let usage = Frames::frame(&mut **decoder, block.content, *withhold_usage, any, meter);
+            if lonely_lf || (usage && !*flowing) {
+                head.extend_from_slice(&chunk[from..block.start]);
+                from = block.end;
+                *drop_lf = usage && block.end == chunk.len() && chunk.ends_with(b"\r");
+            } else if !*flowing {
+                head.extend_from_slice(block.carried);
+            }
+            *flowing = false;
+            to = block.end;
+        });
+        let rest = splitter.rest();
+        if *flowing {
+            to = chunk.len();
+        } else if rest.len() > *hold {
+            *flowing = true;
+            head.extend_from_slice(&rest[..rest.len() - (chunk.len() - to)]);
+            to = chunk.len();
+        }
+        if head.is_empty() {
+            return if (from, to) == (0, chunk.len()) {
+                chunk
+            } else {
+                chunk.slice(from..to)
+            };
+        }
+        head.extend_from_slice(&chunk[from..to]);
+        head.freeze()
+    }
+
+    /// The end of the body: what is held back goes out if the answer is complete with it.
+    fn finish(mut self, plan: &AnswerPlan, meter: &mut Meter) -> (Bytes, StreamEnd) {
+        let rest = Bytes::copy_from_slice(self.splitter.rest());
+        let Frames {
+            splitter, decoder, any, ..
+        } = &mut self;
+        let mut withheld = false;
+        splitter.finish(|frame: Frame<'_>| {
+            withheld = Frames::frame(&mut **decoder, Content::Frame(frame), plan.withhold_usage, any, meter);
+        });
+        let mut end = decoder.finish(meter);
+        if !*any && !rest.is_empty() {
+            // Not a stream after all: some send a document, mostly an error, under a stream's content type.
+            let told = plan.dialect.decode_response(plan.operation, &rest, meter);
+            end = told.unwrap_or(StreamEnd::Truncated);
+        }
+        if end == StreamEnd::Complete && !splitter.may_end() {
+            end = StreamEnd::Truncated;
+        }
+        let send = end == StreamEnd::Complete && !self.flowing && !withheld;
+        (if send { rest } else { Bytes::new() }, end)
+    }
+}
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! The meter: what the tap has counted of one answer.
 
-use crate::ir::{ApiError, FinishReason, Usage};
+use crate::ir::{ApiError, BlockHead, Delta, EventSink, FinishReason, StreamEvent, Usage};
 
 /// What was learned of one answer, from its events.
 #[derive(Clone, Debug, Default)]
@@ -17,8 +17,54 @@ pub struct Meter {
     pub tool_calls: u32,
     /// How many events carried content; 0 until the first token.
     pub content_events: u64,
-    /// An error the provider reported inside the answer.
+    /// An error the provider reported inside the answer; the first, if there are several.
     pub error: Option<ApiError>,
     /// Frames that could not be read as the dialect, or were too large to be read.
     pub unread_frames: u64,
+}
+
+/// Longest id or model name kept, in bytes: they go into the log.
+const MAX_NAME: usize = 256;
+
+fn name(text: &str) -> Option<String> {
+    let mut end = text.len().min(MAX_NAME);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    (end > 0).then(|| text[..end].to_owned())
+}
+
+impl EventSink for Meter {
+    fn event(&mut self, event: StreamEvent<'_>) {
+        match event {
+            StreamEvent::Delta { delta, .. } => {
+                let empty = matches!(&delta, Delta::Text(text) | Delta::Arguments(text) if text.is_empty());
+                self.content_events += u64::from(!empty);
+            }
+            StreamEvent::BlockStart { block, .. } => match block {
+                BlockHead::ToolCall { .. } => {
+                    self.tool_calls = self.tool_calls.saturating_add(1);
+                    self.content_events += 1;
+                }
+                BlockHead::Native(_) => self.content_events += 1,
+                BlockHead::Text | BlockHead::Reasoning | BlockHead::Refusal => {}
+            },
+            StreamEvent::Start { id, model } => {
+                self.response_id = name(&id);
+                self.model = name(&model);
+            }
+            StreamEvent::Usage(usage) => self.usage = Some(usage),
+            StreamEvent::Finish { candidate, reason } => {
+                if candidate == 0 || self.finish.is_none() {
+                    self.finish = Some(reason);
+                }
+            }
+            StreamEvent::Error(error) => {
+                if self.error.is_none() {
+                    self.error = Some(error);
+                }
+            }
+            StreamEvent::BlockStop { .. } | StreamEvent::Ping => {}
+        }
+    }
 }

@@ -1,1 +1,8 @@
-//! Which credential and which peer, and what became of it.
+//! The providers at work: their addresses, and which credential is next. Rebuilt when the rules change; what was learned
+//! of an address is carried over.
+
+pub mod fleet;
+pub mod pool;
+
+pub use fleet::{Fleet, LiveFleet};
+pub use pool::{Endpoint, Pool};

@@ -1,53 +1,133 @@
-//! skeleton, replaced by the dialects helper
+//! Anthropic Messages.
+
+mod decode_stream;
+mod error;
+mod response;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use http::Method;
 
 use super::*;
+use crate::ir::FinishKind;
+
+const DIALECT: DialectId = DialectId::new("anthropic");
 
 /// The dialect.
 pub struct Anthropic;
 
+/// Anthropic's stop reasons.
+fn finish_kind(reason: &str) -> FinishKind {
+    match reason {
+        "end_turn" | "stop_sequence" => FinishKind::Stop,
+        "max_tokens" | "model_context_window_exceeded" => FinishKind::Length,
+        "tool_use" => FinishKind::ToolCalls,
+        "refusal" => FinishKind::ContentFilter,
+        "pause_turn" | "compaction" => FinishKind::Pause,
+        _ => FinishKind::Other,
+    }
+}
+
 impl Dialect for Anthropic {
     fn id(&self) -> DialectId {
-        DialectId::new("anthropic")
+        DIALECT
     }
-    fn target(&self, _line: Line<'_>) -> Option<Target> {
-        None
+
+    fn target(&self, line: Line<'_>) -> Option<Target> {
+        let (operation, model) = if line.method == Method::POST {
+            let operation = match line.path {
+                "/v1/messages" | "/anthropic/v1/messages" | "/v1/anthropic/messages" => Operation::Chat,
+                "/v1/messages/count_tokens"
+                | "/anthropic/v1/messages/count_tokens"
+                | "/v1/anthropic/messages/count_tokens" => Operation::CountTokens,
+                _ => return None,
+            };
+            (operation, None)
+        } else if line.method == Method::GET {
+            // The plain path is asked in three dialects; every client of this one names its version.
+            let rest = match line.path.strip_prefix("/anthropic") {
+                Some(rest) => rest,
+                None if line.headers.contains_key("anthropic-version") => line.path,
+                None => return None,
+            };
+            match rest.strip_prefix("/v1/models")? {
+                "" => (Operation::ListModels, None),
+                one => (Operation::GetModel, Some(paths::decode(one.strip_prefix('/')?)?)),
+            }
+        } else {
+            return None;
+        };
+        let stream = (operation != Operation::Chat).then_some(false);
+        Some(Target {
+            dialect: &Anthropic,
+            operation,
+            model,
+            stream,
+            framing: Framing::Sse,
+            method: Cow::Borrowed(""),
+        })
     }
-    fn peek(&self, _target: &Target, _body: &[u8]) -> Result<Peek, PeekError> {
-        Err(PeekError::MissingModel)
+
+    fn peek(&self, target: &Target, body: &[u8]) -> Result<Peek, PeekError> {
+        let (mut peek, _) = json::peek(body)?;
+        peek.stream &= target.operation == Operation::Chat;
+        Ok(peek)
     }
-    fn upstream_path(&self, _target: &Target, _upstream_model: &str, _query: &str) -> String {
-        String::new()
+
+    fn upstream_path(&self, target: &Target, upstream_model: &str, query: &str) -> String {
+        let path = match target.operation {
+            Operation::CountTokens => "/v1/messages/count_tokens".to_owned(),
+            Operation::ListModels => "/v1/models".to_owned(),
+            Operation::GetModel => format!("/v1/models/{}", paths::encode(upstream_model)),
+            _ => "/v1/messages".to_owned(),
+        };
+        paths::with_query(path, query)
     }
+
     fn auth(&self) -> AuthScheme {
-        AuthScheme::Bearer
+        AuthScheme::Header("x-api-key")
     }
+
     fn request_headers(&self) -> &'static [&'static str] {
-        &[]
+        &["anthropic-version", "anthropic-beta"]
     }
+
+    fn request_id_header(&self) -> Option<&'static str> {
+        Some("request-id")
+    }
+
     fn stream_decoder(&self, _operation: Operation) -> Box<dyn StreamDecoder> {
-        unreachable!()
+        Box::new(decode_stream::Decoder::default())
     }
+
     fn decode_response(
         &self,
-        _operation: Operation,
-        _body: &[u8],
-        _sink: &mut dyn EventSink,
+        operation: Operation,
+        body: &[u8],
+        sink: &mut dyn EventSink,
     ) -> Result<StreamEnd, DecodeError> {
-        Ok(StreamEnd::Complete)
+        response::decode(operation, body, sink)
     }
-    fn decode_error(&self, status: u16, _body: &[u8]) -> ApiError {
-        ApiError::new(crate::ir::ErrorKind::Api, "").status(status)
+
+    fn decode_error(&self, status: u16, body: &[u8]) -> ApiError {
+        errors::answer(status, body)
     }
-    fn encode_error(&self, _error: &ApiError, _request_id: &str) -> Vec<u8> {
-        Vec::new()
+
+    fn encode_error(&self, error: &ApiError, request_id: &str) -> Vec<u8> {
+        error::body(error, request_id).to_string().into_bytes()
     }
-    fn encode_stream_error(&self, _error: &ApiError, _request_id: &str, _framing: Framing, _first: bool) -> Vec<u8> {
-        Vec::new()
+
+    fn encode_stream_error(&self, error: &ApiError, request_id: &str, _framing: Framing, _first: bool) -> Vec<u8> {
+        format!("event: error\ndata: {}\n\n", error::body(error, request_id)).into_bytes()
     }
-    fn encode_models(&self, _models: &[ModelEntry]) -> Vec<u8> {
-        Vec::new()
+
+    fn encode_models(&self, models: &[ModelEntry]) -> Vec<u8> {
+        response::models(models).to_string().into_bytes()
     }
-    fn encode_model(&self, _model: &ModelEntry) -> Vec<u8> {
-        Vec::new()
+
+    fn encode_model(&self, model: &ModelEntry) -> Vec<u8> {
+        response::model(model).to_string().into_bytes()
     }
 }

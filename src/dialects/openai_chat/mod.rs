@@ -1,53 +1,125 @@
-//! skeleton, replaced by the dialects helper
+//! OpenAI Chat Completions, and the embeddings and model lists which share its error shape. Most providers speak it,
+//! each with an accent: see [`wire`](self) for those we know.
+
+mod decode_stream;
+mod error;
+mod peek;
+mod response;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use http::Method;
 
 use super::*;
+use crate::ir::FinishKind;
+
+const DIALECT: DialectId = DialectId::new("openai_chat");
 
 /// The dialect.
 pub struct OpenAiChat;
 
+/// OpenAI's finish reasons, and words of others for the same.
+fn finish_kind(reason: &str) -> FinishKind {
+    match reason {
+        "stop" | "eos" | "end_turn" | "stop_sequence" => FinishKind::Stop,
+        "length" | "model_length" | "max_tokens" => FinishKind::Length,
+        "tool_calls" | "function_call" | "tool_use" => FinishKind::ToolCalls,
+        "content_filter" | "sensitive" => FinishKind::ContentFilter,
+        "error" | "network_error" => FinishKind::Error,
+        _ => FinishKind::Other,
+    }
+}
+
 impl Dialect for OpenAiChat {
     fn id(&self) -> DialectId {
-        DialectId::new("openai_chat")
+        DIALECT
     }
-    fn target(&self, _line: Line<'_>) -> Option<Target> {
-        None
+
+    fn target(&self, line: Line<'_>) -> Option<Target> {
+        let path = line.path;
+        let (operation, model) = if line.method == Method::POST {
+            let operation = match path {
+                "/v1/chat/completions" | "/chat/completions" | "/v1/gpt/chat/completions" | "/gpt/chat/completions" => {
+                    Operation::Chat
+                }
+                "/v1/embeddings" | "/embeddings" => Operation::Embeddings,
+                _ => return None,
+            };
+            (operation, None)
+        } else if line.method == Method::GET {
+            match path.strip_prefix("/v1").unwrap_or(path).strip_prefix("/models")? {
+                "" => (Operation::ListModels, None),
+                one => (Operation::GetModel, Some(paths::decode(one.strip_prefix('/')?)?)),
+            }
+        } else {
+            return None;
+        };
+        let stream = (line.method == Method::GET || operation == Operation::Embeddings).then_some(false);
+        Some(Target {
+            dialect: &OpenAiChat,
+            operation,
+            model,
+            stream,
+            framing: Framing::Sse,
+            method: Cow::Borrowed(""),
+        })
     }
-    fn peek(&self, _target: &Target, _body: &[u8]) -> Result<Peek, PeekError> {
-        Err(PeekError::MissingModel)
+
+    fn peek(&self, target: &Target, body: &[u8]) -> Result<Peek, PeekError> {
+        peek::peek(target.operation, body)
     }
-    fn upstream_path(&self, _target: &Target, _upstream_model: &str, _query: &str) -> String {
-        String::new()
+
+    fn upstream_path(&self, target: &Target, upstream_model: &str, query: &str) -> String {
+        let path = match target.operation {
+            Operation::Embeddings => "/embeddings".to_owned(),
+            Operation::ListModels => "/models".to_owned(),
+            Operation::GetModel => format!("/models/{}", paths::encode(upstream_model)),
+            _ => "/chat/completions".to_owned(),
+        };
+        paths::with_query(path, query)
     }
+
     fn auth(&self) -> AuthScheme {
         AuthScheme::Bearer
     }
+
+    /// Not `openai-organization` nor `openai-project`: they name the client's account, and the key is ours.
     fn request_headers(&self) -> &'static [&'static str] {
-        &[]
+        &["openai-beta"]
     }
+
     fn stream_decoder(&self, _operation: Operation) -> Box<dyn StreamDecoder> {
-        unreachable!()
+        Box::new(decode_stream::Decoder::default())
     }
+
     fn decode_response(
         &self,
-        _operation: Operation,
-        _body: &[u8],
-        _sink: &mut dyn EventSink,
+        operation: Operation,
+        body: &[u8],
+        sink: &mut dyn EventSink,
     ) -> Result<StreamEnd, DecodeError> {
-        Ok(StreamEnd::Complete)
+        response::decode(operation, body, sink)
     }
-    fn decode_error(&self, status: u16, _body: &[u8]) -> ApiError {
-        ApiError::new(crate::ir::ErrorKind::Api, "").status(status)
+
+    fn decode_error(&self, status: u16, body: &[u8]) -> ApiError {
+        errors::answer(status, body)
     }
-    fn encode_error(&self, _error: &ApiError, _request_id: &str) -> Vec<u8> {
-        Vec::new()
+
+    fn encode_error(&self, error: &ApiError, _request_id: &str) -> Vec<u8> {
+        error::body(error).to_string().into_bytes()
     }
-    fn encode_stream_error(&self, _error: &ApiError, _request_id: &str, _framing: Framing, _first: bool) -> Vec<u8> {
-        Vec::new()
+
+    fn encode_stream_error(&self, error: &ApiError, _request_id: &str, _framing: Framing, _first: bool) -> Vec<u8> {
+        format!("data: {}\n\n", error::body(error)).into_bytes()
     }
-    fn encode_models(&self, _models: &[ModelEntry]) -> Vec<u8> {
-        Vec::new()
+
+    fn encode_models(&self, models: &[ModelEntry]) -> Vec<u8> {
+        response::models(models).to_string().into_bytes()
     }
-    fn encode_model(&self, _model: &ModelEntry) -> Vec<u8> {
-        Vec::new()
+
+    fn encode_model(&self, model: &ModelEntry) -> Vec<u8> {
+        response::model(model).to_string().into_bytes()
     }
 }

@@ -1,53 +1,120 @@
-//! skeleton, replaced by the dialects helper
+//! OpenAI Responses. Stored responses (`GET /v1/responses/{id}` and the like) are no targets: they go through the raw
+//! passthrough.
+
+mod decode_stream;
+mod error;
+mod response;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use http::Method;
 
 use super::*;
+use crate::ir::{FinishKind, FinishReason};
+
+const DIALECT: DialectId = DialectId::new("openai_responses");
 
 /// The dialect.
 pub struct OpenAiResponses;
 
+/// Why a response of that status ended; `None` while it goes on. Tool calls have no status of their own.
+fn finish_reason(status: &str, incomplete: &str, tool_calls: bool) -> Option<FinishReason> {
+    let (kind, raw) = match status {
+        "completed" | "done" if tool_calls => (FinishKind::ToolCalls, status),
+        "completed" | "done" => (FinishKind::Stop, status),
+        "incomplete" if incomplete == "content_filter" => (FinishKind::ContentFilter, incomplete),
+        "incomplete" if incomplete.is_empty() => (FinishKind::Length, status),
+        "incomplete" => (FinishKind::Length, incomplete),
+        "failed" => (FinishKind::Error, status),
+        "queued" | "in_progress" | "" => return None,
+        _ => (FinishKind::Other, status),
+    };
+    Some(FinishReason { kind, raw: raw.into() })
+}
+
 impl Dialect for OpenAiResponses {
     fn id(&self) -> DialectId {
-        DialectId::new("openai_responses")
+        DIALECT
     }
-    fn target(&self, _line: Line<'_>) -> Option<Target> {
-        None
+
+    fn target(&self, line: Line<'_>) -> Option<Target> {
+        if line.method != Method::POST {
+            return None;
+        }
+        let operation = match line.path {
+            "/v1/responses" | "/responses" | "/backend-api/codex/responses" => Operation::Chat,
+            "/v1/responses/input_tokens" | "/responses/input_tokens" => Operation::CountTokens,
+            _ => return None,
+        };
+        let stream = (operation == Operation::CountTokens).then_some(false);
+        Some(Target {
+            dialect: &OpenAiResponses,
+            operation,
+            model: None,
+            stream,
+            framing: Framing::Sse,
+            method: Cow::Borrowed(""),
+        })
     }
-    fn peek(&self, _target: &Target, _body: &[u8]) -> Result<Peek, PeekError> {
-        Err(PeekError::MissingModel)
+
+    fn peek(&self, target: &Target, body: &[u8]) -> Result<Peek, PeekError> {
+        let (mut peek, _) = json::peek(body)?;
+        peek.stream &= target.operation == Operation::Chat;
+        Ok(peek)
     }
-    fn upstream_path(&self, _target: &Target, _upstream_model: &str, _query: &str) -> String {
-        String::new()
+
+    fn upstream_path(&self, target: &Target, upstream_model: &str, query: &str) -> String {
+        let path = match target.operation {
+            Operation::CountTokens => "/responses/input_tokens".to_owned(),
+            Operation::Embeddings => "/embeddings".to_owned(),
+            Operation::ListModels => "/models".to_owned(),
+            Operation::GetModel => format!("/models/{}", paths::encode(upstream_model)),
+            _ => "/responses".to_owned(),
+        };
+        paths::with_query(path, query)
     }
+
     fn auth(&self) -> AuthScheme {
         AuthScheme::Bearer
     }
+
+    /// Not `openai-organization` nor `openai-project`: they name the client's account, and the key is ours.
     fn request_headers(&self) -> &'static [&'static str] {
-        &[]
+        &["openai-beta"]
     }
+
     fn stream_decoder(&self, _operation: Operation) -> Box<dyn StreamDecoder> {
-        unreachable!()
+        Box::new(decode_stream::Decoder::default())
     }
+
     fn decode_response(
         &self,
-        _operation: Operation,
-        _body: &[u8],
-        _sink: &mut dyn EventSink,
+        operation: Operation,
+        body: &[u8],
+        sink: &mut dyn EventSink,
     ) -> Result<StreamEnd, DecodeError> {
-        Ok(StreamEnd::Complete)
+        response::decode(operation, body, sink)
     }
-    fn decode_error(&self, status: u16, _body: &[u8]) -> ApiError {
-        ApiError::new(crate::ir::ErrorKind::Api, "").status(status)
+
+    fn decode_error(&self, status: u16, body: &[u8]) -> ApiError {
+        errors::answer(status, body)
     }
-    fn encode_error(&self, _error: &ApiError, _request_id: &str) -> Vec<u8> {
-        Vec::new()
+
+    fn encode_error(&self, error: &ApiError, _request_id: &str) -> Vec<u8> {
+        error::body(error).to_string().into_bytes()
     }
-    fn encode_stream_error(&self, _error: &ApiError, _request_id: &str, _framing: Framing, _first: bool) -> Vec<u8> {
-        Vec::new()
+
+    fn encode_stream_error(&self, error: &ApiError, _request_id: &str, _framing: Framing, _first: bool) -> Vec<u8> {
+        format!("event: error\ndata: {}\n\n", error::event(error)).into_bytes()
     }
-    fn encode_models(&self, _models: &[ModelEntry]) -> Vec<u8> {
-        Vec::new()
+
+    fn encode_models(&self, models: &[ModelEntry]) -> Vec<u8> {
+        response::models(models).to_string().into_bytes()
     }
-    fn encode_model(&self, _model: &ModelEntry) -> Vec<u8> {
-        Vec::new()
+
+    fn encode_model(&self, model: &ModelEntry) -> Vec<u8> {
+        response::model(model).to_string().into_bytes()
     }
 }

@@ -1,0 +1,7 @@
+//! Answers of `anthropic`.
+#![no_main]
+
+mod answer;
+mod cut;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| answer::check("anthropic", input));

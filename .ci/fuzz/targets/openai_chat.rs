@@ -1,0 +1,7 @@
+//! Answers of `openai_chat`.
+#![no_main]
+
+mod answer;
+mod cut;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| answer::check("openai_chat", input));

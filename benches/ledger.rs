@@ -1,0 +1,258 @@
+//! What metering costs: the request's thread (open and close an attempt, authenticate a key), and the writer's, syncer's and ingest's
+//! threads under load.
+//!
+//! `cargo bench --bench ledger` (`-- load` for the load part only; its files go to `$BENCH_DIR`, else `/tmp`); the load part prints CPU per attempt and thread, from `/proc/self/task/*/schedstat`.
+
+#![allow(missing_docs, reason = "criterion's macros make items without docs")]
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group};
+use tollgate::clock::{Clock, UnixMicros};
+use tollgate::config::Durability;
+use tollgate::ids::{AttemptId, KeyId, RequestId};
+use tollgate::ir::{FinishKind, Usage};
+use tollgate::keys::{Keys, MasterKey};
+use tollgate::ledger::{Closing, Ended, Filter, GroupBy, Ledger, Opening};
+use tollgate::store::Store;
+
+const CACHE: u64 = 64 << 20;
+
+fn settings(durability: Durability) -> tollgate::config::Ledger {
+    tollgate::config::Ledger {
+        durability,
+        queue: 8192,
+        segment: 64 << 20,
+        sync_every: Duration::from_millis(20),
+        min_free: 0,
+    }
+}
+
+/// Shared texts, as the gateway has them: cloned per attempt, not made.
+struct Names {
+    key: KeyId,
+    texts: [Arc<str>; 8],
+}
+
+impl Names {
+    fn new() -> Self {
+        let texts = [
+            "main-route",
+            "provider-one",
+            "team-credential",
+            "chat",
+            "some_dialect",
+            "some_dialect",
+            "large-model-2025-09-29",
+            "large-model-2025-09-29",
+        ];
+        Names {
+            key: KeyId("0123456789ab".into()),
+            texts: texts.map(Into::into),
+        }
+    }
+
+    fn opening(&self, id: AttemptId, request: &RequestId) -> Opening {
+        let [
+            route,
+            provider,
+            credential,
+            operation,
+            client_dialect,
+            provider_dialect,
+            model,
+            upstream_model,
+        ] = self.texts.clone();
+        Opening {
+            id,
+            request: request.clone(),
+            attempt: 1,
+            at: UnixMicros(1_760_000_000_000_000),
+            key: self.key.clone(),
+            route,
+            provider,
+            credential,
+            operation,
+            client_dialect,
+            provider_dialect,
+            model,
+            upstream_model,
+            stream: true,
+        }
+    }
+}
+
+fn closing() -> Closing {
+    Closing {
+        status: Some(200),
+        usage: Some(Usage {
+            input: 1234,
+            output: 567,
+            ..Usage::default()
+        }),
+        finish: Some(FinishKind::Stop),
+        response_id: Some("answer_0123456789abcdefghijklmn".into()),
+        request_bytes: 1024,
+        response_bytes: 5000,
+        first_byte_us: Some(200_000),
+        first_token_us: Some(210_000),
+        total_us: 900_000,
+        ..Closing::default()
+    }
+}
+
+fn attempt(ledger: &Ledger, names: &Names, request: &RequestId) {
+    let mut entry = ledger.open(names.opening(AttemptId::new(), request));
+    entry.closing = closing();
+    entry.close(Ended::Complete);
+}
+
+fn callers(c: &mut Criterion) {
+    let data = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(Store::open(&data.path().join("store"), CACHE).expect("a store"));
+    let master = MasterKey::load(&data.path().join("key"), true).expect("a key");
+    let keys = Keys::load(store.clone(), &master, Clock::system()).expect("keys");
+    let (_, text) = keys
+        .create(tollgate::keys::NewKey {
+            name: "bench".into(),
+            owner: None,
+        })
+        .expect("a key");
+    let ring = keys.ring().clone();
+    c.bench_function("authenticate", |b| {
+        b.iter(|| black_box(ring.authenticate(black_box(text.0.expose().as_bytes()))).is_ok());
+    });
+    let names = Names::new();
+    let request = RequestId::from_client(None);
+    c.bench_function("make an opening and a closing (not the ledger's cost)", |b| {
+        b.iter(|| black_box((names.opening(AttemptId::new(), &request), closing())));
+    });
+    let ledger = Ledger::start(
+        &data.path().join("journal"),
+        &settings(Durability::Process),
+        store,
+        Clock::system(),
+    )
+    .expect("a ledger");
+    c.bench_function("the same, opened and closed in the ledger", |b| {
+        b.iter(|| attempt(&ledger, &names, &request));
+    });
+    ledger.shut_down();
+}
+
+/// CPU nanoseconds of each of our threads, by name.
+fn cpu() -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    for task in std::fs::read_dir("/proc/self/task").expect("linux").flatten() {
+        let is_caller = task.file_name().to_string_lossy() == std::process::id().to_string();
+        let name = match is_caller {
+            true => "caller".into(),
+            false => std::fs::read_to_string(task.path().join("comm")).unwrap_or_default(),
+        };
+        let stat = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        let ns: u64 = stat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0);
+        *all.entry(name.trim().to_owned()).or_default() += ns;
+    }
+    all
+}
+
+/// CPU of the request's thread, which a busy machine does not blur as it does the times above.
+fn caller_cpu() {
+    const ATTEMPTS: u64 = 500_000;
+    let data = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(Store::open(&data.path().join("store"), CACHE).expect("a store"));
+    let settings = settings(Durability::Process);
+    let ledger = Ledger::start(&data.path().join("journal"), &settings, store, Clock::system()).expect("a ledger");
+    let names = Names::new();
+    let request = RequestId::from_client(None);
+    let measure = |run: &dyn Fn()| {
+        let before = cpu()["caller"];
+        for _ in 0..ATTEMPTS {
+            run();
+        }
+        (cpu()["caller"] - before) / ATTEMPTS
+    };
+    let making = measure(&|| drop(black_box((names.opening(AttemptId::new(), &request), closing()))));
+    let all = measure(&|| attempt(&ledger, &names, &request));
+    println!(
+        "caller: {} ns of CPU to open and close an attempt",
+        all.saturating_sub(making)
+    );
+    ledger.shut_down();
+}
+
+/// A steady rate, as a busy gateway has it, then the queries.
+fn load(durability: Durability, per_second: u64, seconds: u64) {
+    let data = tempfile::tempdir_in(std::env::var("BENCH_DIR").unwrap_or_else(|_| "/tmp".into())).expect("a folder");
+    let store = Arc::new(Store::open(&data.path().join("store"), CACHE).expect("a store"));
+    let ledger = Ledger::start(
+        &data.path().join("journal"),
+        &settings(durability),
+        store,
+        Clock::system(),
+    )
+    .expect("a ledger");
+    let names = Names::new();
+    let request = RequestId::from_client(None);
+    let before = cpu();
+    let start = Instant::now();
+    let mut done = 0;
+    while start.elapsed() < Duration::from_secs(seconds) {
+        let due = start.elapsed().as_nanos() as u64 * per_second / 1_000_000_000;
+        while done < due {
+            attempt(&ledger, &names, &request);
+            done += 1;
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    let rows = ledger.status().rows;
+    let after = cpu();
+    assert_eq!(rows, done, "every attempt is a row");
+    print!("{durability:?}, {per_second}/s, {done} attempts; CPU ns per attempt:");
+    let mut sum = 0;
+    for (name, ns) in &after {
+        let spent = (ns - before.get(name).copied().unwrap_or(0)) / done;
+        if spent > 0 {
+            print!(" {name} {spent}");
+            sum += if name == "caller" { 0 } else { spent };
+        }
+    }
+    println!("; all but the caller: {sum}");
+    let start = Instant::now();
+    let lines = ledger
+        .report(&Filter::default(), &[GroupBy::Key, GroupBy::Model])
+        .expect("a report");
+    assert_eq!(lines[0].attempts, done);
+    println!("  report: {} ns per row", start.elapsed().as_nanos() as u64 / done);
+    ledger.shut_down();
+    let start = Instant::now();
+    drop(ledger);
+    std::fs::remove_dir_all(data.path().join("store")).expect("removed");
+    let store = Arc::new(Store::open(&data.path().join("store"), CACHE).expect("a store"));
+    let ledger = Ledger::start(
+        &data.path().join("journal"),
+        &settings(durability),
+        store,
+        Clock::system(),
+    )
+    .expect("a ledger");
+    assert_eq!(ledger.status().rows, done);
+    println!(
+        "  store filled again from the journal: {} rows/s",
+        done * 1000 / start.elapsed().as_millis().max(1) as u64
+    );
+}
+
+criterion_group!(benches, callers);
+
+fn main() {
+    benches();
+    caller_cpu();
+    for per_second in [1_000, 10_000, 30_000, 100_000] {
+        load(Durability::Process, per_second, 5);
+    }
+    load(Durability::Power, 10_000, 5);
+}

@@ -1,0 +1,254 @@
+//! Refusals of the admin API: always `{"error": {"code", "message", "field"?}}`.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoResponses, ToSchema};
+
+use crate::config::Problem;
+use crate::keys::KeysError;
+use crate::ledger::LedgerError;
+
+/// What a refused call is answered with.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Refused {
+    /// The reason.
+    pub error: RefusedError,
+}
+
+/// Why a call was refused.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RefusedError {
+    /// For programs: a stable word, such as `unauthorized`.
+    pub code: String,
+    /// For people: what is wrong and what to do.
+    pub message: String,
+    /// The field of the body or of the query that is at fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What is wrong with the rules, if they were not taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<ProblemView>,
+}
+
+/// One problem of the rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProblemView {
+    /// The file.
+    pub file: String,
+    /// The line, from 1; 0: the file as a whole.
+    pub line: usize,
+    /// What stands there.
+    pub what: String,
+    /// What is wrong and what to do.
+    pub help: String,
+    /// A warning leaves the rules valid.
+    pub warning: bool,
+}
+
+impl From<&Problem> for ProblemView {
+    fn from(problem: &Problem) -> Self {
+        ProblemView {
+            file: problem.file.display().to_string(),
+            line: problem.line,
+            what: problem.what.clone(),
+            help: problem.help.clone(),
+            warning: problem.warning,
+        }
+    }
+}
+
+/// A refusal on its way out.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    error: RefusedError,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        let error = RefusedError {
+            code: code.into(),
+            message: message.into(),
+            field: None,
+            problems: Vec::new(),
+        };
+        Refusal { status, error }
+    }
+
+    /// The same refusal, naming the field at fault; an empty name is none.
+    fn field(mut self, field: &str) -> Self {
+        self.error.field = (!field.is_empty()).then(|| field.to_owned());
+        self
+    }
+
+    /// 401: no token, or not ours.
+    pub(super) fn unauthorized() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "send the admin token: `Authorization: Bearer TOKEN`; it is in first-run.toml in the data folder",
+        )
+    }
+
+    /// 404.
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// 405.
+    pub(super) fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "this path does not know the method; the header `allow` says which it knows",
+        )
+    }
+
+    /// 400: the body can't be read, or is not JSON at all.
+    pub(super) fn unreadable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_json", message)
+    }
+
+    /// 408: the body did not arrive in time.
+    pub(super) fn body_late() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_late",
+            "the request's body did not arrive in time",
+        )
+    }
+
+    /// 413.
+    pub(super) fn too_large() -> Self {
+        let message = format!("the body is larger than {} bytes", super::MAX_BODY);
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    }
+
+    /// 415.
+    pub(super) fn not_json() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "send the body as JSON, with `content-type: application/json`",
+        )
+    }
+
+    /// 422: a field of the body is wrong; an empty `field` means the body as a whole.
+    pub(super) fn invalid_body(field: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", message).field(field)
+    }
+
+    /// 400: a field of the query is wrong.
+    pub(super) fn invalid_query(field: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_query", message).field(field)
+    }
+
+    /// 409: the new rules were not taken.
+    pub(super) fn rules_refused(problems: Vec<ProblemView>) -> Self {
+        let mut refusal = Self::new(
+            StatusCode::CONFLICT,
+            "rules_refused",
+            "the rules have problems; the last good ones stay in force",
+        );
+        refusal.error.problems = problems;
+        refusal
+    }
+
+    /// 500. What happened is in the log, not in the answer.
+    pub(super) fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "something failed inside the gateway: see its log",
+        )
+    }
+
+    /// 503: too many questions at once.
+    pub(super) fn busy() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "too many questions to the ledger at once: try again",
+        )
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Refusal { status, error } = self;
+        let code = RefusedCode(error.code.clone());
+        let mut response = (status, Json(Refused { error })).into_response();
+        let extra = match status {
+            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer realm=\"tollgate admin\"")),
+            StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, "5")),
+            _ => None,
+        };
+        if let Some((name, value)) = extra {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response.extensions_mut().insert(code);
+        response
+    }
+}
+
+/// The code of a refusal, left on the response for the audit log.
+#[derive(Clone)]
+pub(super) struct RefusedCode(pub(super) String);
+
+impl From<KeysError> for Refusal {
+    fn from(error: KeysError) -> Self {
+        match error {
+            KeysError::NoSuchKey(id) => Refusal::not_found(format!("there is no key {id}")),
+            KeysError::Unfit { field, why } => Refusal::invalid_body(field, format!("the key's {field} {why}")),
+            other => {
+                tracing::error!(error = %other, "the keys can't be read or written");
+                Refusal::internal()
+            }
+        }
+    }
+}
+
+impl From<LedgerError> for Refusal {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::TooManyGroups { .. } => Refusal::invalid_query("by", error.to_string()),
+            LedgerError::Behind => Refusal::busy(),
+            _ => {
+                tracing::error!(%error, "the ledger can't be read");
+                Refusal::internal()
+            }
+        }
+    }
+}
+
+/// Refusals that any call may meet, for the document.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "describes answers; never made")]
+pub(super) enum AnyRefusal {
+    /// The token is missing or wrong.
+    #[response(status = 401)]
+    Unauthorized(Refused),
+    /// The request is wrong: `error.field` says where.
+    #[response(status = 400)]
+    Invalid(Refused),
+    /// Something failed inside the gateway.
+    #[response(status = 500)]
+    Internal(Refused),
+}
+
+/// Refusals that a call with a body may meet besides, for the document.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "describes answers; never made")]
+pub(super) enum BodyRefusal {
+    /// The body is too large.
+    #[response(status = 413)]
+    TooLarge(Refused),
+    /// The body is not said to be JSON.
+    #[response(status = 415)]
+    NotJson(Refused),
+    /// A field is missing, unknown or wrong: `error.field` says which.
+    #[response(status = 422)]
+    Field(Refused),
+}

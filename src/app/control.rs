@@ -1,0 +1,139 @@
+//! The control runtime: admin API, metrics page, sandbox provider, rules, names. Apart from the threads which serve
+//! clients.
+
+use std::collections::HashSet;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+use crate::egress::{Authority, Names, REFRESH};
+use crate::rules::Live;
+use crate::sandbox::{self, Sandbox};
+use crate::upstream::LiveFleet;
+
+use super::StartError;
+
+/// The runtime and what keeps it going.
+pub struct Control {
+    runtime: Runtime,
+    stop: watch::Sender<bool>,
+    watch: Option<crate::rules::Watch>,
+}
+
+impl Control {
+    /// Starts the runtime, with nothing to do yet.
+    pub fn start() -> std::io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("control")
+            .enable_all()
+            .build()?;
+        Ok(Control {
+            runtime,
+            stop: watch::Sender::new(false),
+            watch: None,
+        })
+    }
+
+    /// Serves `router` on `address` until [`Control::stop`].
+    pub fn serve(&self, what: &'static str, address: SocketAddr, router: axum::Router) -> Result<(), StartError> {
+        let listener = self.bind(what, address)?;
+        let stopped = stopped(self.stop.subscribe());
+        self.runtime.spawn(async move {
+            if let Err(error) = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+                .with_graceful_shutdown(stopped)
+                .await
+            {
+                tracing::error!(%error, what, "stopped serving");
+            }
+        });
+        Ok(())
+    }
+
+    /// Serves the sandbox provider and returns where.
+    pub fn serve_sandbox(&self, address: SocketAddr) -> Result<SocketAddr, StartError> {
+        let listener = self.bind("the sandbox provider", address)?;
+        let failed = |source| StartError::Listen {
+            what: "the sandbox provider",
+            address,
+            source,
+        };
+        let address = listener.local_addr().map_err(failed)?;
+        let stopped = stopped(self.stop.subscribe());
+        self.runtime.spawn(async move {
+            if let Err(error) = sandbox::serve(listener, Sandbox::new(false), stopped).await {
+                tracing::error!(%error, "the sandbox provider stopped");
+            }
+        });
+        Ok(address)
+    }
+
+    /// Resolves the names of all providers now, and again every [`REFRESH`].
+    pub fn resolve_ahead(&self, names: Arc<Names>, fleet: Arc<LiveFleet>) {
+        self.runtime.spawn(async move {
+            let mut ticks = tokio::time::interval(REFRESH);
+            loop {
+                ticks.tick().await;
+                names.refresh(authorities(&fleet), true).await;
+            }
+        });
+    }
+
+    /// Reloads the rules when their folder changes and on SIGHUP; the fleet follows.
+    pub fn follow_rules(
+        &mut self,
+        live: &Arc<Live>,
+        fleet: Arc<LiveFleet>,
+        names: Arc<Names>,
+    ) -> Result<(), StartError> {
+        let handle = self.runtime.handle().clone();
+        live.on_change(Box::new(move |rules| {
+            fleet.replace(rules.clone());
+            crate::observe::log::mask(fleet.load().masker().as_ref().clone());
+            let (names, fleet) = (names.clone(), fleet.clone());
+            handle.spawn(async move { names.refresh(authorities(&fleet), false).await });
+        }));
+        self.watch = Some(live.watch()?);
+        let live = live.clone();
+        self.runtime.spawn(async move {
+            let Ok(mut hangups) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else {
+                return;
+            };
+            while hangups.recv().await.is_some() {
+                let live = live.clone();
+                // It tells the log itself what became of it.
+                let _ = tokio::task::spawn_blocking(move || live.reload().is_ok()).await;
+            }
+        });
+        Ok(())
+    }
+
+    fn bind(&self, what: &'static str, address: SocketAddr) -> Result<tokio::net::TcpListener, StartError> {
+        let bind = || {
+            let listener = TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            let _inside = self.runtime.enter();
+            tokio::net::TcpListener::from_std(listener)
+        };
+        bind().map_err(|source| StartError::Listen { what, address, source })
+    }
+
+    /// Stops everything.
+    pub fn stop(self) {
+        self.stop.send_replace(true);
+        self.runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    }
+}
+
+fn authorities(fleet: &LiveFleet) -> Vec<Authority> {
+    let fleet = fleet.load();
+    let usable = fleet.pools().filter(|pool| pool.is_usable());
+    let names: HashSet<Authority> = usable.flat_map(|pool| pool.authorities().cloned()).collect();
+    names.into_iter().collect()
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}

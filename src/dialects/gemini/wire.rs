@@ -1,0 +1,144 @@
+//! What we read of Gemini's generateContent and its streams. Every field may be missing, null or of another type.
+//! Names come in camelCase; some proxies of it write snake_case.
+
+use crate::dialects::cursor::{Cursor, Wrong};
+use crate::dialects::loose::{Flag, List, Num, Obj, Present, Str};
+use crate::dialects::read::{Read, wire};
+use crate::ir::{Totals, Usage};
+
+wire! {
+    /// An answer, or one element of a stream.
+    pub(super) struct Answer<'a> {
+        candidates: List<Candidate<'a>> = b"candidates",
+        usage: Obj<WireUsage> = b"usageMetadata" | b"usage_metadata",
+        prompt_feedback: Obj<PromptFeedback<'a>> = b"promptFeedback" | b"prompt_feedback",
+        model_version: Str<'a> = b"modelVersion" | b"model_version",
+        response_id: Str<'a> = b"responseId" | b"response_id",
+        error: Option<&'a str> = b"error",
+    }
+}
+
+wire! {
+    pub(super) struct PromptFeedback<'a> {
+        block_reason: Str<'a> = b"blockReason" | b"block_reason",
+    }
+}
+
+wire! {
+    pub(super) struct Candidate<'a> {
+        index: Num = b"index",
+        content: Obj<ContentWire<'a>> = b"content",
+        finish_reason: Str<'a> = b"finishReason" | b"finish_reason",
+    }
+}
+
+wire! {
+    pub(super) struct ContentWire<'a> {
+        parts: List<Part<'a>> = b"parts",
+    }
+}
+
+wire! {
+    pub(super) struct Part<'a> {
+        text: Str<'a> = b"text",
+        thought: Flag = b"thought",
+        function_call: Obj<FunctionCall<'a>> = b"functionCall" | b"function_call",
+        inline_data: Present = b"inlineData" | b"inline_data",
+        executable_code: Present = b"executableCode" | b"executable_code",
+        code_execution_result: Present = b"codeExecutionResult" | b"code_execution_result",
+    }
+}
+
+wire! {
+    /// A function call; Vertex may stream its arguments as `partialArgs`, and says with `willContinue` that more follow.
+    pub(super) struct FunctionCall<'a> {
+        id: Str<'a> = b"id",
+        name: Str<'a> = b"name",
+        args: Option<&'a str> = b"args",
+        partial_args: Present = b"partialArgs" | b"partial_args",
+        will_continue: Flag = b"willContinue" | b"will_continue",
+    }
+}
+
+wire! {
+    /// Usage as reported, field by field.
+    #[derive(Clone, Debug)]
+    pub(super) struct WireUsage {
+        prompt: Num = b"promptTokenCount" | b"prompt_token_count",
+        tool_use_prompt: Num = b"toolUsePromptTokenCount" | b"tool_use_prompt_token_count",
+        cached: Num = b"cachedContentTokenCount" | b"cached_content_token_count",
+        candidates: Num = b"candidatesTokenCount" | b"candidates_token_count",
+        thoughts: Num = b"thoughtsTokenCount" | b"thoughts_token_count",
+        prompt_details: List<Modality> = b"promptTokensDetails" | b"prompt_tokens_details",
+        cache_details: List<Modality> = b"cacheTokensDetails" | b"cache_tokens_details",
+        candidates_details: List<Modality> = b"candidatesTokensDetails" | b"candidates_tokens_details",
+    }
+}
+
+wire! {
+    #[derive(Clone, Debug)]
+    pub(super) struct Modality {
+        modality: Kind = b"modality",
+        tokens: Num = b"tokenCount" | b"token_count",
+    }
+}
+
+/// Whether a modality is audio.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kind {
+    audio: bool,
+}
+
+impl<'a> Read<'a> for Kind {
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Wrong> {
+        let mut name = Str::default();
+        name.read(cursor)?;
+        self.audio = name.as_str() == "AUDIO";
+        Ok(())
+    }
+}
+
+fn audio(details: &List<Modality>) -> u64 {
+    details
+        .0
+        .iter()
+        .filter(|d| d.modality.audio)
+        .filter_map(|d| d.tokens.0)
+        .fold(0, u64::saturating_add)
+}
+
+impl WireUsage {
+    /// Takes over each field that is there: elements of a stream repeat the running totals, some leave fields out.
+    pub(super) fn merge(&mut self, newer: WireUsage) {
+        let update = |field: &mut Num, newer: Num| *field = Num(newer.0.or(field.0));
+        update(&mut self.prompt, newer.prompt);
+        update(&mut self.tool_use_prompt, newer.tool_use_prompt);
+        update(&mut self.cached, newer.cached);
+        update(&mut self.candidates, newer.candidates);
+        update(&mut self.thoughts, newer.thoughts);
+        let details = |field: &mut List<Modality>, newer: List<Modality>| {
+            if !newer.0.is_empty() {
+                *field = newer;
+            }
+        };
+        details(&mut self.prompt_details, newer.prompt_details);
+        details(&mut self.cache_details, newer.cache_details);
+        details(&mut self.candidates_details, newer.candidates_details);
+    }
+
+    /// The disjoint classes (reference of `UsageMetadata`): `promptTokenCount` includes what was cached, but not the
+    /// prompts of tool use; thoughts stand beside the candidates' tokens, not among them.
+    pub(super) fn classes(&self) -> Usage {
+        let zero = |n: Num| n.0.unwrap_or(0);
+        Totals {
+            input: zero(self.prompt).saturating_add(zero(self.tool_use_prompt)),
+            cache_read: zero(self.cached).min(zero(self.prompt)),
+            cache_write: 0,
+            input_audio: audio(&self.prompt_details).saturating_sub(audio(&self.cache_details)),
+            output: zero(self.candidates).saturating_add(zero(self.thoughts)),
+            reasoning: zero(self.thoughts),
+            output_audio: audio(&self.candidates_details).min(zero(self.candidates)),
+        }
+        .into()
+    }
+}

@@ -1,0 +1,175 @@
+//! What we read of OpenAI's chat completions and their streams, and of those who speak alike. Every field may be
+//! missing, null or of another type.
+//!
+//! What is rare in a chunk is boxed: a text delta, which is the usual one, moves few bytes.
+//!
+//! Beyond OpenAI's own: reasoning as `reasoning_content` (DeepSeek, vLLM), `reasoning` or `reasoning_details`
+//! (OpenRouter, Groq), content as parts with `thinking` (Mistral), usage under `x_groq` (Groq) or in the choice
+//! (Moonshot), cache reads as `prompt_cache_hit_tokens` (DeepSeek).
+
+use crate::dialects::loose::{List, Num, Obj, Present, Str, TextOr};
+use crate::dialects::read::wire;
+use crate::ir::{Totals, Usage};
+
+wire! {
+    /// A chunk of a stream, or a whole answer: they differ in `delta` and `message` only.
+    pub(super) struct Chunk<'a> {
+        id: Str<'a> = b"id",
+        model: Str<'a> = b"model",
+        choices: List<Choice<'a>> = b"choices",
+        usage: Obj<Box<WireUsage>> = b"usage",
+        x_groq: Obj<Box<XGroq>> = b"x_groq",
+        error: Option<&'a str> = b"error",
+    }
+}
+
+wire! {
+    pub(super) struct XGroq {
+        usage: Obj<Box<WireUsage>> = b"usage",
+    }
+}
+
+wire! {
+    pub(super) struct Choice<'a> {
+        index: Num = b"index",
+        delta: Obj<Delta<'a>> = b"delta",
+        message: Obj<Box<Delta<'a>>> = b"message",
+        finish_reason: Str<'a> = b"finish_reason",
+        usage: Obj<Box<WireUsage>> = b"usage",
+        error: Option<&'a str> = b"error",
+    }
+}
+
+wire! {
+    pub(super) struct Delta<'a> {
+        content: TextOr<'a, Part<'a>> = b"content",
+        reasoning_content: Str<'a> = b"reasoning_content",
+        reasoning: Str<'a> = b"reasoning",
+        reasoning_details: List<ReasoningDetail<'a>> = b"reasoning_details",
+        refusal: Str<'a> = b"refusal",
+        tool_calls: List<ToolCall<'a>> = b"tool_calls",
+        function_call: Obj<Box<Function<'a>>> = b"function_call",
+        audio: Obj<Box<Audio<'a>>> = b"audio",
+        images: Present = b"images",
+    }
+}
+
+wire! {
+    pub(super) struct Part<'a> {
+        kind: Str<'a> = b"type",
+        text: Str<'a> = b"text",
+        refusal: Str<'a> = b"refusal",
+        thinking: TextOr<'a, Thought<'a>> = b"thinking",
+    }
+}
+
+wire! {
+    pub(super) struct Thought<'a> {
+        text: Str<'a> = b"text",
+    }
+}
+
+wire! {
+    pub(super) struct ReasoningDetail<'a> {
+        text: Str<'a> = b"text",
+        summary: Str<'a> = b"summary",
+    }
+}
+
+wire! {
+    pub(super) struct ToolCall<'a> {
+        index: Num = b"index",
+        id: Str<'a> = b"id",
+        function: Obj<Function<'a>> = b"function",
+        custom: Obj<Box<Function<'a>>> = b"custom",
+    }
+}
+
+wire! {
+    /// A function's call, or a custom tool's: the latter has `input`.
+    pub(super) struct Function<'a> {
+        name: Str<'a> = b"name",
+        arguments: Option<&'a str> = b"arguments",
+        input: Option<&'a str> = b"input",
+    }
+}
+
+wire! {
+    pub(super) struct Audio<'a> {
+        data: Str<'a> = b"data",
+        transcript: Str<'a> = b"transcript",
+    }
+}
+
+wire! {
+    /// Usage, of chat and of embeddings.
+    #[derive(Clone, Copy, Debug)]
+    pub(super) struct WireUsage {
+        prompt_tokens: Num = b"prompt_tokens",
+        completion_tokens: Num = b"completion_tokens",
+        total_tokens: Num = b"total_tokens",
+        prompt_tokens_details: Obj<PromptDetails> = b"prompt_tokens_details",
+        completion_tokens_details: Obj<CompletionDetails> = b"completion_tokens_details",
+        prompt_cache_hit_tokens: Num = b"prompt_cache_hit_tokens",
+    }
+}
+
+wire! {
+    #[derive(Clone, Copy, Debug)]
+    pub(super) struct PromptDetails {
+        cached_tokens: Num = b"cached_tokens",
+        cache_write_tokens: Num = b"cache_write_tokens",
+        audio_tokens: Num = b"audio_tokens",
+    }
+}
+
+wire! {
+    #[derive(Clone, Copy, Debug)]
+    pub(super) struct CompletionDetails {
+        reasoning_tokens: Num = b"reasoning_tokens",
+        audio_tokens: Num = b"audio_tokens",
+    }
+}
+
+impl WireUsage {
+    /// The disjoint classes.
+    ///
+    /// - `prompt_tokens` and `completion_tokens` are totals which include their details (OpenAI's reference); a detail
+    ///   larger than its total is cut to it (xAI on Azure reports more cached than prompt tokens, Vercel's gateway more
+    ///   reasoning than completion tokens).
+    /// - xAI's `completion_tokens` leaves reasoning out: there `total_tokens` is the sum of prompt, completion and
+    ///   reasoning, and so reasoning is added to the output.
+    /// - Where only `total_tokens` is given (embeddings of Voyage), it is the prompt.
+    /// - Cache reads are `prompt_tokens_details.cached_tokens`, else `prompt_cache_hit_tokens` (DeepSeek); cache writes
+    ///   `prompt_tokens_details.cache_write_tokens` (OpenRouter).
+    pub(super) fn classes(&self) -> Usage {
+        let prompt = self.prompt_tokens_details.0.unwrap_or_default();
+        let completion = self.completion_tokens_details.0.unwrap_or_default();
+        let zero = |n: Num| n.0.unwrap_or(0);
+        let mut output = zero(self.completion_tokens);
+        let input = self
+            .prompt_tokens
+            .0
+            .unwrap_or(zero(self.total_tokens).saturating_sub(output));
+        let reasoning = zero(completion.reasoning_tokens);
+        let with_reasoning = output.saturating_add(reasoning);
+        if reasoning > 0 && self.total_tokens.0 == Some(input.saturating_add(with_reasoning)) {
+            output = with_reasoning;
+        }
+        Totals {
+            input,
+            cache_read: prompt.cached_tokens.0.unwrap_or(zero(self.prompt_cache_hit_tokens)),
+            cache_write: zero(prompt.cache_write_tokens),
+            input_audio: zero(prompt.audio_tokens),
+            output,
+            reasoning,
+            output_audio: zero(completion.audio_tokens),
+        }
+        .into()
+    }
+
+    /// True if it reports anything: some send an empty object until they know.
+    pub(super) fn is_some(&self) -> bool {
+        self.prompt_tokens.0.is_some() || self.completion_tokens.0.is_some() || self.total_tokens.0.is_some()
+    }
+}

@@ -1,0 +1,79 @@
+//! One open attempt, as the request holds it.
+
+use std::sync::Arc;
+
+use crate::ids::AttemptId;
+
+use super::journal::Journal;
+use super::{Closing, Ended, Opening, form};
+
+/// One open attempt. Dropping it closes it: with what [`Entry::close`] said, else as [`Ended::Panicked`] while a panic
+/// unwinds, as [`Ended::Interrupted`] otherwise (the process stops while it is under way).
+pub struct Entry {
+    /// What is known of its end so far; written when it closes. Fields may be filled as they become known.
+    pub closing: Closing,
+    opening: Opening,
+    /// Number of the opening's record.
+    number: u64,
+    closed: bool,
+    journal: Arc<Journal>,
+}
+
+impl Entry {
+    pub(super) fn open(journal: Arc<Journal>, mut opening: Opening) -> Self {
+        form::clip_opening(&mut opening);
+        let number = journal.opened(&opening);
+        Entry {
+            closing: Closing::default(),
+            opening,
+            number,
+            closed: false,
+            journal,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> AttemptId {
+        self.opening.id
+    }
+
+    /// How it began.
+    pub fn opening(&self) -> &Opening {
+        &self.opening
+    }
+
+    /// True once its opening is in the file (and synced, with `durability = "power"`). One atomic load.
+    pub fn is_written(&self) -> bool {
+        self.journal.is_safe(self.number)
+    }
+
+    /// Waits until [`Entry::is_written`]; an answer's header goes out after it, so that no answered request is missing
+    /// after a crash. Never returns once the journal has failed.
+    pub async fn written(&self) {
+        self.journal.safe(self.number).await;
+    }
+
+    /// Closes the attempt now; handed to the writer before this returns.
+    pub fn close(mut self, ended: Ended) {
+        self.write(ended);
+    }
+
+    fn write(&mut self, ended: Ended) {
+        self.closed = true;
+        form::clip_closing(&mut self.closing);
+        self.journal.closed(&self.opening, &self.closing, ended);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if !self.closed {
+            let ended = if std::thread::panicking() {
+                Ended::Panicked
+            } else {
+                Ended::Interrupted
+            };
+            self.write(ended);
+        }
+    }
+}

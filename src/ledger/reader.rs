@@ -1,0 +1,288 @@
+//! Reads a journal, its own tail as well as a dead process's, from where the store left off.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use crate::ids::AttemptId;
+use crate::store::frames::{FRAME_LEN, HEADER_LEN, MAX_PAYLOAD, Next, Salt};
+use crate::store::rows::Applied;
+
+use super::LedgerError;
+use super::form::{self, Head, Kind};
+use super::segment::{Boot, Position, Segment, io_error};
+
+/// How much of a file is read at once, in bytes. Holds several of the longest records.
+const CHUNK: usize = 1 << 20;
+const _: () = assert!(CHUNK > 2 * (MAX_PAYLOAD + FRAME_LEN));
+
+/// A place in one journal, and the attempts which are open there.
+pub(super) struct Reader {
+    pub(super) boot: Boot,
+    /// What comes next.
+    pub(super) at: Position,
+    /// Rows before this are in the store. Ahead of `at` only while the openings of attempts that were open are looked
+    /// up again.
+    applied: Position,
+    /// Where the openings without a row stand.
+    open: HashMap<AttemptId, Position>,
+    file: Option<(Segment, File, Salt)>,
+    chunk: Vec<u8>,
+}
+
+/// Why reading stopped.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// All that there is was read.
+    End,
+    /// `each` had enough for now: go on with the same arguments.
+    Paused,
+    /// A bad place which is not the journal's torn end; reading goes on with the next segment.
+    Damaged(Segment, LedgerError),
+}
+
+/// Where a journal ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum End {
+    /// It is being written: up to here.
+    At(Position),
+    /// Its process is dead: with its last file, whose torn end is cut.
+    Dead,
+}
+
+impl Reader {
+    pub(super) fn new(boot: Boot, applied: Option<Applied>) -> Self {
+        let applied = applied.unwrap_or_default();
+        Reader {
+            boot,
+            at: Position {
+                segment: applied.open_segment,
+                offset: applied.open_offset,
+            },
+            applied: Position {
+                segment: applied.segment,
+                offset: applied.offset,
+            },
+            open: HashMap::new(),
+            file: None,
+            chunk: Vec::new(),
+        }
+    }
+
+    /// What the store shall remember with the rows read so far.
+    pub(super) fn progress(&self, finished: bool) -> Applied {
+        let at = self.at.max(self.applied);
+        let open = self.open.values().min().copied().unwrap_or(at).min(at);
+        Applied {
+            segment: at.segment,
+            offset: at.offset,
+            open_segment: open.segment,
+            open_offset: open.offset,
+            finished,
+        }
+    }
+
+    /// The segment before which nothing is needed any more.
+    pub(super) fn first_needed(&self) -> u32 {
+        self.progress(false).open_segment
+    }
+
+    /// Reads on; `each` gets every row which is not in the store yet, and says whether it can take more.
+    pub(super) fn read(
+        &mut self,
+        segments: &BTreeMap<u32, Segment>,
+        end: End,
+        mut each: impl FnMut(&[u8], Head) -> bool,
+    ) -> Result<Stop, LedgerError> {
+        loop {
+            let Some((&number, segment)) = segments.range(self.at.segment..).next() else {
+                return Ok(Stop::End);
+            };
+            if number != self.at.segment {
+                if self.at != Position::default() {
+                    tracing::warn!(
+                        boot = self.boot,
+                        from = self.at.segment,
+                        to = number,
+                        "segments are not there"
+                    );
+                }
+                self.go_to(number);
+            }
+            let (limit, is_last) = match end {
+                End::At(end) if number > end.segment => return Ok(Stop::End),
+                End::At(end) if number == end.segment => (Some(end.offset), true),
+                End::At(_) => (None, false),
+                End::Dead => (None, segments.range(number + 1..).next().is_none()),
+            };
+            match self.read_segment(segment, limit, &mut each)? {
+                SegmentStop::Paused => return Ok(Stop::Paused),
+                SegmentStop::Whole if is_last => return Ok(Stop::End),
+                SegmentStop::Whole => self.go_to(number + 1),
+                SegmentStop::Torn(why) if is_last && matches!(end, End::Dead) => {
+                    tracing::warn!(
+                        file = %segment.path.display(),
+                        at = self.at.offset,
+                        why,
+                        "the journal of a dead process has a torn end, which is left out"
+                    );
+                    return Ok(Stop::End);
+                }
+                SegmentStop::Torn(why) | SegmentStop::Bad(why) => {
+                    let error = LedgerError::Damaged {
+                        file: segment.path.clone(),
+                        at: self.at.offset,
+                        why,
+                    };
+                    let segment = segment.clone();
+                    self.go_to(number + 1);
+                    return Ok(Stop::Damaged(segment, error));
+                }
+            }
+        }
+    }
+
+    fn go_to(&mut self, number: u32) {
+        self.at = Position {
+            segment: number,
+            offset: 0,
+        };
+        self.file = None;
+    }
+
+    fn read_segment(
+        &mut self,
+        segment: &Segment,
+        limit: Option<u64>,
+        each: &mut impl FnMut(&[u8], Head) -> bool,
+    ) -> Result<SegmentStop, LedgerError> {
+        let (segment, file, salt) = match self.file.take() {
+            Some(open) => open,
+            None => {
+                let file = File::open(&segment.path).map_err(io_error(&segment.path))?;
+                let mut header = Vec::new();
+                read_at(&file, &mut header, 0, HEADER_LEN).map_err(io_error(&segment.path))?;
+                if header.len() < HEADER_LEN {
+                    return Ok(SegmentStop::Torn("its header is cut".into()));
+                }
+                match Salt::from_header(&header) {
+                    Ok(salt) => (segment.clone(), file, salt),
+                    Err(why) => return Ok(SegmentStop::Bad(why)),
+                }
+            }
+        };
+        self.at.offset = self.at.offset.max(HEADER_LEN as u64);
+        let stop = loop {
+            let room = limit.map_or(CHUNK as u64, |limit| limit.saturating_sub(self.at.offset));
+            let wanted = usize::try_from(room).unwrap_or(CHUNK).min(CHUNK);
+            self.chunk.clear();
+            let mut chunk = std::mem::take(&mut self.chunk);
+            read_at(&file, &mut chunk, self.at.offset, wanted).map_err(io_error(&segment.path))?;
+            let stop = self.read_chunk(&chunk, salt, chunk.len() < CHUNK, each);
+            self.chunk = chunk;
+            if let Some(stop) = stop {
+                break stop;
+            }
+        };
+        self.file = Some((segment, file, salt));
+        Ok(stop)
+    }
+
+    /// Reads the records of a chunk; `None`: the next chunk is needed.
+    fn read_chunk(
+        &mut self,
+        chunk: &[u8],
+        salt: Salt,
+        is_end: bool,
+        each: &mut impl FnMut(&[u8], Head) -> bool,
+    ) -> Option<SegmentStop> {
+        let mut rest = chunk;
+        loop {
+            if rest.is_empty() {
+                return is_end.then_some(SegmentStop::Whole);
+            }
+            let payload = match salt.next(rest) {
+                Next::Record(payload) => payload,
+                Next::Cut if is_end => return Some(SegmentStop::Torn("its last record is cut".into())),
+                Next::Cut => return None,
+                Next::Bad(why) => return Some(SegmentStop::Torn(why.into())),
+            };
+            let Some(head) = form::head(payload) else {
+                return Some(SegmentStop::Bad("a record is of an unknown kind".into()));
+            };
+            let here = self.at;
+            let length = FRAME_LEN + payload.len();
+            self.at.offset += length as u64;
+            rest = &rest[length..];
+            match head.kind {
+                Kind::Opened => {
+                    self.open.insert(head.id, here);
+                }
+                Kind::Closed => {
+                    self.open.remove(&head.id);
+                    if here >= self.applied && !each(payload, head) {
+                        return Some(SegmentStop::Paused);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The openings which have no row, oldest first, read again from their files.
+    pub(super) fn left_open(&self, segments: &BTreeMap<u32, Segment>) -> Result<Vec<super::Opening>, LedgerError> {
+        let mut places: Vec<Position> = self.open.values().copied().collect();
+        places.sort_unstable();
+        let mut openings = Vec::with_capacity(places.len());
+        let mut open_file: Option<(u32, File, Salt)> = None;
+        let mut bytes = Vec::new();
+        for place in places {
+            let Some(segment) = segments.get(&place.segment) else {
+                continue;
+            };
+            if open_file.as_ref().is_none_or(|(number, ..)| *number != place.segment) {
+                let file = File::open(&segment.path).map_err(io_error(&segment.path))?;
+                bytes.clear();
+                read_at(&file, &mut bytes, 0, HEADER_LEN).map_err(io_error(&segment.path))?;
+                let Ok(salt) = Salt::from_header(&bytes) else {
+                    continue; // it was good when it was read a moment ago
+                };
+                open_file = Some((place.segment, file, salt));
+            }
+            if let Some((_, file, salt)) = &open_file {
+                bytes.clear();
+                read_at(file, &mut bytes, place.offset, FRAME_LEN + MAX_PAYLOAD).map_err(io_error(&segment.path))?;
+                if let Next::Record(payload) = salt.next(&bytes) {
+                    openings.extend(form::read_opened(payload));
+                }
+            }
+        }
+        Ok(openings)
+    }
+}
+
+/// Why reading a segment stopped.
+enum SegmentStop {
+    Whole,
+    Paused,
+    /// As a torn end looks.
+    Torn(String),
+    /// As no torn end looks.
+    Bad(String),
+}
+
+/// Appends up to `wanted` bytes from `offset` on; fewer only at the file's end.
+fn read_at(file: &File, out: &mut Vec<u8>, offset: u64, wanted: usize) -> std::io::Result<()> {
+    let start = out.len();
+    out.resize(start + wanted, 0);
+    let mut filled = 0;
+    while filled < wanted {
+        match file.read_at(&mut out[start + filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    out.truncate(start + filled);
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! The journal's folder: which files there are, whose they are, and who is alive.
+//!
+//! ```text
+//! <boot-id>-NNNNN.tgj           a segment, from 00001; the boot id is a UUIDv7, so names are in order of time
+//! <boot-id>-NNNNN.tgj.done      taken in; kept so that the store can be filled again
+//! <boot-id>-NNNNN.tgj.damaged   damaged elsewhere than at the journal's end; the records before the damage were taken in
+//! <boot-id>.lock                held (flock) while the process lives
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::store::frames::Salt;
+
+use super::LedgerError;
+
+/// One process's journal: 32 hexadecimal digits.
+pub(super) type Boot = String;
+
+/// A place in a journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    pub(super) segment: u32,
+    pub(super) offset: u64,
+}
+
+/// What became of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Not known to be taken in.
+    Fresh,
+    Done,
+    Damaged,
+}
+
+/// A segment's file.
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    pub(super) path: PathBuf,
+    pub(super) state: State,
+    pub(super) bytes: u64,
+}
+
+pub(super) fn io_error(file: &Path) -> impl FnOnce(io::Error) -> LedgerError + '_ {
+    move |source| LedgerError::Io {
+        file: file.to_owned(),
+        source,
+    }
+}
+
+fn segment_path(folder: &Path, boot: &str, number: u32) -> PathBuf {
+    folder.join(format!("{boot}-{number:05}.tgj"))
+}
+
+fn lock_path(folder: &Path, boot: &str) -> PathBuf {
+    folder.join(format!("{boot}.lock"))
+}
+
+/// Every segment of every boot.
+pub(super) fn list(folder: &Path) -> Result<BTreeMap<Boot, BTreeMap<u32, Segment>>, LedgerError> {
+    let mut boots: BTreeMap<Boot, BTreeMap<u32, Segment>> = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(io_error(folder))? {
+        let entry = entry.map_err(io_error(folder))?;
+        let Some((boot, number, state)) = entry.file_name().to_str().and_then(parse_name) else {
+            continue;
+        };
+        let bytes = match entry.metadata() {
+            Ok(metadata) => metadata.len(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue, // renamed meanwhile; seen next time
+            Err(e) => return Err(io_error(&entry.path())(e)),
+        };
+        let segment = Segment {
+            path: entry.path(),
+            state,
+            bytes,
+        };
+        boots.entry(boot).or_default().insert(number, segment);
+    }
+    Ok(boots)
+}
+
+fn parse_name(name: &str) -> Option<(Boot, u32, State)> {
+    let (stem, state) = if let Some(stem) = name.strip_suffix(".tgj") {
+        (stem, State::Fresh)
+    } else if let Some(stem) = name.strip_suffix(".tgj.done") {
+        (stem, State::Done)
+    } else {
+        (name.strip_suffix(".tgj.damaged")?, State::Damaged)
+    };
+    let (boot, number) = stem.split_once('-')?;
+    let is_boot = boot.len() == 32 && boot.bytes().all(|b| b.is_ascii_hexdigit());
+    let number = number.parse().ok().filter(|&number| number > 0)?;
+    is_boot.then(|| (boot.to_owned(), number, state))
+}
+
+/// Renames a segment to say what became of it.
+pub(super) fn mark(segment: &Segment, state: State) -> Result<(), LedgerError> {
+    if segment.state != State::Fresh {
+        return Ok(());
+    }
+    let suffix = match state {
+        State::Fresh => return Ok(()),
+        State::Done => "tgj.done",
+        State::Damaged => "tgj.damaged",
+    };
+    // Room taken ahead of a segment's end is given back.
+    if let Ok(file) = File::options().write(true).open(&segment.path) {
+        let _ = file.metadata().and_then(|metadata| file.set_len(metadata.len()));
+    }
+    fs::rename(&segment.path, segment.path.with_extension(suffix)).map_err(io_error(&segment.path))
+}
+
+/// A fresh boot: its id, and its lock, held until dropped.
+pub(super) fn new_boot(folder: &Path) -> Result<(Boot, File), LedgerError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(io_error(folder))?;
+    let boot = uuid::Uuid::now_v7().simple().to_string();
+    let path = lock_path(folder, &boot);
+    // Locked under another name first: who sees the lock sees it held.
+    let fresh = path.with_extension("lock.new");
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&fresh)
+        .map_err(io_error(&fresh))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|e| io_error(&fresh)(e.into()))?;
+    fs::rename(&fresh, &path).map_err(io_error(&path))?;
+    Ok((boot, file))
+}
+
+/// Whether a boot's process is gone. `Some`: it is, and this lock keeps others from taking it in at the same time.
+pub(super) fn dead(folder: &Path, boot: &str) -> Result<Option<File>, LedgerError> {
+    let path = lock_path(folder, boot);
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io_error(&path))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(e) => Err(io_error(&path)(e.into())),
+    }
+}
+
+/// Removes the lock file of a boot which is taken in whole; the caller holds it.
+pub(super) fn remove_lock(folder: &Path, boot: &str) {
+    let path = lock_path(folder, boot);
+    if let Err(e) = fs::remove_file(&path)
+        && e.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(error = %e, file = %path.display(), "a dead process's lock file could not be removed");
+    }
+}
+
+/// Makes a segment: header written, room taken ahead. The caller syncs file and folder.
+pub(super) fn create(
+    folder: &Path,
+    boot: &str,
+    number: u32,
+    salt: Salt,
+    size: u64,
+) -> Result<(PathBuf, File), LedgerError> {
+    let path = segment_path(folder, boot, number);
+    let mut file = File::options()
+        .append(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io_error(&path))?;
+    // Not every file system can; then it is only slower.
+    let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, size);
+    file.write_all(&salt.header()).map_err(io_error(&path))?;
+    Ok((path, file))
+}
+
+/// Syncs the folder, so that new names survive a power cut.
+pub(super) fn sync_folder(folder: &Path) -> Result<(), LedgerError> {
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(io_error(folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_strictly() {
+        let boot = "0192aaaaaaaa7000800000000000abcd";
+        let parsed = |suffix: &str| parse_name(&format!("{boot}{suffix}")).map(|(_, number, state)| (number, state));
+        assert_eq!(parsed("-00001.tgj"), Some((1, State::Fresh)));
+        assert_eq!(parsed("-123456.tgj.done"), Some((123_456, State::Done)));
+        assert_eq!(parsed("-00002.tgj.damaged"), Some((2, State::Damaged)));
+        for bad in [".lock", "-00000.tgj", "-x.tgj", "-00001.tgj.new", "00001.tgj"] {
+            assert_eq!(parsed(bad), None, "{bad}");
+        }
+        assert_eq!(parse_name("short-00001.tgj"), None);
+    }
+
+    #[test]
+    fn a_boot_is_alive_while_its_lock_is_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let (boot, lock) = new_boot(folder.path()).unwrap();
+        assert!(dead(folder.path(), &boot).unwrap().is_none());
+        drop(lock);
+        let held = dead(folder.path(), &boot).unwrap();
+        assert!(held.is_some());
+        assert!(
+            dead(folder.path(), &boot).unwrap().is_none(),
+            "only one takes a dead boot in"
+        );
+    }
+}

@@ -1,0 +1,233 @@
+//! The two threads behind the journal: the writer and the syncer.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::config::Durability;
+
+use super::LedgerError;
+use super::journal::{BUFFER_KEPT, Buffer, Journal, NAP};
+use super::metrics::metrics;
+use super::segment::{self, Position, io_error};
+
+/// How often free disk space is looked at, and the longest sleep of either thread.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Makes the first segment, synced, so that a journal which can't be written is found at the start.
+pub(super) fn prepare(journal: &Journal) -> Result<(), LedgerError> {
+    next_segment(journal)?;
+    sync(journal)?;
+    check_disk(journal);
+    Ok(())
+}
+
+/// The writer thread's life.
+pub(super) fn write(journal: &Journal) {
+    journal.writer.is_me();
+    let mut napped = false;
+    loop {
+        let stopping = journal.stopping.load(Ordering::SeqCst);
+        let wrote = {
+            let mut batch = journal.writing.lock();
+            write_waiting(journal, &mut batch).and_then(|wrote| {
+                // Only here: a new file waits for the disk.
+                if journal.end.lock().position.offset >= journal.settings.segment {
+                    next_segment(journal)?;
+                }
+                Ok(wrote)
+            })
+        };
+        let wrote = match wrote {
+            Ok(wrote) => wrote,
+            Err(e) => {
+                journal.fail(&e);
+                return;
+            }
+        };
+        if !wrote {
+            if stopping {
+                return;
+            }
+            if napped {
+                journal.writer.sleep(TICK, || {
+                    journal.buffer.lock().bytes.is_empty() && !journal.stopping.load(Ordering::SeqCst)
+                });
+            } else {
+                journal.writer.nap(NAP);
+            }
+            napped = !napped;
+            continue;
+        }
+        journal.writer.nap(NAP);
+        napped = true;
+    }
+}
+
+/// Writes what waits in the buffer; false: nothing did. `batch` is what [`Journal::writing`] guards.
+pub(super) fn write_waiting(journal: &Journal, batch: &mut Buffer) -> Result<bool, LedgerError> {
+    {
+        let mut buffer = journal.buffer.lock();
+        std::mem::swap(&mut buffer.bytes, &mut batch.bytes);
+        batch.number = buffer.number;
+        batch.opened = std::mem::take(&mut buffer.opened);
+        batch.closed = std::mem::take(&mut buffer.closed);
+    }
+    if batch.bytes.is_empty() {
+        return Ok(false);
+    }
+    write_batch(journal, batch)?;
+    batch.bytes.clear();
+    if batch.bytes.capacity() > BUFFER_KEPT {
+        batch.bytes = Vec::new();
+    }
+    Ok(true)
+}
+
+fn write_batch(journal: &Journal, batch: &Buffer) -> Result<(), LedgerError> {
+    let Some((path, file)) = journal.files.lock().current.clone() else {
+        return Ok(());
+    };
+    (&*file).write_all(&batch.bytes).map_err(io_error(&path))?;
+    let end = {
+        let mut end = journal.end.lock();
+        end.position.offset += batch.bytes.len() as u64;
+        end.bytes += batch.bytes.len() as u64;
+        *end
+    };
+    journal.written.store(batch.number, Ordering::SeqCst);
+    journal.progress.notify_waiters();
+    journal.syncer.wake_if_asleep();
+    journal.ingest.grown(end.bytes);
+    if let Some(metrics) = metrics() {
+        metrics.opened.inc_by(batch.opened);
+        metrics.closed.inc_by(batch.closed);
+    }
+    Ok(())
+}
+
+fn next_segment(journal: &Journal) -> Result<(), LedgerError> {
+    let settings = &journal.settings;
+    let number = journal.end.lock().position.segment + 1;
+    let (path, file) = segment::create(&settings.folder, &journal.boot, number, journal.salt, settings.segment)?;
+    {
+        let mut files = journal.files.lock();
+        let full = files.current.replace((path, Arc::new(file)));
+        files.retired.extend(full);
+        files.new_name = true;
+    }
+    let mut end = journal.end.lock();
+    end.position = Position {
+        segment: number,
+        offset: crate::store::frames::HEADER_LEN as u64,
+    };
+    end.bytes += end.position.offset;
+    Ok(())
+}
+
+/// The syncer thread's life.
+pub(super) fn keep_synced(journal: &Journal) {
+    journal.syncer.is_me();
+    let mut last_sync = None::<Instant>;
+    let mut last_tick = Instant::now();
+    loop {
+        let stopping = journal.stopping.load(Ordering::SeqCst);
+        if last_tick.elapsed() >= TICK {
+            last_tick = Instant::now();
+            check_disk(journal);
+            show(journal);
+        }
+        if journal.failed.load(Ordering::Acquire) {
+            return;
+        }
+        let is_idle = || journal.synced.load(Ordering::Relaxed) >= journal.written.load(Ordering::SeqCst);
+        if is_idle() {
+            if stopping && journal.queued() == 0 {
+                show(journal);
+                return;
+            }
+            let time = if stopping { NAP } else { TICK };
+            journal.syncer.sleep(time, is_idle);
+            continue;
+        }
+        let wait = match journal.settings.durability {
+            Durability::Power => None, // somebody waits for it; records that come meanwhile are the next group
+            Durability::Process => last_sync
+                .map(|last| journal.settings.sync_every.saturating_sub(last.elapsed()))
+                .filter(|wait| !wait.is_zero() && !stopping),
+        };
+        if let Some(wait) = wait {
+            journal.syncer.nap(wait.min(TICK));
+            continue;
+        }
+        let start = Instant::now();
+        last_sync = Some(start);
+        if let Err(e) = sync(journal) {
+            journal.fail(&e);
+            return;
+        }
+        if let Some(metrics) = metrics() {
+            metrics.sync_seconds.observe(start.elapsed().as_secs_f64());
+        }
+    }
+}
+
+/// Syncs all that is written by now.
+fn sync(journal: &Journal) -> Result<(), LedgerError> {
+    // The number first: what it counts is in one of the files taken after it.
+    let number = journal.written.load(Ordering::Acquire);
+    let (files, new_name) = {
+        let mut files = journal.files.lock();
+        let mut all = std::mem::take(&mut files.retired);
+        all.extend(files.current.clone());
+        (all, std::mem::take(&mut files.new_name))
+    };
+    for (path, file) in &files {
+        file.sync_data().map_err(io_error(path))?;
+    }
+    if new_name {
+        segment::sync_folder(&journal.settings.folder)?;
+    }
+    journal.synced.store(number, Ordering::Release);
+    if journal.settings.durability == Durability::Power {
+        journal.progress.notify_waiters();
+    }
+    Ok(())
+}
+
+fn check_disk(journal: &Journal) {
+    let settings = &journal.settings;
+    match free_space(&settings.folder) {
+        Ok(free) => {
+            let full = free < settings.min_free;
+            if journal.disk_full.swap(full, Ordering::Relaxed) != full {
+                if full {
+                    tracing::error!(
+                        free,
+                        min_free = settings.min_free,
+                        "the disk is nearly full: requests are refused"
+                    );
+                } else {
+                    tracing::info!(free, "there is disk space again: requests are admitted");
+                }
+            }
+        }
+        Err(e) => {
+            tracing::warn!(error = %e, folder = %settings.folder.display(), "free disk space can't be read");
+        }
+    }
+}
+
+fn free_space(folder: &Path) -> std::io::Result<u64> {
+    let space = rustix::fs::statvfs(folder)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+fn show(journal: &Journal) {
+    if let Some(metrics) = metrics() {
+        metrics.queue.set(journal.queued().cast_signed());
+        metrics.open.set(journal.open.load(Ordering::Relaxed).cast_signed());
+    }
+}

@@ -1,0 +1,64 @@
+//! A file that lines are appended to, made with its folders, opened again when somebody moved it away (logrotate).
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// An open log file.
+#[derive(Debug)]
+pub struct Appender {
+    path: PathBuf,
+    mode: u32,
+    file: File,
+}
+
+impl Appender {
+    /// Opens or makes the file with these permissions (an existing file keeps its own); missing folders are made for the
+    /// owner and the group only.
+    pub fn open(path: &Path, mode: u32) -> io::Result<Self> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
+        }
+        Ok(Appender {
+            path: path.into(),
+            mode,
+            file: Self::open_file(path, mode)?,
+        })
+    }
+
+    fn open_file(path: &Path, mode: u32) -> io::Result<File> {
+        OpenOptions::new().append(true).create(true).mode(mode).open(path)
+    }
+
+    /// Where it writes.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the file again if the path no longer leads to the open one, and says whether it did. When that fails the
+    /// old file stays in use.
+    pub fn follow_path(&mut self) -> io::Result<bool> {
+        let open = self.file.metadata()?;
+        let same = std::fs::metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == (open.dev(), open.ino()));
+        if !same {
+            *self = Self::open(&self.path, self.mode)?;
+        }
+        Ok(!same)
+    }
+
+    /// Makes what was written survive a power cut.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+impl Write for Appender {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

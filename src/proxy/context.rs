@@ -1,0 +1,162 @@
+//! What is known of one request: one part per stage, each written by the file of that stage.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::clock::UnixMicros;
+use crate::dialects::{Peek, Target};
+use crate::ids::RequestId;
+use crate::ir::{ApiError, DialectId};
+use crate::keys::ClientKey;
+use crate::ledger::Entry;
+use crate::observe::redact::Masker;
+use crate::routing::RoutePlan;
+use crate::rules::Credential;
+use crate::upstream::{Endpoint, Pool};
+
+use super::gate::GateControl;
+use super::intake::BodyPermit;
+use super::metrics::InFlight;
+
+/// One request, from its header to its log line.
+pub struct RequestContext {
+    /// When its header was read (monotonic).
+    pub began: Instant,
+    /// When its header was read.
+    pub at: UnixMicros,
+    /// Who asks, and what.
+    pub client: Client,
+    /// Where it may go.
+    pub route: Option<RouteStage>,
+    /// The attempt under way.
+    pub attempt: Option<Attempt>,
+    /// How many attempts were begun.
+    pub attempts: u16,
+    /// What goes back.
+    pub response: Response,
+    /// The gate, while it stands around the session.
+    pub gate: Option<GateControl>,
+    /// Our own error, where we refuse or fail.
+    pub refusal: Option<ApiError>,
+    /// Counted as in flight until dropped.
+    pub in_flight: Option<InFlight>,
+}
+
+/// Who asks, and what.
+pub struct Client {
+    /// `x-request-id`.
+    pub request_id: RequestId,
+    /// The client's address (HARDENING H5).
+    pub address: Option<IpAddr>,
+    /// Which dialect and operation; `None`: local, passthrough or unknown.
+    pub target: Option<Target>,
+    /// Whose key.
+    pub key: Option<Arc<ClientKey>>,
+    /// The query without the key.
+    pub query: String,
+    /// The body, decoded.
+    pub body: Bytes,
+    /// Its share of the budget of bodies in memory.
+    pub body_permit: Option<BodyPermit>,
+    /// What was read of it.
+    pub peek: Option<Peek>,
+    /// Bytes of the body as they came.
+    pub body_bytes: u64,
+}
+
+/// Where it may go.
+pub struct RouteStage {
+    /// Candidates in order; the next one is at the front.
+    pub plan: RoutePlan,
+    /// How many of them were taken.
+    pub taken: usize,
+    /// `/p/...`: the rest of the path for the provider.
+    pub passthrough: Option<String>,
+    /// Hides our credentials in what providers say.
+    pub masker: Arc<Masker>,
+    /// When routing was done: the gateway's own work before the upstream call ends here.
+    pub overhead: std::time::Duration,
+}
+
+/// One try of one candidate.
+pub struct Attempt {
+    /// The open row of the ledger.
+    pub entry: Option<Entry>,
+    /// When it began.
+    pub began: Instant,
+    /// The provider and its state.
+    pub pool: Arc<Pool>,
+    /// Its address.
+    pub endpoint: Arc<Endpoint>,
+    /// The credential used; `None`: the provider wants none.
+    pub credential: Option<Arc<Credential>>,
+    /// The dialect spoken; `None`: passthrough.
+    pub dialect: Option<DialectId>,
+    /// The model asked of the provider.
+    pub model: Arc<str>,
+    /// The prepared body.
+    pub body: Bytes,
+    /// The usage-only frame is to be withheld.
+    pub withhold_usage: bool,
+    /// Whether the connection was used before; `None`: none yet.
+    pub reused: Option<bool>,
+    /// Status of the provider's answer.
+    pub status: Option<u16>,
+    /// Until the header of the answer.
+    pub first_byte: Option<std::time::Duration>,
+    /// Until its first event with content.
+    pub first_token: Option<std::time::Duration>,
+    /// Until its latest chunk.
+    pub last_chunk: Option<std::time::Duration>,
+    /// Bytes received, where no gate counts them.
+    pub received: u64,
+}
+
+/// What goes back.
+#[derive(Default)]
+pub struct Response {
+    /// The answer is a stream.
+    pub streaming: bool,
+    /// We answered ourselves.
+    pub local: bool,
+    /// Until the first byte of the answer went out.
+    pub first_byte: Option<std::time::Duration>,
+    /// Bytes of its body handed to the client, where no gate counts them.
+    pub sent: u64,
+}
+
+impl RequestContext {
+    /// A context for a request whose header was just read.
+    pub fn new(at: UnixMicros) -> Self {
+        RequestContext {
+            began: Instant::now(),
+            at,
+            client: Client {
+                request_id: RequestId("".into()),
+                address: None,
+                target: None,
+                key: None,
+                query: String::new(),
+                body: Bytes::new(),
+                body_permit: None,
+                peek: None,
+                body_bytes: 0,
+            },
+            route: None,
+            attempt: None,
+            attempts: 0,
+            response: Response::default(),
+            gate: None,
+            refusal: None,
+            in_flight: None,
+        }
+    }
+
+    /// The client asked for a stream.
+    pub fn wants_stream(&self) -> bool {
+        self.client.peek.as_ref().is_some_and(|peek| peek.stream)
+    }
+}

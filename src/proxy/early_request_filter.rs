@@ -1,0 +1,48 @@
+//! Floods and the strict check of the header: nothing here needs the body.
+
+use http::Version;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+
+use crate::ids::RequestId;
+use crate::ir::{ApiError, ErrorKind};
+
+use super::Gateway;
+use super::context::RequestContext;
+use super::{client_address, door, front_check};
+
+/// Pingora's `early_request_filter`.
+pub fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
+    door::header_is_complete();
+    ctx.in_flight = Some(super::metrics::InFlight::begin());
+    let draining = session.is_process_shutting_down() || gateway.is_draining();
+    if draining {
+        session.set_keepalive(None);
+    } else if session.get_keepalive().is_some() {
+        // Pingora's default is for ever.
+        session.set_keepalive(Some(gateway.config.timeouts.keepalive.as_secs().max(1)));
+    }
+    if session.req_header().version == Version::HTTP_10 {
+        session.set_keepalive(None);
+    }
+    ctx.client.request_id = RequestId::from_client(session.get_header("x-request-id").map(|id| id.as_bytes()));
+    ctx.client.address = client_address::of(session, &gateway.config.trusted_proxies);
+    if let Err(refusal) = front_check::check(session.req_header(), &gateway.config.limits) {
+        return refused(ctx, refusal);
+    }
+    if let Some(address) = ctx.client.address
+        && !gateway.flood.allows(address)
+    {
+        let refusal = ApiError::new(ErrorKind::RateLimit, "too many requests a second from your address")
+            .code("address_rate_limit")
+            .retry_after(1);
+        return refused(ctx, refusal);
+    }
+    Ok(())
+}
+
+/// Ends the request: `fail_to_proxy` tells the client, and the connection closes.
+fn refused(ctx: &mut RequestContext, refusal: ApiError) -> Result<()> {
+    ctx.refusal = Some(refusal);
+    Error::e_explain(ErrorType::InvalidHTTPHeader, "refused at the front")
+}

@@ -1,0 +1,603 @@
+//! The gate: a session wrapped around the client's. It replays the prepared request body for each attempt, and holds
+//! the answer back until it is worth sending.
+//!
+//! Why: Pingora forwards a body only as it is read from the client, once; a body read in `request_filter` is lost. And an
+//! answer's header goes out as soon as it comes, which forbids a second attempt. `Session.downstream_session` is public
+//! and [`HttpSession::new_custom`] takes any implementation of the session trait, so that all phases stay Pingora's.
+//! The trait is doc-hidden: Pingora's version is pinned, and `tests/e2e/bodies.rs` proves the wrapper.
+//!
+//! Traps (PINGORA.md): the body filter may see the end of an answer never or twice, hence [`Held::finish_answer`] is
+//! idempotent and called from here too; at most three pieces of body, as the pipe to the upstream has four slots and a full
+//! one stops the watch over the client; no lock is held across an await.
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use http::{HeaderMap, header};
+use parking_lot::{Mutex, MutexGuard};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
+use pingora::protocols::http::custom::CustomMessageWrite;
+use pingora::protocols::http::custom::server::Session as CustomSession;
+use pingora::protocols::http::{HttpTask, ServerSession as HttpSession};
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::{Error, ErrorType, Result};
+use tokio::time::{Instant, Sleep};
+
+use crate::ir::{ApiError, ErrorKind, StreamEnd};
+use crate::observe::redact::Masker;
+use crate::translate::{AnswerKind, AnswerStream};
+
+/// Smallest piece in which a request body is handed to the upstream pipe.
+const PIECE: usize = 64 * 1024;
+/// Most pieces: see the traps above.
+const MAX_PIECES: usize = 3;
+/// A whole answer up to this size is held until its end, so that a broken one becomes a proper error.
+const HOLD_WHOLE: usize = 1024 * 1024;
+
+/// When the held answer may go out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Release {
+    /// With the first whole frame of a stream.
+    #[default]
+    FirstFrame,
+    /// At its end, with an exact Content-Length, or when [`HOLD_WHOLE`] is exceeded.
+    AtEnd,
+    /// At once.
+    Now,
+}
+
+/// Which of our clocks ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expired {
+    /// No header of an answer came in time.
+    FirstByte,
+    /// The provider fell silent within its answer.
+    Idle,
+    /// The whole exchange took too long.
+    Total,
+}
+
+/// The clocks of one attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// Until the header of the answer.
+    pub first_byte: Duration,
+    /// Between two pieces of it.
+    pub idle: Duration,
+    /// When the whole request must be over.
+    pub total: Instant,
+}
+
+/// What gate and phases share for one request.
+#[derive(Default)]
+pub struct Held {
+    /// Request body of the current attempt.
+    pub body: Bytes,
+    /// The answer of the current attempt.
+    pub answer: Option<AnswerStream>,
+    /// When it may go out.
+    pub release: Release,
+    /// Something of it is on the wire: no other attempt may follow.
+    pub committed: bool,
+    /// The end of the answer was seen and its tail was given out.
+    pub ended: Option<StreamEnd>,
+    /// Close the connection after the answer.
+    pub close: bool,
+    /// Clocks; `None` until an attempt begins.
+    pub clocks: Option<Clocks>,
+    /// When the attempt began, or the provider last sent something.
+    pub last_activity: Option<Instant>,
+    /// The header of the answer came.
+    pub answered: bool,
+    /// Which clock ran out.
+    pub expired: Option<Expired>,
+    /// Hides our credentials in error answers.
+    pub masker: Option<Arc<Masker>>,
+    /// The client's request id, for errors written into a stream.
+    pub request_id: Arc<str>,
+    /// Bytes of the answer's body received from the provider.
+    pub received: u64,
+    returned: Option<HttpSession>,
+}
+
+impl Held {
+    /// Starts an attempt with this body.
+    pub fn begin_attempt(&mut self, body: Bytes, clocks: Clocks) {
+        self.body = body;
+        self.answer = None;
+        self.release = Release::FirstFrame;
+        self.ended = None;
+        self.answered = false;
+        self.expired = None;
+        self.received = 0;
+        self.clocks = Some(clocks);
+        self.last_activity = Some(Instant::now());
+    }
+
+    /// Takes a chunk of the answer and returns what may go to the client.
+    pub fn take_chunk(&mut self, chunk: Bytes) -> Bytes {
+        self.received += chunk.len() as u64;
+        match &mut self.answer {
+            Some(answer) if self.ended.is_none() => answer.chunk(chunk),
+            _ => chunk,
+        }
+    }
+
+    /// The answer's body is over: what is still to be sent. A stream that just stopped gets an error event, so that it
+    /// never looks complete. Idempotent.
+    pub fn finish_answer(&mut self) -> Bytes {
+        if self.ended.is_some() {
+            return Bytes::new();
+        }
+        let Some(answer) = &mut self.answer else {
+            self.ended = Some(StreamEnd::Complete);
+            return Bytes::new();
+        };
+        let (rest, end) = answer.finish();
+        self.ended = Some(end);
+        if end != StreamEnd::Truncated || !matches!(answer.plan().kind, AnswerKind::Stream(_)) {
+            return rest;
+        }
+        let error = ApiError::new(ErrorKind::Api, "the provider's stream stopped before its end")
+            .status(502)
+            .code("upstream_stream_truncated");
+        let event = self.error_event(&error);
+        if rest.is_empty() {
+            return event;
+        }
+        let mut both = BytesMut::with_capacity(rest.len() + event.len());
+        both.extend_from_slice(&rest);
+        both.extend_from_slice(&event);
+        both.freeze()
+    }
+
+    /// An error as the last event of a stream; empty where none can be written (inside an unfinished frame, compressed
+    /// bytes): then only breaking the connection tells the client.
+    pub fn error_event(&self, error: &ApiError) -> Bytes {
+        match &self.answer {
+            Some(answer) => match answer.plan().kind {
+                AnswerKind::Stream(framing) if answer.can_append_error() => answer
+                    .plan()
+                    .dialect
+                    .encode_stream_error(error, &self.request_id, framing, answer.is_first())
+                    .into(),
+                _ => Bytes::new(),
+            },
+            None => Bytes::new(),
+        }
+    }
+
+    /// When the next clock runs out, and which.
+    fn next_expiry(&self) -> Option<(Instant, Expired)> {
+        let (clocks, last) = (self.clocks?, self.last_activity?);
+        let (silent, which) = if self.answered {
+            (clocks.idle, Expired::Idle)
+        } else {
+            (clocks.first_byte, Expired::FirstByte)
+        };
+        let silent = last + silent;
+        Some(if clocks.total <= silent {
+            (clocks.total, Expired::Total)
+        } else {
+            (silent, which)
+        })
+    }
+}
+
+/// The phases' handle on the gate.
+#[derive(Clone, Default)]
+pub struct GateControl(Arc<Mutex<Held>>);
+
+impl GateControl {
+    /// What is shared. Never hold it across an await.
+    pub fn lock(&self) -> MutexGuard<'_, Held> {
+        self.0.lock()
+    }
+
+    /// Puts the gate around the client's session.
+    pub fn wrap(&self, slot: &mut HttpSession) {
+        let inner = std::mem::replace(slot, HttpSession::new_custom(Box::new(())));
+        let gate = Gate {
+            inner: Some(inner),
+            control: self.clone(),
+            header: None,
+            parts: Vec::new(),
+            held_bytes: 0,
+            sent_of_body: 0,
+            timer: None,
+        };
+        *slot = HttpSession::new_custom(Box::new(gate));
+    }
+
+    /// Takes the gate away: the client's own session stands there again. Idempotent.
+    pub fn unwrap(&self, slot: &mut HttpSession) {
+        if slot.is_custom() {
+            // Dropping the gate hands the inner session over.
+            drop(std::mem::replace(slot, HttpSession::new_custom(Box::new(()))));
+            if let Some(inner) = self.lock().returned.take() {
+                *slot = inner;
+            }
+        }
+    }
+}
+
+struct Gate {
+    inner: Option<HttpSession>,
+    control: GateControl,
+    header: Option<Box<ResponseHeader>>,
+    parts: Vec<Bytes>,
+    held_bytes: usize,
+    sent_of_body: usize,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.take() {
+            self.control.lock().returned = Some(inner);
+        }
+    }
+}
+
+impl Gate {
+    fn inner(&self) -> &HttpSession {
+        match &self.inner {
+            Some(inner) => inner,
+            None => unreachable!("the inner session leaves the gate only when it is dropped"),
+        }
+    }
+
+    fn inner_mut(&mut self) -> &mut HttpSession {
+        match &mut self.inner {
+            Some(inner) => inner,
+            None => unreachable!("the inner session leaves the gate only when it is dropped"),
+        }
+    }
+
+    /// Sends what is held, in one write.
+    async fn commit(&mut self, end: bool) -> Result<bool> {
+        let mut body = match self.parts.len() {
+            0 => Bytes::new(),
+            1 => self.parts.pop().unwrap_or_default(),
+            _ => {
+                let mut all = BytesMut::with_capacity(self.held_bytes);
+                self.parts.drain(..).for_each(|part| all.extend_from_slice(&part));
+                all.freeze()
+            }
+        };
+        self.held_bytes = 0;
+        let (exact, close, masker) = {
+            let mut held = self.control.lock();
+            held.committed = true;
+            if self.sent_of_body >= held.body.len() {
+                // Sent whole, and not to be sent again.
+                held.body = Bytes::new();
+                self.sent_of_body = 0;
+            }
+            (end && held.release == Release::AtEnd, held.close, held.masker.clone())
+        };
+        if close {
+            self.inner_mut().set_keepalive(None);
+        }
+        let mut tasks = Vec::with_capacity(3);
+        if let Some(mut header) = self.header.take() {
+            if header.status.as_u16() >= 400
+                && let Some(masker) = masker
+            {
+                let masked = match masker.mask_bytes(&body) {
+                    Cow::Owned(masked) => Some(masked),
+                    Cow::Borrowed(_) => None,
+                };
+                body = masked.map_or(body, Bytes::from);
+            }
+            if exact {
+                header.remove_header(&header::TRANSFER_ENCODING);
+                header.insert_header(header::CONTENT_LENGTH, body.len())?;
+            }
+            tasks.push(HttpTask::Header(header, false));
+        }
+        if !body.is_empty() {
+            tasks.push(HttpTask::Body(Some(body), false));
+        }
+        if end {
+            tasks.push(HttpTask::Done);
+        }
+        if tasks.is_empty() {
+            return Ok(end);
+        }
+        self.write(tasks).await
+    }
+
+    /// Writes to the client, within the total time. (That the client takes something at all is the inner session's write
+    /// timeout.)
+    async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let total = self.control.lock().clocks.map(|clocks| clocks.total);
+        let write = self.inner_mut().response_duplex_vec(tasks);
+        match total {
+            None => write.await,
+            Some(total) => match tokio::time::timeout_at(total, write).await {
+                Ok(written) => written,
+                Err(_) => {
+                    self.control.lock().expired = Some(Expired::Total);
+                    Error::e_explain(ErrorType::WriteTimedout, "total time").map_err(|e: Box<Error>| e.into_down())
+                }
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl CustomSession for Gate {
+    // ---- the request: replayed from the control
+
+    /// Pingora calls this once at the start of each attempt.
+    fn enable_retry_buffering(&mut self) {
+        self.sent_of_body = 0;
+        self.header = None;
+        self.parts.clear();
+        self.held_bytes = 0;
+    }
+
+    fn retry_buffer_truncated(&self) -> bool {
+        false
+    }
+
+    fn get_retry_buffer(&self) -> Option<Bytes> {
+        None
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        self.sent_of_body >= self.control.lock().body.len()
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        self.control.lock().body.is_empty()
+    }
+
+    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        let held = self.control.lock();
+        if self.sent_of_body >= held.body.len() {
+            return Ok(None);
+        }
+        let piece = PIECE.max(held.body.len().div_ceil(MAX_PIECES));
+        let end = (self.sent_of_body + piece).min(held.body.len());
+        let bytes = held.body.slice(self.sent_of_body..end);
+        self.sent_of_body = end;
+        Ok(Some(bytes))
+    }
+
+    async fn drain_request_body(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Next piece of the body; after the last one, the watch over the client and over the clocks.
+    async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+        if !no_body_expected && !self.is_body_done() {
+            return self.read_body_bytes().await;
+        }
+        loop {
+            let Some((at, which)) = self.control.lock().next_expiry() else {
+                return self.inner_mut().read_body_or_idle(true).await;
+            };
+            // One timer for the life of the request, moved forward only when it fires: an event of a stream costs none.
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            if at < timer.deadline() {
+                timer.as_mut().reset(at);
+            }
+            let Some(inner) = self.inner.as_mut() else {
+                return Ok(None);
+            };
+            tokio::select! {
+                biased;
+                read = inner.read_body_or_idle(true) => return read,
+                () = timer.as_mut() => {}
+            }
+            if at <= Instant::now() {
+                self.control.lock().expired = Some(which);
+                return Error::e_explain(ErrorType::ReadTimedout, "one of the gateway's clocks ran out");
+            }
+            timer.as_mut().reset(at);
+        }
+    }
+
+    // ---- the answer: held, then let through
+
+    async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
+        let (committed, tail) = {
+            let mut held = self.control.lock();
+            held.last_activity = Some(Instant::now());
+            // The filter may never see the end (trailers, an empty body): finish here, once.
+            let ends = held.ended.is_none()
+                && tasks
+                    .iter()
+                    .any(|task| task.is_end() && !matches!(task, HttpTask::Failed(_)));
+            (held.committed, if ends { held.finish_answer() } else { Bytes::new() })
+        };
+        if !tail.is_empty() {
+            for task in &mut tasks {
+                if let HttpTask::Header(_, last) | HttpTask::Body(_, last) = task {
+                    *last = false;
+                }
+            }
+            tasks.retain(|task| !matches!(task, HttpTask::Trailer(_) | HttpTask::Done));
+            tasks.push(HttpTask::Body(Some(tail), false));
+            tasks.push(HttpTask::Done);
+        }
+        if committed {
+            return self.write(tasks).await;
+        }
+        let mut end = false;
+        for task in tasks {
+            match task {
+                // 1xx of a provider is none of the client's business.
+                HttpTask::Header(header, _) if header.status.is_informational() => {}
+                HttpTask::Header(header, last) => {
+                    self.header = Some(header);
+                    end |= last;
+                }
+                HttpTask::Body(body, last) => {
+                    if let Some(body) = body.filter(|body| !body.is_empty()) {
+                        self.held_bytes += body.len();
+                        self.parts.push(body);
+                    }
+                    end |= last;
+                }
+                HttpTask::UpgradedBody(..) => {
+                    return Error::e_explain(ErrorType::InternalError, "an upgrade through the gate");
+                }
+                HttpTask::Trailer(_) | HttpTask::Done => end = true,
+                // Nothing is on the wire: another attempt may follow.
+                HttpTask::Failed(error) => return Err(error),
+            }
+        }
+        let go = end
+            || match self.control.lock().release {
+                Release::FirstFrame => !self.parts.is_empty(),
+                Release::AtEnd => self.held_bytes > HOLD_WHOLE,
+                Release::Now => true,
+            };
+        if go {
+            self.commit(end).await.map_err(|e| e.into_down())
+        } else {
+            Ok(false)
+        }
+    }
+
+    async fn write_response_header(&mut self, header: Box<ResponseHeader>, _end: bool) -> Result<()> {
+        if !header.status.is_informational() {
+            self.control.lock().committed = true;
+            self.header = None;
+            self.parts.clear();
+        }
+        self.inner_mut().write_response_header(header).await
+    }
+
+    async fn write_response_header_ref(&mut self, header: &ResponseHeader, end: bool) -> Result<()> {
+        self.write_response_header(Box::new(header.clone()), end).await
+    }
+
+    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.control.lock().committed = true;
+        self.inner_mut().write_response_body(data, end).await
+    }
+
+    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.inner_mut().write_response_trailers(trailers).await
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        if self.header.is_some() && !self.control.lock().committed {
+            self.commit(true).await?;
+        }
+        self.inner_mut().finish_body().await
+    }
+
+    fn response_written(&self) -> Option<&ResponseHeader> {
+        if self.control.lock().committed {
+            self.inner().response_written()
+        } else {
+            None
+        }
+    }
+
+    async fn shutdown(&mut self, _code: u32, _why: &str) {
+        self.inner_mut().shutdown().await
+    }
+
+    // ---- the rest: the inner session's
+
+    fn req_header(&self) -> &RequestHeader {
+        self.inner().req_header()
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        self.inner_mut().req_header_mut()
+    }
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner_mut().set_read_timeout(timeout)
+    }
+
+    fn get_read_timeout(&self) -> Option<Duration> {
+        self.inner().get_read_timeout()
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner_mut().set_write_timeout(timeout)
+    }
+
+    fn get_write_timeout(&self) -> Option<Duration> {
+        self.inner().get_write_timeout()
+    }
+
+    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner_mut().set_total_drain_timeout(timeout)
+    }
+
+    fn get_total_drain_timeout(&self) -> Option<Duration> {
+        self.inner().get_total_drain_timeout()
+    }
+
+    fn request_summary(&self) -> String {
+        self.inner().request_summary()
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        self.inner().body_bytes_sent()
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        self.inner().body_bytes_read()
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        self.inner().digest()
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        self.inner_mut().digest_mut()
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        self.inner().client_addr()
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        self.inner().server_addr()
+    }
+
+    fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        self.inner().to_h1_raw()
+    }
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_reader(
+        &mut self,
+    ) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
+        None
+    }
+
+    fn restore_custom_message_reader(
+        &mut self,
+        _reader: Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        None
+    }
+
+    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! The last phase: close the attempt's row, count, write the log line.
+
+use http::Version;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorSource};
+
+use crate::ir::StreamEnd;
+use crate::ledger::Ended;
+use crate::observe::access_log::{Line, rfc3339};
+use crate::observe::redact::printable;
+
+use super::Gateway;
+use super::context::RequestContext;
+use super::gate::Expired;
+use super::{metrics, refuse};
+
+/// Longest path in a log line, in bytes.
+const MAX_PATH: usize = 256;
+
+/// What is known of an attempt that ended.
+pub struct Concluded {
+    /// How it ended.
+    pub ended: Ended,
+    /// Input tokens, all classes.
+    pub input_tokens: Option<u64>,
+    /// Output tokens, all classes.
+    pub output_tokens: Option<u64>,
+}
+
+/// Closes the attempt under way: its row, and what the metrics say of it.
+pub fn conclude(ctx: &mut RequestContext, error: Option<&Error>) -> Option<Concluded> {
+    let attempt = ctx.attempt.as_mut()?;
+    let mut entry = attempt.entry.take()?;
+    let held = ctx.gate.as_ref().map(|gate| gate.lock());
+    let expired = held.as_ref().and_then(|held| held.expired);
+    let stream_end = held.as_ref().and_then(|held| held.ended);
+    let meter = held
+        .as_ref()
+        .and_then(|held| held.answer.as_ref())
+        .map(|answer| answer.meter());
+    let ended = ended(attempt.status, stream_end, expired, error);
+    let closing = &mut entry.closing;
+    closing.status = attempt.status;
+    closing.response_bytes = held.as_ref().map_or(attempt.received, |held| held.received);
+    closing.first_byte_us = attempt.first_byte.map(micros);
+    closing.first_token_us = attempt.first_token.map(micros);
+    closing.total_us = micros(attempt.began.elapsed());
+    closing.error = match (ended, error) {
+        (Ended::Complete, _) => None,
+        (Ended::ClientGone, _) => Some("client_gone".into()),
+        (_, Some(error)) => Some(refuse::word(error, expired)),
+        (Ended::UpstreamError, None) => attempt.status.map(|status| format!("status_{status}")),
+        (_, None) => Some("upstream_stream_truncated".into()),
+    };
+    if let Some(meter) = meter {
+        closing.usage = meter.usage;
+        closing.finish = meter.finish.as_ref().map(|finish| finish.kind);
+        closing.response_id = meter.response_id.clone();
+        closing.tool_calls = meter.tool_calls;
+    }
+    let usage = closing.usage;
+    drop(held);
+    metrics::attempt_ended(ctx.client.target.as_ref(), attempt, ended, usage, &entry.closing);
+    entry.close(ended);
+    Some(Concluded {
+        ended,
+        input_tokens: usage.map(|usage| usage.input_total()),
+        output_tokens: usage.map(|usage| usage.output_total()),
+    })
+}
+
+fn ended(status: Option<u16>, stream_end: Option<StreamEnd>, expired: Option<Expired>, error: Option<&Error>) -> Ended {
+    match error {
+        _ if expired.is_some() => Ended::TimedOut,
+        Some(error) if *error.esource() == ErrorSource::Downstream => Ended::ClientGone,
+        Some(_) if status.is_some() => Ended::UpstreamBroke,
+        Some(_) => Ended::UpstreamFailed,
+        None if status.is_some_and(|status| status >= 400) => Ended::UpstreamError,
+        None if matches!(stream_end, Some(StreamEnd::Truncated | StreamEnd::Failed)) => Ended::UpstreamBroke,
+        None => Ended::Complete,
+    }
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Pingora's `logging`.
+pub fn execute(gateway: &Gateway, session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
+    let concluded = conclude(ctx, error);
+    if let Some(gate) = &ctx.gate {
+        gate.unwrap(&mut session.downstream_session);
+    }
+    let status = session.response_written().map_or(0, |header| header.status.as_u16());
+    let total = ctx.began.elapsed();
+    let ended = match &concluded {
+        Some(concluded) => concluded.ended.as_str(),
+        None if error.is_some() && ctx.refusal.is_none() => Ended::ClientGone.as_str(),
+        None if ctx.refusal.is_some() => "refused",
+        None => "local",
+    };
+    metrics::request_ended(ctx, status, ended);
+
+    let request = session.req_header();
+    let address = ctx
+        .client
+        .address
+        .map(|address| address.to_string())
+        .unwrap_or_default();
+    let attempt = ctx.attempt.as_ref();
+    let target = ctx.client.target.as_ref();
+    gateway.access_log.write(&Line {
+        time: &rfc3339(ctx.at),
+        request_id: &ctx.client.request_id.0,
+        client: &address,
+        key: ctx.client.key.as_ref().map_or("", |key| &key.id.0),
+        method: request.method.as_str(),
+        path: &printable(request.uri.path(), MAX_PATH),
+        http: match request.version {
+            Version::HTTP_2 => "2",
+            Version::HTTP_10 => "1.0",
+            _ => "1.1",
+        },
+        dialect: target.map_or("", |target| target.dialect.id().as_str()),
+        operation: target.map_or(if attempt.is_some() { "passthrough" } else { "" }, |target| {
+            target.operation.as_str()
+        }),
+        model: &printable(ctx.client.peek.as_ref().map_or("", |peek| &peek.model), MAX_PATH),
+        provider: attempt.map_or("", |attempt| &attempt.pool.provider.name),
+        credential: attempt
+            .and_then(|attempt| attempt.credential.as_ref())
+            .map_or("", |credential| &credential.name),
+        upstream_model: attempt.map_or("", |attempt| &attempt.model),
+        status,
+        attempts: u32::from(ctx.attempts),
+        stream: ctx.wants_stream(),
+        ended,
+        error: ctx
+            .refusal
+            .as_ref()
+            .and_then(|refusal| refusal.code.as_deref())
+            .unwrap_or(""),
+        input_tokens: concluded.as_ref().and_then(|concluded| concluded.input_tokens),
+        output_tokens: concluded.as_ref().and_then(|concluded| concluded.output_tokens),
+        request_bytes: ctx.client.body_bytes,
+        response_bytes: ctx.response.sent,
+        first_byte_us: ctx.response.first_byte.map(micros),
+        total_us: micros(total),
+        overhead_us: ctx.route.as_ref().map_or(0, |stage| micros(stage.overhead)),
+    });
+}

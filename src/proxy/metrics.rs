@@ -1,0 +1,321 @@
+//! What the proxy measures, under OpenTelemetry's generative-AI names (in Prometheus form) and `tollgate_*`. No label has
+//! unbounded values: a model has a name of its own only once an answer of it succeeded, and only the first
+//! [`MAX_MODELS`]; later ones are `other`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use prometheus::{
+    Histogram, HistogramVec, IntCounterVec, IntGauge, register_histogram, register_histogram_vec,
+    register_int_counter_vec, register_int_gauge,
+};
+
+use crate::dialects::Target;
+use crate::ir::Usage;
+use crate::ledger::{Closing, Ended};
+
+use super::context::{Attempt, RequestContext};
+
+/// Most models with a label of their own.
+const MAX_MODELS: usize = 256;
+
+/// Buckets of durations, in seconds: OpenTelemetry's advice for `gen_ai.server.request.duration`.
+const DURATIONS: [f64; 14] = [
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+];
+/// … `gen_ai.server.time_to_first_token`.
+const FIRST_TOKEN: [f64; 16] = [
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+/// … `gen_ai.server.time_per_output_token`.
+const PER_TOKEN: [f64; 13] = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5];
+/// … `gen_ai.client.token.usage`.
+const TOKENS: [f64; 14] = [
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];
+/// Our own overhead, in seconds.
+const OVERHEAD: [f64; 12] = [
+    0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.005, 0.02, 0.1, 1.0, 10.0,
+];
+
+/// Token classes, as the label `gen_ai_token_type` names them.
+const CLASSES: [&str; 5] = ["input", "cached_input", "cache_creation_input", "output", "reasoning"];
+
+// Names and help texts are literals, registered once in the process: registration can't fail.
+macro_rules! registered {
+    ($registration:expr) => {
+        LazyLock::new(|| match $registration {
+            Ok(metric) => metric,
+            Err(error) => unreachable!("a metric is registered once, under a valid name: {error}"),
+        })
+    };
+}
+
+static REQUESTS: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
+    "tollgate_requests_total",
+    "Requests of clients, by dialect, operation, status sent (0: none) and how they ended.",
+    &["dialect", "operation", "status", "ended"]
+));
+static ATTEMPTS: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
+    "tollgate_attempts_total",
+    "Upstream attempts, by provider, credential and how they ended.",
+    &["provider", "credential", "ended"]
+));
+static REFUSALS: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
+    "tollgate_refusals_total",
+    "Errors of our own sent to clients, by code.",
+    &["code"]
+));
+static ABORTS: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
+    "tollgate_streams_aborted_total",
+    "Streams that ended before their end, by the side which ended them.",
+    &["by"]
+));
+static IN_FLIGHT: LazyLock<IntGauge> = registered!(register_int_gauge!(
+    "tollgate_requests_in_flight",
+    "Requests being served."
+));
+static CONNECTIONS: LazyLock<IntGauge> =
+    registered!(register_int_gauge!("tollgate_connections", "Connections of clients."));
+static OVERHEAD_SECONDS: LazyLock<Histogram> = registered!(register_histogram!(
+    "tollgate_overhead_seconds",
+    "The gateway's own work before the upstream call, the wait for the request body included.",
+    OVERHEAD.to_vec()
+));
+static TOKEN_USAGE: LazyLock<HistogramVec> = registered!(register_histogram_vec!(
+    "gen_ai_client_token_usage",
+    "Tokens of one answer, by class.",
+    &[
+        "gen_ai_operation_name",
+        "gen_ai_provider_name",
+        "gen_ai_request_model",
+        "gen_ai_token_type"
+    ],
+    TOKENS.to_vec()
+));
+static DURATION: LazyLock<HistogramVec> = registered!(register_histogram_vec!(
+    "gen_ai_server_request_duration_seconds",
+    "Upstream attempts from their start to their end.",
+    &[
+        "gen_ai_operation_name",
+        "gen_ai_provider_name",
+        "gen_ai_request_model",
+        "error_type"
+    ],
+    DURATIONS.to_vec()
+));
+static TIME_TO_FIRST_TOKEN: LazyLock<HistogramVec> = registered!(register_histogram_vec!(
+    "gen_ai_server_time_to_first_token_seconds",
+    "From the start of an attempt to the first event with content of its stream.",
+    &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"],
+    FIRST_TOKEN.to_vec()
+));
+static TIME_PER_TOKEN: LazyLock<HistogramVec> = registered!(register_histogram_vec!(
+    "gen_ai_server_time_per_output_token_seconds",
+    "Time between output tokens after the first.",
+    &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"],
+    PER_TOKEN.to_vec()
+));
+
+/// Makes every family appear on the page from the start.
+pub fn declare() {
+    LazyLock::force(&REQUESTS);
+    LazyLock::force(&ATTEMPTS);
+    LazyLock::force(&REFUSALS);
+    for by in ["client", "upstream", "gateway"] {
+        ABORTS.with_label_values(&[by]);
+    }
+    LazyLock::force(&IN_FLIGHT);
+    LazyLock::force(&CONNECTIONS);
+    LazyLock::force(&OVERHEAD_SECONDS);
+    LazyLock::force(&TOKEN_USAGE);
+    LazyLock::force(&DURATION);
+    LazyLock::force(&TIME_TO_FIRST_TOKEN);
+    LazyLock::force(&TIME_PER_TOKEN);
+}
+
+/// One request in flight, until dropped: also when a filter panics.
+pub struct InFlight(());
+
+impl InFlight {
+    /// Counts it.
+    pub fn begin() -> Self {
+        IN_FLIGHT.inc();
+        InFlight(())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        IN_FLIGHT.dec();
+    }
+}
+
+/// Requests being served.
+pub fn in_flight() -> i64 {
+    IN_FLIGHT.get()
+}
+
+/// One connection of a client, until dropped.
+pub struct Connected(());
+
+impl Connected {
+    /// Counts it.
+    pub fn begin() -> Self {
+        CONNECTIONS.inc();
+        Connected(())
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        CONNECTIONS.dec();
+    }
+}
+
+/// Counts an error of our own.
+pub fn refused(code: &str) {
+    REFUSALS.with_label_values(&[code]).inc();
+}
+
+/// Counts a request.
+pub fn request_ended(ctx: &RequestContext, status: u16, ended: &str) {
+    let target = ctx.client.target.as_ref();
+    let dialect = target.map_or("", |target| target.dialect.id().as_str());
+    let operation = target.map_or(if ctx.attempts > 0 { "passthrough" } else { "" }, |target| {
+        target.operation.as_str()
+    });
+    let mut digits = [b'0'; 3];
+    let status = status_text(status, &mut digits);
+    REQUESTS.with_label_values(&[dialect, operation, status, ended]).inc();
+    if let Some(stage) = &ctx.route {
+        OVERHEAD_SECONDS.observe(stage.overhead.as_secs_f64());
+    }
+}
+
+fn status_text(status: u16, digits: &mut [u8; 3]) -> &str {
+    if !(100..1000).contains(&status) {
+        return "0";
+    }
+    *digits = [status / 100, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
+    std::str::from_utf8(digits).unwrap_or("0")
+}
+
+/// Counts an attempt: how it ended, how long it took, what it cost in tokens.
+pub fn attempt_ended(
+    target: Option<&Target>,
+    attempt: &Attempt,
+    ended: Ended,
+    usage: Option<Usage>,
+    closing: &Closing,
+) {
+    let provider = &*attempt.pool.provider.name;
+    let credential = attempt.credential.as_ref().map_or("", |credential| &credential.name);
+    ATTEMPTS
+        .with_label_values(&[provider, credential, ended.as_str()])
+        .inc();
+    if attempt.first_token.is_some() {
+        match ended {
+            Ended::ClientGone => ABORTS.with_label_values(&["client"]).inc(),
+            Ended::UpstreamBroke => ABORTS.with_label_values(&["upstream"]).inc(),
+            Ended::TimedOut | Ended::Panicked => ABORTS.with_label_values(&["gateway"]).inc(),
+            _ => {}
+        }
+    }
+    let Some(target) = target else { return };
+    let operation = target.operation.as_str();
+    let total = closing.total_us as f64 / 1e6;
+    if ended != Ended::Complete {
+        let model = ModelMetrics::known(operation, provider, &attempt.model).map_or("other", |_| &*attempt.model);
+        DURATION
+            .with_label_values(&[operation, provider, model, ended.as_str()])
+            .observe(total);
+        return;
+    }
+    let metrics = ModelMetrics::of(operation, &attempt.pool.provider.name, &attempt.model);
+    metrics.duration.observe(total);
+    if let (Some(first), Some(last)) = (attempt.first_token, attempt.last_chunk)
+        && closing.first_token_us.is_some()
+    {
+        metrics.first_token.observe(first.as_secs_f64());
+        let tokens = usage.map_or(0, |usage| usage.output_total());
+        if tokens > 1 && last > first {
+            metrics
+                .per_token
+                .observe((last - first).as_secs_f64() / (tokens - 1) as f64);
+        }
+    }
+    if let Some(usage) = usage {
+        let classes = [
+            usage.input + usage.input_audio,
+            usage.cache_read,
+            usage.cache_write_5m + usage.cache_write_1h,
+            usage.output + usage.output_audio,
+            usage.reasoning,
+        ];
+        for (histogram, tokens) in metrics.tokens.iter().zip(classes).filter(|(_, tokens)| *tokens > 0) {
+            histogram.observe(tokens as f64);
+        }
+    }
+}
+
+/// The handles of one (operation, provider, model): looked up once, not by every label on every request.
+struct ModelMetrics {
+    duration: Histogram,
+    first_token: Histogram,
+    per_token: Histogram,
+    tokens: [Histogram; CLASSES.len()],
+}
+
+type Known = HashMap<(&'static str, Arc<str>), HashMap<Arc<str>, Arc<ModelMetrics>>>;
+
+static KNOWN: LazyLock<ArcSwap<Known>> = LazyLock::new(ArcSwap::default);
+static LEARNING: Mutex<()> = Mutex::new(());
+
+impl ModelMetrics {
+    fn known(operation: &'static str, provider: &str, model: &str) -> Option<Arc<Self>> {
+        KNOWN.load().get(&(operation, Arc::from(provider)))?.get(model).cloned()
+    }
+
+    fn of(operation: &'static str, provider: &Arc<str>, model: &str) -> Arc<Self> {
+        let key = (operation, provider.clone());
+        if let Some(known) = KNOWN.load().get(&key).and_then(|models| models.get(model)) {
+            return known.clone();
+        }
+        let _learning = LEARNING.lock();
+        let mut known = Known::clone(&KNOWN.load());
+        let room = known.values().map(HashMap::len).sum::<usize>() < MAX_MODELS;
+        let label: Arc<str> = if room { model.into() } else { "other".into() };
+        let models = known.entry(key).or_default();
+        let metrics = models
+            .entry(label.clone())
+            .or_insert_with(|| Arc::new(Self::new(operation, provider, &label)))
+            .clone();
+        KNOWN.store(Arc::new(known));
+        metrics
+    }
+
+    fn new(operation: &str, provider: &str, model: &str) -> Self {
+        ModelMetrics {
+            duration: DURATION.with_label_values(&[operation, provider, model, ""]),
+            first_token: TIME_TO_FIRST_TOKEN.with_label_values(&[operation, provider, model]),
+            per_token: TIME_PER_TOKEN.with_label_values(&[operation, provider, model]),
+            tokens: CLASSES.map(|class| TOKEN_USAGE.with_label_values(&[operation, provider, model, class])),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `/p/{provider}/...`: any path of a provider, authenticated and recorded, bytes untouched and streamed in both
+//! directions. No gate: the body is not read here, so there is one attempt.
+
+use pingora::proxy::Session;
+
+use crate::ir::{ApiError, ErrorKind};
+use crate::routing::{Candidate, RoutePlan};
+
+use super::Gateway;
+use super::context::{RequestContext, RouteStage};
+use super::intake::declared_length;
+use super::request_filter::not_admitted;
+
+/// What such paths begin with.
+pub const PREFIX: &str = "/p/";
+
+/// Finds provider and path.
+pub async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContext) -> Result<(), ApiError> {
+    let path = session.req_header().uri.path();
+    let (provider, rest) = path[PREFIX.len()..]
+        .split_once('/')
+        .unwrap_or((&path[PREFIX.len()..], ""));
+    let fleet = gateway.fleet.load();
+    let Some(pool) = fleet.pool(provider) else {
+        return Err(ApiError::new(
+            ErrorKind::NotFound,
+            format!(
+                "there is no provider `{}`",
+                crate::observe::redact::printable(provider, 64)
+            ),
+        )
+        .code("unknown_provider"));
+    };
+    if !pool.is_usable() {
+        return Err(ApiError::new(
+            ErrorKind::UpstreamCredentialsExhausted,
+            "none of our credentials for this provider can be used just now",
+        )
+        .code("upstream_credentials_exhausted"));
+    }
+    let rest = format!("/{rest}");
+    // A path which names one of the provider's prefixes is taken as it is; any other follows the first prefix:
+    // both `/p/openai/v1/files` and `/p/openai/files` are https://api.openai.com/v1/files.
+    let within = |prefix: &str| {
+        !prefix.is_empty()
+            && rest
+                .strip_prefix(prefix)
+                .is_some_and(|after| after.is_empty() || after.starts_with('/'))
+    };
+    let named = pool.endpoints().iter().find(|endpoint| within(&endpoint.prefix));
+    let (endpoint, full) = match (named, pool.endpoints().first()) {
+        (Some(endpoint), _) => (endpoint, rest.clone()),
+        (None, Some(first)) => (first, format!("{}{rest}", first.prefix)),
+        (None, None) => {
+            return Err(ApiError::new(ErrorKind::NotFound, "this provider has no address").code("unknown_provider"));
+        }
+    };
+    let full = if ctx.client.query.is_empty() {
+        full
+    } else {
+        format!("{full}?{}", ctx.client.query)
+    };
+    gateway.ledger.admit().await.map_err(not_admitted)?;
+    if session.get_header(http::header::EXPECT).is_some() {
+        // The header does not pass on, so nobody else will say it. A client that is gone is noticed when it is read from.
+        let _ = session.as_downstream_mut().write_continue_response().await;
+    }
+    ctx.client.body_bytes = declared_length(session).unwrap_or(0);
+    let candidate = Candidate {
+        pool: pool.clone(),
+        endpoint: endpoint.clone(),
+        model: None,
+    };
+    session.set_read_timeout(Some(gateway.config.timeouts.body_read));
+    session.set_write_timeout(Some(gateway.config.timeouts.write_stall));
+    let plan = RoutePlan {
+        route: None,
+        candidates: vec![candidate],
+    };
+    ctx.route = Some(RouteStage {
+        plan,
+        taken: 0,
+        passthrough: Some(full),
+        masker: fleet.masker().clone(),
+        overhead: ctx.began.elapsed(),
+    });
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! Our own errors, and answers of our own, to the client. The only place where an [`ApiError`] becomes HTTP.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::Session;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::FailToProxy;
+
+use crate::dialects::{self, Dialect, Line};
+use crate::ir::{ApiError, ErrorKind};
+
+use super::context::RequestContext;
+use super::gate::Expired;
+
+/// After a refusal the rest of an upload is read and thrown away for this long, so that the client gets to read the
+/// answer before the connection closes (as nginx's `lingering_close` does).
+const LINGER: Duration = Duration::from_secs(2);
+
+/// … and at most this much of it.
+const LINGER_BYTES: usize = 64 * 1024 * 1024;
+
+/// Sends `error` in the client's dialect. `close`: the connection ends with it.
+pub async fn send(session: &mut Session, ctx: &mut RequestContext, error: ApiError, close: bool) -> Result<()> {
+    let dialect = client_dialect(ctx, session.req_header());
+    let body = dialect.encode_error(&error, &ctx.client.request_id.0);
+    let mut header = ResponseHeader::build(error.status, Some(8))?;
+    if let Some(seconds) = error.retry_after_secs {
+        header.insert_header(header::RETRY_AFTER, seconds.to_string())?;
+    }
+    if error.status == 401 {
+        header.insert_header(header::WWW_AUTHENTICATE, "Bearer")?;
+    }
+    if let Some(name) = dialect.request_id_header() {
+        header.insert_header(name, &*ctx.client.request_id.0)?;
+    }
+    super::metrics::refused(error.code.as_deref().unwrap_or("other"));
+    ctx.refusal = Some(error);
+    send_json(session, ctx, header, body.into(), close).await
+}
+
+/// Sends an answer of our own.
+pub async fn send_json(
+    session: &mut Session,
+    ctx: &mut RequestContext,
+    mut header: ResponseHeader,
+    body: Bytes,
+    close: bool,
+) -> Result<()> {
+    header.insert_header(header::CONTENT_TYPE, "application/json")?;
+    header.insert_header(header::CONTENT_LENGTH, body.len())?;
+    header.insert_header("x-request-id", &*ctx.client.request_id.0)?;
+    let unread = !session.as_downstream_mut().is_body_done();
+    if close || unread {
+        session.set_keepalive(None);
+    }
+    ctx.response.local = true;
+    ctx.response.sent = body.len() as u64;
+    let no_body = session.req_header().method == Method::HEAD;
+    session.write_response_header(Box::new(header), no_body).await?;
+    if !no_body {
+        session.write_response_body(Some(body), true).await?;
+    }
+    if unread && !expects_continue(session) {
+        linger(session).await;
+    }
+    Ok(())
+}
+
+fn expects_continue(session: &Session) -> bool {
+    session.get_header(header::EXPECT).is_some()
+}
+
+async fn linger(session: &mut Session) {
+    let read = async {
+        let mut bytes = 0;
+        while let Ok(Some(chunk)) = session.as_downstream_mut().read_request_body().await {
+            bytes += chunk.len();
+            if bytes > LINGER_BYTES {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, read).await;
+}
+
+/// The dialect in which the client is answered: that of its path (even with a wrong method), else the one its headers
+/// speak.
+pub fn client_dialect(ctx: &RequestContext, request: &RequestHeader) -> &'static dyn Dialect {
+    if let Some(target) = &ctx.client.target {
+        return target.dialect;
+    }
+    let headers = &request.headers;
+    let posted = Line {
+        method: &Method::POST,
+        path: request.uri.path(),
+        query: request.uri.query().unwrap_or(""),
+        headers,
+    };
+    if let Some(target) = dialects::find(posted) {
+        return target.dialect;
+    }
+    let line = Line {
+        method: &Method::GET,
+        path: "/v1/models",
+        query: "",
+        headers,
+    };
+    dialects::find(line).map_or(dialects::ALL[0], |target| target.dialect)
+}
+
+/// Pingora's `fail_to_proxy`: the request could not be served.
+pub async fn execute(session: &mut Session, error: &Error, ctx: &mut RequestContext) -> FailToProxy {
+    let shutting = FailToProxy {
+        error_code: 0,
+        can_reuse_downstream: false,
+    };
+    let (committed, expired) = match &ctx.gate {
+        Some(gate) => {
+            let held = gate.lock();
+            (held.committed, held.expired)
+        }
+        None => (session.response_written().is_some(), None),
+    };
+    let refusal = ctx.refusal.take();
+    if refusal.is_none() && expired.is_none() && *error.esource() == ErrorSource::Downstream {
+        return shutting;
+    }
+    let refusal = refusal.unwrap_or_else(|| describe(error, expired));
+    let status = refusal.status;
+    if committed {
+        tell_in_stream(session, ctx, refusal).await;
+    } else {
+        if let Some(gate) = &ctx.gate {
+            gate.unwrap(&mut session.downstream_session);
+        }
+        if let Err(error) = send(session, ctx, refusal, true).await {
+            tracing::debug!(%error, "a refusal could not be sent");
+        }
+    }
+    FailToProxy {
+        error_code: status,
+        can_reuse_downstream: false,
+    }
+}
+
+/// The answer has begun: an error event ends it, where one can be written; else the connection just breaks, which no
+/// client takes for an end.
+async fn tell_in_stream(session: &mut Session, ctx: &mut RequestContext, refusal: ApiError) {
+    let event = match &ctx.gate {
+        Some(gate) => {
+            let mut held = gate.lock();
+            if held.ended.is_some() {
+                return;
+            }
+            held.ended = Some(crate::ir::StreamEnd::Truncated);
+            held.error_event(&refusal)
+        }
+        None => Bytes::new(),
+    };
+    ctx.refusal = Some(refusal);
+    if event.is_empty() {
+        return;
+    }
+    let written = async {
+        session.write_response_body(Some(event), false).await?;
+        session.write_response_body(None, true).await
+    };
+    if let Err(error) = tokio::time::timeout(LINGER, written).await.unwrap_or(Ok(())) {
+        tracing::debug!(%error, "the end of a broken stream could not be told");
+    }
+}
+
+/// What the client is told of a failure upstream.
+fn describe(error: &Error, expired: Option<Expired>) -> ApiError {
+    match expired {
+        Some(Expired::FirstByte) => {
+            return timeout(
+                "the provider did not begin to answer in time",
+                "upstream_first_byte_timeout",
+            );
+        }
+        Some(Expired::Idle) => return timeout("the provider fell silent within its answer", "upstream_idle_timeout"),
+        Some(Expired::Total) => {
+            return timeout(
+                "the request took longer than the gateway allows",
+                "upstream_total_timeout",
+            );
+        }
+        None => {}
+    }
+    let (message, code) = match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => {
+            return timeout("the provider could not be reached in time", "upstream_connect_timeout");
+        }
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
+            return timeout("the provider took too long", "upstream_timeout");
+        }
+        ErrorType::ConnectRefused
+        | ErrorType::ConnectNoRoute
+        | ErrorType::ConnectError
+        | ErrorType::SocketError
+        | ErrorType::BindError => ("the provider could not be reached", "upstream_connect_failed"),
+        ErrorType::TLSHandshakeFailure
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError
+        | ErrorType::TLSWantX509Lookup => (
+            "no secure connection to the provider could be made",
+            "upstream_tls_failed",
+        ),
+        _ if *error.esource() == ErrorSource::Internal => {
+            return ApiError::new(ErrorKind::Api, "the gateway failed; the request id names the log line")
+                .code("internal_error");
+        }
+        _ => ("the connection to the provider broke", "upstream_broke"),
+    };
+    ApiError::new(ErrorKind::Api, message).status(502).code(code)
+}
+
+fn timeout(message: &str, code: &str) -> ApiError {
+    ApiError::new(ErrorKind::Timeout, message).code(code)
+}
+
+/// A word for the ledger and the log for what Pingora says went wrong.
+pub fn word(error: &Error, expired: Option<Expired>) -> String {
+    describe(error, expired).code.unwrap_or_default()
+}

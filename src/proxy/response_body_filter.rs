@@ -1,0 +1,54 @@
+//! A chunk of the answer: read by the tap, passed on.
+
+use bytes::Bytes;
+use pingora::Result;
+
+use super::context::RequestContext;
+
+/// Pingora's `response_body_filter`. Synchronous; sees arbitrary chunks.
+pub fn execute(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestContext) -> Result<()> {
+    let Some(attempt) = &mut ctx.attempt else { return Ok(()) };
+    let Some(gate) = &ctx.gate else {
+        let bytes = body.as_ref().map_or(0, Bytes::len) as u64;
+        attempt.received += bytes;
+        ctx.response.sent += bytes;
+        return Ok(());
+    };
+    let mut held = gate.lock();
+    if held.committed && !attempt.body.is_empty() {
+        // No other attempt can follow: a long stream need not hold on to a long prompt.
+        attempt.body = Bytes::new();
+        ctx.client.body = Bytes::new();
+        ctx.client.body_permit = None;
+    }
+    let out = match body.take() {
+        Some(chunk) if !chunk.is_empty() => {
+            let out = held.take_chunk(chunk);
+            let elapsed = attempt.began.elapsed();
+            attempt.last_chunk = Some(elapsed);
+            if attempt.first_token.is_none()
+                && held
+                    .answer
+                    .as_ref()
+                    .is_some_and(|answer| answer.meter().content_events > 0)
+            {
+                attempt.first_token = Some(elapsed);
+            }
+            out
+        }
+        _ => Bytes::new(),
+    };
+    let out = if end { join(out, held.finish_answer()) } else { out };
+    ctx.response.sent += out.len() as u64;
+    // `None` would end the body; an empty chunk is just nothing.
+    *body = Some(out);
+    Ok(())
+}
+
+fn join(first: Bytes, second: Bytes) -> Bytes {
+    match (first.is_empty(), second.is_empty()) {
+        (_, true) => first,
+        (true, _) => second,
+        _ => [first, second].concat().into(),
+    }
+}

@@ -1,0 +1,133 @@
+//! The header of the upstream request, built from nothing: what is not on the list does not pass (HARDENING H1).
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, OrErr, Result};
+
+use crate::dialects::{self, AuthScheme};
+use crate::rules::Auth;
+
+use super::context::{Attempt, RequestContext};
+
+/// Names ourselves to providers.
+const USER_AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Fields of a usual request, so that the map need not grow.
+const SIZE_HINT: usize = 12;
+
+/// Client headers that pass to any provider.
+const PASSED: [HeaderName; 3] = [
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    header::ACCEPT,
+];
+
+/// … and those that pass where bodies are not ours to touch.
+const PASSED_THROUGH: [HeaderName; 8] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::ACCEPT_ENCODING,
+    header::RANGE,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    HeaderName::from_static("idempotency-key"),
+];
+
+/// Pingora's `upstream_request_filter`.
+pub fn execute(session: &Session, upstream: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()> {
+    let Some(attempt) = &ctx.attempt else {
+        return Error::e_explain(ErrorType::InternalError, "no attempt");
+    };
+    let client = session.req_header();
+    let mut built = HeaderMap::with_capacity(SIZE_HINT);
+    let (method, path) = match (
+        &ctx.client.target,
+        ctx.route.as_ref().and_then(|stage| stage.passthrough.as_ref()),
+    ) {
+        (Some(target), None) => {
+            built.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            built.insert(header::CONTENT_LENGTH, HeaderValue::from(attempt.body.len()));
+            PASSED.iter().for_each(|name| pass(client, &mut built, name));
+            for name in target.dialect.request_headers() {
+                pass(client, &mut built, &HeaderName::from_static(name));
+            }
+            // A stream comes uncoded: its frames are read, and an error may have to be written after them.
+            if !ctx.wants_stream() {
+                pass(client, &mut built, &header::ACCEPT_ENCODING);
+            }
+            let path = target.dialect.upstream_path(target, &attempt.model, &ctx.client.query);
+            (Method::POST, format!("{}{path}", attempt.endpoint.prefix))
+        }
+        (_, Some(path)) => {
+            PASSED
+                .iter()
+                .chain(&PASSED_THROUGH)
+                .for_each(|name| pass(client, &mut built, name));
+            for name in dialects::ALL.iter().flat_map(|dialect| dialect.request_headers()) {
+                pass(client, &mut built, &HeaderName::from_static(name));
+            }
+            if client.headers.contains_key(header::TRANSFER_ENCODING) && upstream.version != http::Version::HTTP_2 {
+                built.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+            (client.method.clone(), path.clone())
+        }
+        (None, None) => return Error::e_explain(ErrorType::InternalError, "no target"),
+    };
+    built.insert(header::HOST, attempt.endpoint.host_header.clone());
+    built.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    if let Ok(id) = HeaderValue::from_str(&ctx.client.request_id.0) {
+        built.insert(REQUEST_ID, id);
+    }
+    for (name, value) in &attempt.pool.provider.headers {
+        built.insert(name.clone(), value.clone());
+    }
+    authorise(attempt, &mut built)?;
+    // Built from parts, names keep no letter case of their own: half the work.
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = method;
+    parts.uri = Uri::try_from(path).or_err(ErrorType::InternalError, "the path for the provider")?;
+    parts.version = upstream.version;
+    parts.headers = built;
+    *upstream = RequestHeader::from(parts);
+    Ok(())
+}
+
+fn pass(client: &RequestHeader, built: &mut HeaderMap, name: &HeaderName) {
+    for value in client.headers.get_all(name) {
+        built.append(name.clone(), value.clone());
+    }
+}
+
+/// Writes the credential, as the provider's rules say, else as its dialect's providers take it.
+fn authorise(attempt: &Attempt, built: &mut HeaderMap) -> Result<()> {
+    let Some(secret) = attempt
+        .credential
+        .as_ref()
+        .and_then(|credential| credential.secret.as_ref())
+    else {
+        return Ok(());
+    };
+    let (name, value) = match &attempt.pool.provider.auth {
+        Some(Auth::None) => return Ok(()),
+        Some(Auth::Bearer) => (header::AUTHORIZATION, format!("Bearer {}", secret.expose())),
+        Some(Auth::Header(name)) => (name.clone(), secret.expose().to_owned()),
+        None => match dialects::get(attempt.endpoint.dialect).auth() {
+            AuthScheme::Bearer => (header::AUTHORIZATION, format!("Bearer {}", secret.expose())),
+            AuthScheme::Header(name) => (HeaderName::from_static(name), secret.expose().to_owned()),
+        },
+    };
+    // The error must not carry the value.
+    let mut value = HeaderValue::try_from(zeroize::Zeroizing::new(value).as_str()).map_err(|_| {
+        Error::explain(
+            ErrorType::InternalError,
+            "a credential holds characters that no header may",
+        )
+    })?;
+    value.set_sensitive(true);
+    built.insert(name, value);
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! The header of the answer: what kind of answer it is, and that its attempt is on record.
+
+use http::header;
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use tokio::time::Instant;
+
+use crate::sse::Framing;
+use crate::translate::{AnswerKind, AnswerPlan, AnswerStream, Coding};
+
+use super::Gateway;
+use super::context::RequestContext;
+use super::gate::Release;
+
+/// Pingora's `upstream_response_filter`.
+pub async fn execute(gateway: &Gateway, answer: &mut ResponseHeader, ctx: &mut RequestContext) -> Result<()> {
+    let wants_stream = ctx.wants_stream();
+    let Some(attempt) = &mut ctx.attempt else { return Ok(()) };
+    if answer.status.is_informational() {
+        return Ok(());
+    }
+    let status = answer.status.as_u16();
+    attempt.status = Some(status);
+    attempt.first_byte = Some(attempt.began.elapsed());
+    // No answered request may be missing from the ledger, whatever happens to this process next.
+    if let Some(entry) = &attempt.entry
+        && !entry.is_written()
+    {
+        entry.written().await;
+    }
+    let (Some(gate), Some(target)) = (&ctx.gate, &ctx.client.target) else {
+        return Ok(());
+    };
+    let kind = kind(answer, status, wants_stream, target.framing);
+    ctx.response.streaming = matches!(kind, AnswerKind::Stream(_));
+    let coding = coding(answer);
+    let mut held = gate.lock();
+    held.answered = true;
+    held.last_activity = Some(Instant::now());
+    held.release = match kind {
+        AnswerKind::Stream(_) => Release::FirstFrame,
+        AnswerKind::Whole | AnswerKind::Error => Release::AtEnd,
+        AnswerKind::Opaque => Release::Now,
+    };
+    // Coded bytes can't be searched for our keys here; they are when the masker's own decoder is.
+    held.masker = ctx
+        .route
+        .as_ref()
+        .filter(|_| coding == Coding::Identity)
+        .map(|stage| stage.masker.clone());
+    held.answer = Some(AnswerStream::new(AnswerPlan {
+        dialect: target.dialect,
+        operation: target.operation,
+        status,
+        kind,
+        coding,
+        withhold_usage: attempt.withhold_usage && coding == Coding::Identity,
+        max_kept: gateway.config.limits.answer_kept,
+    }));
+    Ok(())
+}
+
+fn kind(answer: &ResponseHeader, status: u16, wants_stream: bool, framing: Framing) -> AnswerKind {
+    if status >= 400 {
+        return AnswerKind::Error;
+    }
+    let content_type = answer
+        .headers
+        .get(header::CONTENT_TYPE)
+        .map_or(&b""[..], |value| value.as_bytes());
+    let content_type = content_type
+        .split(|&b| b == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
+    let is = |known: &str| content_type.eq_ignore_ascii_case(known.as_bytes());
+    if is("text/event-stream") {
+        AnswerKind::Stream(Framing::Sse)
+    } else if wants_stream && framing == Framing::JsonArray && (is("application/json") || content_type.is_empty()) {
+        AnswerKind::Stream(Framing::JsonArray)
+    } else if is("application/json")
+        || content_type.is_empty()
+        || content_type.to_ascii_lowercase().starts_with(b"text/")
+    {
+        AnswerKind::Whole
+    } else {
+        AnswerKind::Opaque
+    }
+}
+
+fn coding(answer: &ResponseHeader) -> Coding {
+    let Some(coding) = answer.headers.get(header::CONTENT_ENCODING) else {
+        return Coding::Identity;
+    };
+    match coding.as_bytes().trim_ascii().to_ascii_lowercase().as_slice() {
+        b"" | b"identity" => Coding::Identity,
+        b"gzip" | b"x-gzip" => Coding::Gzip,
+        b"deflate" => Coding::Deflate,
+        b"br" => Coding::Brotli,
+        b"zstd" => Coding::Zstd,
+        _ => Coding::Unknown,
+    }
+}

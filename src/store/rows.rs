@@ -1,0 +1,176 @@
+//! The ledger's rows in blocks: one value holds many rows, because a sled insert costs tens of microseconds.
+//!
+//! One tree, so that a batch over all of it is atomic: `b` block → rows, `s` block → [`Span`], `j` journal → [`Applied`],
+//! `t` → number of rows. What a block's bytes mean is the ledger's business.
+
+use serde::{Deserialize, Serialize};
+
+use super::{StoreError, codec};
+
+/// Which block; blocks are read in this order. Microseconds since 1970, made unique: no row that ended before was put
+/// into a later block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockKey(pub u64);
+
+/// What is in a block, without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// Rows.
+    pub rows: u32,
+    /// Earliest beginning of a row, in microseconds since 1970.
+    pub min_at: i64,
+    /// Latest beginning of a row.
+    pub max_at: i64,
+}
+
+/// How much of a journal is in the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The segment that is being taken in.
+    pub segment: u32,
+    /// Up to which byte of it.
+    pub offset: u64,
+    /// The segment of the oldest attempt that was still open then.
+    pub open_segment: u32,
+    /// Where in it.
+    pub open_offset: u64,
+    /// All of it, also what was left open: nothing more will come.
+    pub finished: bool,
+}
+
+/// A block to be written, new or grown.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// Its key.
+    pub key: BlockKey,
+    /// What is in it.
+    pub span: Span,
+    /// The rows.
+    pub bytes: Vec<u8>,
+}
+
+/// The tree of rows.
+pub struct Rows {
+    tree: sled::Tree,
+}
+
+const BLOCK: u8 = b'b';
+const JOURNAL: u8 = b'j';
+const SPAN: u8 = b's';
+const TOTAL: &[u8] = b"t";
+
+fn block_key(kind: u8, key: BlockKey) -> [u8; 9] {
+    let mut bytes = [kind; 9];
+    bytes[1..].copy_from_slice(&key.0.to_be_bytes());
+    bytes
+}
+
+fn journal_key(journal: &str) -> Vec<u8> {
+    [&[JOURNAL], journal.as_bytes()].concat()
+}
+
+fn parse_block_key(bytes: &[u8]) -> Result<BlockKey, StoreError> {
+    match bytes {
+        [_, key @ ..] => match key.try_into() {
+            Ok(key) => Ok(BlockKey(u64::from_be_bytes(key))),
+            Err(_) => Err(StoreError::Failed("a block's key is malformed".into())),
+        },
+        [] => Err(StoreError::Failed("a block's key is empty".into())),
+    }
+}
+
+impl Rows {
+    pub(super) fn new(tree: sled::Tree) -> Self {
+        Rows { tree }
+    }
+
+    /// Reads what a start reads, to find damage.
+    pub(super) fn probe(&self) -> Result<(), sled::Error> {
+        for entry in self.tree.scan_prefix([JOURNAL]) {
+            entry?;
+        }
+        self.tree.get(TOTAL)?;
+        if let Some(last) = self.tree.scan_prefix([BLOCK]).next_back() {
+            last?;
+        }
+        Ok(())
+    }
+
+    /// Writes blocks, how far `journal` is applied with them, and the number of all rows, as one.
+    pub fn apply(&self, blocks: &[Block], journal: &str, applied: &Applied, total: u64) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        for block in blocks {
+            batch.insert(&block_key(BLOCK, block.key), block.bytes.as_slice());
+            batch.insert(&block_key(SPAN, block.key), codec::encode(&block.span)?);
+        }
+        batch.insert(journal_key(journal), codec::encode(applied)?);
+        batch.insert(TOTAL, codec::encode(&total)?);
+        self.tree.apply_batch(batch)?;
+        Ok(())
+    }
+
+    /// How much of `journal` is in the store.
+    pub fn applied(&self, journal: &str) -> Result<Option<Applied>, StoreError> {
+        match self.tree.get(journal_key(journal))? {
+            Some(bytes) => codec::decode(&bytes).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Every journal the store knows of.
+    pub fn journals(&self) -> Result<Vec<String>, StoreError> {
+        self.tree
+            .scan_prefix([JOURNAL])
+            .keys()
+            .map(|key| Ok(String::from_utf8_lossy(key?.get(1..).unwrap_or_default()).into_owned()))
+            .collect()
+    }
+
+    /// Forgets a journal whose files are gone. Its rows stay.
+    pub fn forget(&self, journal: &str) -> Result<(), StoreError> {
+        self.tree.remove(journal_key(journal))?;
+        Ok(())
+    }
+
+    /// Rows in all blocks.
+    pub fn total(&self) -> Result<u64, StoreError> {
+        match self.tree.get(TOTAL)? {
+            Some(bytes) => codec::decode(&bytes),
+            None => Ok(0),
+        }
+    }
+
+    /// The last block.
+    pub fn last(&self) -> Result<Option<(BlockKey, Span)>, StoreError> {
+        match self.tree.scan_prefix([SPAN]).next_back() {
+            Some(entry) => {
+                let (key, span) = entry?;
+                Ok(Some((parse_block_key(&key)?, codec::decode(&span)?)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The last block whose key is at most `key`, if any.
+    pub fn at_or_before(&self, key: BlockKey) -> Result<Option<BlockKey>, StoreError> {
+        let range = block_key(SPAN, BlockKey(0))..=block_key(SPAN, key);
+        match self.tree.range(range).next_back() {
+            Some(entry) => parse_block_key(&entry?.0).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What is in each block from `first` on, in order.
+    pub fn spans(&self, first: BlockKey) -> impl Iterator<Item = Result<(BlockKey, Span), StoreError>> + use<> {
+        let range = block_key(SPAN, first)..=block_key(SPAN, BlockKey(u64::MAX));
+        self.tree.range(range).map(|entry| {
+            let (key, span) = entry?;
+            Ok((parse_block_key(&key)?, codec::decode(&span)?))
+        })
+    }
+
+    /// A block's bytes.
+    pub fn block(&self, key: BlockKey) -> Result<Option<impl AsRef<[u8]> + use<>>, StoreError> {
+        Ok(self.tree.get(block_key(BLOCK, key))?)
+    }
+}

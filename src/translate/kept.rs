@@ -1,0 +1,89 @@
+//! Documents (whole answers, error answers): they flow as they come, and a copy is read at their end.
+
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+
+use super::inflate;
+use super::stream::{AnswerKind, AnswerPlan, Coding};
+use super::tap::Meter;
+use crate::ir::StreamEnd;
+
+/// Chunks below this size are copied together: a kept chunk costs more than its bytes.
+const SMALL: usize = 4096;
+
+/// A whole answer, or an error's, on its way.
+#[derive(Default)]
+pub(super) struct Kept {
+    chunks: Vec<Bytes>,
+    /// Small chunks after those.
+    small: Vec<u8>,
+    length: usize,
+    max: usize,
+    /// There was more than is kept.
+    over: bool,
+}
+
+impl Kept {
+    /// Nothing kept yet; at most `max` bytes will be.
+    pub(super) fn new(max: usize) -> Self {
+        Kept { max, ..Kept::default() }
+    }
+
+    /// Keeps a chunk, or lets go of all once there are too many bytes.
+    pub(super) fn keep(&mut self, chunk: &Bytes) {
+        if self.over || self.length + chunk.len() > self.max {
+            self.over = true;
+            self.chunks = Vec::new();
+            self.small = Vec::new();
+            return;
+        }
+        self.length += chunk.len();
+        if chunk.len() < SMALL && self.length > chunk.len() {
+            self.small.extend_from_slice(chunk);
+            return;
+        }
+        self.gather();
+        self.chunks.push(chunk.clone());
+    }
+
+    fn gather(&mut self) {
+        if !self.small.is_empty() {
+            self.chunks.push(std::mem::take(&mut self.small).into());
+        }
+    }
+
+    /// The body is over: reads it.
+    pub(super) fn finish(mut self, plan: &AnswerPlan, meter: &mut Meter) -> StreamEnd {
+        self.gather();
+        let is_error = plan.kind == AnswerKind::Error;
+        let body = match (plan.coding, self.over) {
+            (_, true) => None,
+            (Coding::Unknown, _) => None,
+            (Coding::Identity, _) => Some(match &self.chunks[..] {
+                [one] => one.clone(),
+                many => many.concat().into(),
+            }),
+            (coding, _) => match inflate::whole(coding, &self.chunks, self.max) {
+                Ok(body) => Some(body.into()),
+                Err(_) => None,
+            },
+        };
+        if is_error {
+            meter.error = Some(plan.dialect.decode_error(plan.status, body.as_deref().unwrap_or(b"")));
+            return StreamEnd::Failed;
+        }
+        let Some(body) = body else {
+            meter.unread_frames += 1;
+            return StreamEnd::Complete;
+        };
+        match plan.dialect.decode_response(plan.operation, &body, meter) {
+            Ok(end) => end,
+            Err(_) => {
+                meter.unread_frames += 1;
+                // Cut, or not of the dialect at all?
+                let cut = serde_json::from_slice::<IgnoredAny>(&body).is_err_and(|error| error.is_eof());
+                if cut { StreamEnd::Truncated } else { StreamEnd::Complete }
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+use super::*;
+use crate::dialects;
+use crate::translate::inflate::tests::{CODINGS, encode};
+
+fn plan(dialect: &str, kind: AnswerKind) -> AnswerPlan {
+    AnswerPlan {
+        dialect: dialects::by_name(dialect).expect("a dialect"),
+        operation: Operation::Chat,
+        status: 200,
+        kind,
+        coding: Coding::Identity,
+        withhold_usage: false,
+        max_kept: 1 << 20,
+    }
+}
+
+const SSE: AnswerKind = AnswerKind::Stream(Framing::Sse);
+
+const CHAT: &str = concat!(
+    "data: {\"id\":\"c1\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}]}\n\n",
+    ": still here\n\n",
+    "data: {\"id\":\"c1\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}\n\n",
+    "data: [DONE]\n\n",
+);
+
+fn usage_frame() -> &'static str {
+    CHAT.split_inclusive("\n\n")
+        .find(|frame| frame.contains("usage"))
+        .expect("it is there")
+}
+
+/// What goes out for a body fed in chunks of `size`, and the stream after its end.
+fn run(plan: AnswerPlan, body: &[u8], size: usize) -> (Vec<u8>, StreamEnd, AnswerStream) {
+    let mut stream = AnswerStream::new(plan);
+    let mut out = Vec::new();
+    for chunk in body.chunks(size) {
+        out.extend_from_slice(&stream.chunk(Bytes::copy_from_slice(chunk)));
+    }
+    let (rest, end) = stream.finish();
+    out.extend_from_slice(&rest);
+    (out, end, stream)
+}
+
+#[test]
+fn a_stream_passes_unchanged_in_every_chunking() {
+    for end in ["\n", "\r\n", "\r"] {
+        let body = CHAT.replace('\n', end);
+        for size in 1..=body.len() {
+            let (out, ended, stream) = run(plan("openai_chat", SSE), body.as_bytes(), size);
+            assert_eq!(out, body.as_bytes(), "chunks of {size}, line end {end:?}");
+            assert_eq!(ended, StreamEnd::Complete);
+            let meter = stream.meter();
+            assert_eq!(meter.usage.map(|u| (u.input_total(), u.output_total())), Some((3, 2)));
+            assert_eq!((meter.content_events, meter.unread_frames), (1, 0));
+            assert_eq!(meter.response_id.as_deref(), Some("c1"));
+        }
+    }
+}
+
+#[test]
+fn the_usage_frame_is_withheld_and_nothing_else() {
+    for end in ["\n", "\r\n", "\r"] {
+        let body = CHAT.replace('\n', end);
+        let want = body.replace(&usage_frame().replace('\n', end), "");
+        for size in 1..=body.len() {
+            let plan = AnswerPlan {
+                withhold_usage: true,
+                ..plan("openai_chat", SSE)
+            };
+            let (out, ended, stream) = run(plan, body.as_bytes(), size);
+            assert_eq!(
+                String::from_utf8_lossy(&out),
+                want,
+                "chunks of {size}, line end {end:?}"
+            );
+            assert_eq!(ended, StreamEnd::Complete);
+            assert!(stream.meter().usage.is_some(), "withheld, but counted");
+        }
+    }
+}
+
+#[test]
+fn a_chunk_at_a_border_is_not_copied() {
+    let mut stream = AnswerStream::new(plan("openai_chat", SSE));
+    let chunk = Bytes::from_static(CHAT.as_bytes());
+    let out = stream.chunk(chunk.clone());
+    assert_eq!(out.as_ptr(), chunk.as_ptr(), "the same bytes go out");
+    assert_eq!(out.len(), chunk.len());
+}
+
+#[test]
+fn an_unfinished_frame_is_held_back_and_dropped_if_the_stream_breaks() {
+    let mut stream = AnswerStream::new(plan("openai_chat", SSE));
+    let whole = CHAT.split_inclusive("\n\n").next().expect("a frame");
+    let out = stream.chunk(Bytes::from(format!("{whole}data: {{\"cho")));
+    assert_eq!(out, whole.as_bytes());
+    assert!(stream.at_border() && stream.can_append_error() && !stream.is_first());
+    assert_eq!(stream.finish(), (Bytes::new(), StreamEnd::Truncated));
+    assert!(stream.can_append_error(), "what was sent ends with a whole frame");
+    assert_eq!(stream.finish(), (Bytes::new(), StreamEnd::Truncated), "idempotent");
+    assert_eq!(
+        stream.chunk(Bytes::from_static(b"data: x\n\n")),
+        Bytes::new(),
+        "nothing follows the end"
+    );
+}
+
+#[test]
+fn a_last_frame_without_its_blank_line_is_sent_if_it_completes_the_answer() {
+    for body in [CHAT.trim_end(), CHAT.strip_suffix('\n').expect("a blank line")] {
+        let (out, end, stream) = run(plan("openai_chat", SSE), body.as_bytes(), 10);
+        assert_eq!((out.as_slice(), end), (body.as_bytes(), StreamEnd::Complete));
+        assert_eq!(stream.meter().unread_frames, 0);
+    }
+}
+
+#[test]
+fn a_frame_beyond_the_hold_limit_flows() {
+    let long = "x".repeat(2 * HOLD);
+    let frame = format!("data: {{\"model\":\"m\",\"choices\":[{{\"delta\":{{\"content\":\"{long}\"}}}}]}}\n\n");
+    let body = format!("{frame}{CHAT}");
+    for size in [1000, 4096, HOLD + 10] {
+        let mut stream = AnswerStream::new(plan("openai_chat", SSE));
+        let mut out = Vec::new();
+        let mut off_border = false;
+        for chunk in body.as_bytes().chunks(size) {
+            out.extend_from_slice(&stream.chunk(Bytes::copy_from_slice(chunk)));
+            assert!(
+                stream.at_border() || out.len() >= HOLD.min(size),
+                "only a large frame flows"
+            );
+            off_border |= !stream.at_border();
+        }
+        let (rest, end) = stream.finish();
+        out.extend_from_slice(&rest);
+        assert!(off_border, "while it flows no error may be written (chunks of {size})");
+        assert_eq!(out, body.as_bytes(), "chunks of {size}");
+        assert_eq!(
+            (end, stream.meter().content_events, stream.meter().unread_frames),
+            (StreamEnd::Complete, 2, 0)
+        );
+    }
+}
+
+#[test]
+fn a_frame_beyond_what_is_kept_passes_unread() {
+    let long = format!("data: \"{}\"\n\n", "x".repeat(5000));
+    let body = format!("{long}{CHAT}");
+    for size in [100, 1000, 3000] {
+        let plan = AnswerPlan {
+            max_kept: 1000,
+            ..plan("openai_chat", SSE)
+        };
+        let (out, end, stream) = run(plan, body.as_bytes(), size);
+        assert_eq!(out, body.as_bytes(), "chunks of {size}");
+        assert_eq!((end, stream.meter().unread_frames), (StreamEnd::Complete, 1));
+    }
+}
+
+#[test]
+fn a_compressed_stream_flows_and_is_read_along() {
+    for coding in CODINGS {
+        let body = encode(coding, CHAT.as_bytes());
+        for size in [1, 20, body.len()] {
+            let (out, end, stream) = run(
+                AnswerPlan {
+                    coding,
+                    ..plan("openai_chat", SSE)
+                },
+                &body,
+                size,
+            );
+            assert_eq!(out, body, "{coding:?}");
+            assert_eq!(end, StreamEnd::Complete, "{coding:?}");
+            assert_eq!(stream.meter().usage.map(|u| u.input), Some(3), "{coding:?}");
+            assert!(
+                !stream.can_append_error(),
+                "no error can be written into compressed bytes"
+            );
+        }
+        let cut = &body[..body.len() / 2];
+        let (out, end, _) = run(
+            AnswerPlan {
+                coding,
+                ..plan("openai_chat", SSE)
+            },
+            cut,
+            7,
+        );
+        assert_eq!((out.as_slice(), end), (cut, StreamEnd::Truncated), "{coding:?}");
+    }
+    let (out, end, _) = run(
+        AnswerPlan {
+            coding: Coding::Unknown,
+            ..plan("openai_chat", SSE)
+        },
+        b"??",
+        1,
+    );
+    assert_eq!(
+        (out.as_slice(), end),
+        (&b"??"[..], StreamEnd::Complete),
+        "the tap is blind"
+    );
+}
+
+const WHOLE: &str = r#"{"id":"c","model":"m","choices":[{"message":{"content":"hi"},"finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+
+#[test]
+fn a_whole_answer_is_read_at_its_end() {
+    for coding in [Coding::Identity].into_iter().chain(CODINGS) {
+        let body = encode(coding, WHOLE.as_bytes());
+        let (out, end, stream) = run(
+            AnswerPlan {
+                coding,
+                ..plan("openai_chat", AnswerKind::Whole)
+            },
+            &body,
+            13,
+        );
+        assert_eq!((out, end), (body, StreamEnd::Complete), "{coding:?}");
+        let meter = stream.meter();
+        assert_eq!(meter.finish.as_ref().map(|f| &*f.raw), Some("length"));
+        assert_eq!(meter.usage.map(|u| u.output), Some(2));
+        assert!(!stream.can_append_error());
+    }
+    let (_, end, _) = run(plan("openai_chat", AnswerKind::Whole), &WHOLE.as_bytes()[..50], 13);
+    assert_eq!(end, StreamEnd::Truncated, "a document which is cut");
+    let (_, end, stream) = run(plan("openai_chat", AnswerKind::Whole), b"[1]", 13);
+    assert_eq!(
+        (end, stream.meter().unread_frames),
+        (StreamEnd::Complete, 1),
+        "whole, but not of the dialect"
+    );
+    let small = AnswerPlan {
+        max_kept: 10,
+        ..plan("openai_chat", AnswerKind::Whole)
+    };
+    let (out, end, stream) = run(small, WHOLE.as_bytes(), 13);
+    assert_eq!((out.as_slice(), end), (WHOLE.as_bytes(), StreamEnd::Complete));
+    assert_eq!(stream.meter().unread_frames, 1, "larger than is kept");
+}
+
+#[test]
+fn an_error_answer_is_read_for_the_record() {
+    let body = br#"{"error":{"message":"slow down","type":"rate_limit_error"}}"#;
+    let plan = AnswerPlan {
+        status: 429,
+        ..plan("openai_chat", AnswerKind::Error)
+    };
+    let (out, end, stream) = run(plan, body, 5);
+    assert_eq!((out.as_slice(), end), (&body[..], StreamEnd::Failed));
+    let error = stream.meter().error.as_ref().expect("read");
+    assert_eq!((error.status, error.message.as_str()), (429, "slow down"));
+}
+
+#[test]
+fn a_document_under_a_streams_content_type_is_still_read() {
+    let (out, end, stream) = run(plan("openai_chat", SSE), WHOLE.as_bytes(), 7);
+    assert_eq!((out.as_slice(), end), (WHOLE.as_bytes(), StreamEnd::Complete));
+    assert!(stream.meter().usage.is_some());
+    let (out, end, stream) = run(plan("openai_chat", SSE), br#"{"error":{"message":"no"}}"#, 7);
+    assert_eq!(
+        (out.len(), end),
+        (0, StreamEnd::Failed),
+        "nothing was sent: the proxy can still answer as it likes"
+    );
+    assert!(stream.is_first());
+    assert_eq!(stream.meter().error.as_ref().map(|e| e.message.as_str()), Some("no"));
+}
+
+#[test]
+fn a_json_array_is_forwarded_by_elements_and_closed_only_if_complete() {
+    let first = r#"[{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}"#;
+    let last = ",\r\n{\"candidates\":[{\"finishReason\":\"STOP\"}],\"usageMetadata\":{\"promptTokenCount\":4}}";
+    let kind = AnswerKind::Stream(Framing::JsonArray);
+    let body = format!("{first}{last}\r\n]\n");
+    for size in 1..=body.len() {
+        let (out, end, _) = run(plan("gemini", kind), body.as_bytes(), size);
+        assert_eq!(
+            (out.as_slice(), end),
+            (body.as_bytes(), StreamEnd::Complete),
+            "chunks of {size}"
+        );
+        // Ended with its bracket, but without a finish reason: what was sent can take an error element.
+        let unfinished = format!("{first}\r\n]");
+        let (out, end, stream) = run(plan("gemini", kind), unfinished.as_bytes(), size);
+        assert_eq!(
+            (out.as_slice(), end),
+            (first.as_bytes(), StreamEnd::Truncated),
+            "chunks of {size}"
+        );
+        assert!(stream.can_append_error());
+        // Finished, but the array was not closed.
+        let open = format!("{first}{last}");
+        let (out, end, _) = run(plan("gemini", kind), open.as_bytes(), size);
+        assert_eq!(
+            (out.as_slice(), end),
+            (open.as_bytes(), StreamEnd::Truncated),
+            "chunks of {size}"
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! Rules and state: shown without secrets, reloaded all or nothing.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::{Answer, Gateway, NOW, PROVIDER_KEY, TOKEN, good_rules, key_file, write_rules};
+
+#[tokio::test]
+async fn the_status_tells_what_is_active_and_why_not() {
+    let gateway = Gateway::start().await;
+    let status = gateway.get("/api/v1/status").await;
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(status["uptime_seconds"], 3600);
+    assert_eq!(status["started_at"], "2026-01-31T11:00:00.000000Z");
+    assert_eq!(status["rules"]["last_reload"]["ok"], true);
+    let provider = &status["providers"][0];
+    assert_eq!((&provider["name"], &provider["active"]), (&json!("paid"), &json!(true)));
+    let [main, spare] = &provider["credentials"].as_array().expect("a list")[..] else {
+        panic!("{provider}")
+    };
+    assert_eq!(
+        (&main["name"], &main["active"], &main["weight"]),
+        (&json!("main"), &json!(true), &json!(3))
+    );
+    assert_eq!(spare["active"], false);
+    let why = spare["inactive"].as_str().expect("a reason");
+    assert!(why.contains("TOLLGATE_TEST_VARIABLE_WHICH_IS_NOT_SET"), "{why}");
+}
+
+#[tokio::test]
+async fn routes_and_providers_are_shown() {
+    let gateway = Gateway::start().await;
+    let routes = gateway.get("/api/v1/routes").await;
+    let route = &routes["routes"][0];
+    assert_eq!(route["models"], json!(["small", "small-*"]));
+    assert_eq!(
+        route["targets"],
+        json!([{ "provider": "paid", "model": "small-1", "weight": 2, "active": true }])
+    );
+    let providers = gateway.get("/api/v1/providers").await;
+    let provider = &providers["providers"][0];
+    assert!(
+        provider["bases"][0]["url"]
+            .as_str()
+            .is_some_and(|url| url.starts_with("https://paid.example/v1"))
+    );
+    assert_eq!(provider["headers"], json!(["x-title"]), "names, no values");
+    assert_eq!(provider["timeouts"]["connect_ms"], 3000);
+}
+
+#[tokio::test]
+async fn a_reload_is_all_or_nothing() {
+    let gateway = Gateway::start().await;
+    let before = gateway.get("/api/v1/status").await["rules"]["digest"].clone();
+    let good = good_rules(&key_file(gateway.folder.path()));
+
+    write_rules(
+        gateway.folder.path(),
+        &format!("{good}\n[provider.broken]\ndialectz = 1\n"),
+    );
+    let answer = Answer::of(gateway.request(Method::POST, "/api/v1/reload")).await;
+    assert_eq!(answer.refused(409, "broken rules").0, "rules_refused");
+    let problem = &answer.json()["error"]["problems"][0];
+    assert!(
+        problem["file"].as_str().is_some_and(|file| file.ends_with("10.toml")),
+        "{problem}"
+    );
+    assert!(problem["line"].as_u64().is_some_and(|line| line > 0), "{problem}");
+    let status = gateway.get("/api/v1/status").await;
+    assert_eq!(status["rules"]["digest"], before, "the last good rules stay");
+    assert_eq!(status["rules"]["last_reload"]["ok"], false);
+    assert_ne!(status["rules"]["last_reload"]["problems"], json!([]));
+
+    write_rules(gateway.folder.path(), &good.replace("\"a route\"", "\"another\""));
+    let answer = Answer::of(gateway.request(Method::POST, "/api/v1/reload")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_ne!(answer.json()["digest"], before);
+    assert_eq!(gateway.get("/api/v1/routes").await["routes"][0]["name"], "another");
+    assert_eq!(gateway.get("/api/v1/status").await["rules"]["last_reload"]["ok"], true);
+}
+
+#[tokio::test]
+async fn no_answer_holds_a_secret() {
+    let gateway = Gateway::start().await;
+    gateway.enter(0, |_, _| {});
+    write_rules(
+        gateway.folder.path(),
+        &format!("[provider.x]\nkey = \"{PROVIDER_KEY}\"\n"),
+    );
+    let reload = Answer::of(gateway.request(Method::POST, "/api/v1/reload")).await;
+    let mut texts = vec![reload.text];
+    for path in [
+        "/api/v1/keys",
+        "/api/v1/status",
+        "/api/v1/providers",
+        "/api/v1/routes",
+        "/api/v1/usage/report",
+        "/api/v1/usage/rows",
+        "/api/v1/usage/export",
+        "/api/v1/openapi.json",
+        "/api/v1/nothing",
+    ] {
+        texts.push(Answer::of(gateway.request(Method::GET, path)).await.text);
+    }
+    texts.push(std::fs::read_to_string(gateway.folder.path().join("audit.jsonl")).expect("the audit log"));
+    for text in texts {
+        for secret in [PROVIDER_KEY, TOKEN, "canary"] {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+    }
+    assert_eq!(NOW.seconds() % 3600, 0);
+}

@@ -1,0 +1,104 @@
+//! `tollgate check`, as it is run.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use super::{Folder, PROVIDER};
+
+fn check(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .arg("check")
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn folder(conf: &str, rules: &[(&str, &str)]) -> Folder {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path().join("conf")).unwrap();
+    std::fs::create_dir(folder.path().join("rules")).unwrap();
+    folder.write("conf/tollgate.toml", conf);
+    for (name, text) in rules {
+        folder.write(&format!("rules/{name}"), text);
+    }
+    folder
+}
+
+fn text(output: &Output) -> &str {
+    assert_eq!(output.stderr, b"", "everything is on standard output");
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+const KEYED: &str = "[provider.b]\ndialects = { openai_chat = \"http://b\" }\n\
+                     [[provider.b.credential]]\nname = \"m\"\nkey = \"env:B_KEY\"\n";
+
+#[test]
+fn all_is_well() {
+    let folder = folder("", &[("a.toml", PROVIDER)]);
+    let output = check(folder.path(), &[], &[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output), "No problems. 1 provider active, 0 routes.\n");
+}
+
+#[test]
+fn problems_of_both_are_told_and_exit_1() {
+    let folder = folder("treads = 1\n", &[("a.toml", "[provider.a]\nauth = \"none\"\n")]);
+    let output = check(folder.path(), &[], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = text(&output);
+    assert!(
+        text.starts_with("conf/tollgate.toml:1  treads\n    there is no field of this name. Did you mean \"threads\"?")
+    );
+    assert!(text.contains("\nrules/a.toml:1  provider.a\n    dialects is missing."));
+    assert!(text.ends_with("\n2 problems.\n"));
+}
+
+#[test]
+fn warnings_and_notes_are_no_problems() {
+    let folder = folder(
+        "metrics.listen = \"0.0.0.0:1\"\n",
+        &[("a.toml", PROVIDER), ("b.toml", KEYED)],
+    );
+    let output = check(folder.path(), &[], &[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        text(&output),
+        "warning: conf/tollgate.toml:1  metrics.listen = \"0.0.0.0:1\"\n    everyone who reaches this address can use \
+         it: it asks for no key. 127.0.0.1 is safer.\n\
+         note: provider b is inactive: the environment variable B_KEY is not set\n\
+         No problems, 1 warning. 1 provider active (1 inactive), 0 routes.\n"
+    );
+    let output = check(folder.path(), &[], &[("B_KEY", "s3cr3t")]);
+    assert!(text(&output).ends_with("No problems, 1 warning. 2 providers active, 0 routes.\n"));
+    assert!(!text(&output).contains("s3cr3t"));
+}
+
+#[test]
+fn json() {
+    let folder = folder("treads = 1\n", &[("b.toml", KEYED)]);
+    let output = check(folder.path(), &["--json"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let json: serde_json::Value = serde_json::from_str(text(&output)).unwrap();
+    assert_eq!(json["ok"], false);
+    assert_eq!(json["problems"][0]["file"], "conf/tollgate.toml");
+    assert_eq!(json["problems"][0]["line"], 1);
+    assert_eq!(json["problems"][0]["what"], "treads");
+    assert_eq!(json["inactive"][0]["what"], "provider b");
+    assert_eq!(json["summary"]["providers_inactive"], 1);
+}
+
+#[test]
+fn another_file_and_another_folder() {
+    let folder = Folder::new();
+    let output = check(folder.path(), &[], &[]);
+    assert_eq!(output.status.code(), Some(1), "neither is there");
+    assert!(text(&output).contains("conf/tollgate.toml  there is no such file\n"));
+    assert!(text(&output).contains("rules  the rules folder can't be read\n"));
+    std::fs::create_dir(folder.path().join("r")).unwrap();
+    folder.write("c.toml", "rules = \"r\"\n");
+    let output = check(folder.path(), &["--conf", "c.toml"], &[]);
+    assert_eq!(text(&output), "No problems. 0 providers active, 0 routes.\n");
+}

@@ -1,0 +1,122 @@
+//! The files that come with it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use tollgate::clock::Clock;
+use tollgate::config::source::{Report, Source};
+use tollgate::config::{Config, load};
+use tollgate::rules::{Auth, HttpVersions, Rules, compile_with};
+
+fn shipped(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+#[test]
+fn the_shipped_configuration_is_the_defaults() {
+    let (config, warnings) = load::load(&shipped("conf/tollgate.toml")).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(format!("{config:#?}"), format!("{:#?}", Config::default()));
+}
+
+#[test]
+fn every_known_field_stands_in_the_shipped_configuration() {
+    let source = Source::read(&shipped("conf/tollgate.toml")).unwrap();
+    let report = Report::default();
+    load::read_source(&source, &report);
+    let written: toml::Table = source.text.parse().unwrap();
+    let missing: BTreeSet<String> = report
+        .known()
+        .into_iter()
+        .filter(|path| {
+            let path = path.replace("[0]", ".0");
+            let found = path
+                .split('.')
+                .try_fold(toml::Value::Table(written.clone()), |value, part| match value {
+                    toml::Value::Array(array) => array.get(part.parse::<usize>().unwrap()).cloned(),
+                    value => value.get(part).cloned(),
+                });
+            let name = path.rsplit('.').next().unwrap();
+            // What has no default stands there as a comment.
+            found.is_none() && !source.text.contains(&format!("\n# {name} = "))
+        })
+        .collect();
+    assert_eq!(missing, BTreeSet::new(), "these fields are not in conf/tollgate.toml");
+    assert!(report.known().len() > 45, "the test sees the fields");
+}
+
+fn rules(environment: &[(&str, &str)]) -> Rules {
+    let environment = environment
+        .iter()
+        .copied()
+        .collect::<std::collections::HashMap<&str, &str>>();
+    let (rules, warnings) = compile_with(&shipped("rules"), &Clock::system(), &environment).unwrap();
+    assert_eq!(warnings, []);
+    rules
+}
+
+const KEYS: [(&str, &str, &str); 7] = [
+    ("openai", "OPENAI_API_KEY", "https://api.openai.com/v1"),
+    ("anthropic", "ANTHROPIC_API_KEY", "https://api.anthropic.com/"),
+    ("gemini", "GEMINI_API_KEY", "https://generativelanguage.googleapis.com/"),
+    ("deepseek", "DEEPSEEK_API_KEY", "https://api.deepseek.com/anthropic"),
+    ("openrouter", "OPENROUTER_API_KEY", "https://openrouter.ai/api"),
+    ("siliconflow", "SILICONFLOW_API_KEY", "https://api.siliconflow.cn/v1"),
+    (
+        "cloudflare",
+        "CLOUDFLARE_API_TOKEN",
+        "https://api.cloudflare.com/client/v4/accounts/abc/ai/v1",
+    ),
+];
+
+#[test]
+fn the_shipped_providers_wait_for_their_keys() {
+    let none = rules(&[]);
+    let active: Vec<&str> = none
+        .providers
+        .iter()
+        .filter(|p| p.inactive.is_none())
+        .map(|p| &*p.name)
+        .collect();
+    assert_eq!(active, ["sandbox"], "without keys only the sandbox is there");
+    assert_eq!(
+        none.provider("cloudflare").unwrap().inactive.as_deref(),
+        Some(
+            "the environment variable CLOUDFLARE_ACCOUNT_ID is not set; the environment variable \
+             CLOUDFLARE_API_TOKEN is not set"
+        )
+    );
+    for (name, key, base) in KEYS {
+        let rules = rules(&[(key, "k-123"), ("CLOUDFLARE_ACCOUNT_ID", "abc")]);
+        let provider = rules.provider(name).unwrap();
+        assert_eq!(provider.inactive, None, "{name} is active once {key} is set");
+        assert_eq!(provider.credentials[0].secret.as_ref().unwrap().expose(), "k-123");
+        assert_eq!(provider.http, HttpVersions::Both);
+        let bases: Vec<&str> = provider
+            .bases
+            .iter()
+            .map(|b| b.url.as_ref().unwrap().as_str())
+            .collect();
+        assert!(bases.contains(&base), "{name}: {bases:?}");
+    }
+    assert_eq!(rules(&[]).provider("sandbox").unwrap().auth, Some(Auth::None));
+}
+
+#[test]
+fn the_shipped_routes_know_the_common_models() {
+    let rules = rules(&[]);
+    for (model, provider) in [
+        ("gpt-5-mini", "openai"),
+        ("o3-mini", "openai"),
+        ("claude-sonnet-4-5-20250929", "anthropic"),
+        ("gemini-2.5-flash", "gemini"),
+        ("deepseek-chat", "deepseek"),
+        ("deepseek-ai/DeepSeek-V3.2", "siliconflow"),
+        ("@cf/meta/llama-3.1-8b-instruct", "cloudflare"),
+        ("sandbox/echo", "sandbox"),
+    ] {
+        let route = rules.route_for(model).unwrap_or_else(|| panic!("no route for {model}"));
+        assert_eq!(&*route.targets[0].provider.name, provider, "{model}");
+    }
+    assert!(rules.route_for("unheard-of").is_none());
+}

@@ -1,0 +1,23 @@
+//! The built gateway, started as its user starts it: one file per promise.
+
+#![allow(
+    unreachable_pub,
+    dead_code,
+    missing_docs,
+    reason = "a test binary: its support is used by some tests only"
+)]
+
+mod aborts;
+mod any_path;
+mod bodies;
+mod errors;
+mod headers;
+mod keys;
+mod ledger;
+mod limits;
+mod passthrough;
+mod quickstart;
+mod refusals;
+mod reload;
+mod support;
+mod tls;
