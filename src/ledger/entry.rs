@@ -47,8 +47,8 @@ impl Entry {
         self.journal.is_safe(self.number)
     }
 
-    /// Waits until [`Entry::is_written`]; an answer's header goes out after it, so that no answered request is missing
-    /// after a crash. Never returns once the journal has failed.
+    /// Waits until [`Entry::is_written`]; the provider is called after it, so that no call is missing after a crash. Never
+    /// returns once the journal has failed (which ends the process).
     pub async fn written(&self) {
         self.journal.safe(self.number).await;
     }

@@ -137,7 +137,7 @@ impl ProxyHttp for Gateway {
         answer: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        upstream_response_filter::execute(self, answer, ctx).await
+        upstream_response_filter::execute(self, answer, ctx)
     }
 
     async fn response_filter(

@@ -1,4 +1,4 @@
-//! The header of the answer: what kind of answer it is, and that its attempt is on record.
+//! The header of the answer: what kind of answer it is.
 
 use http::header;
 use pingora::Result;
@@ -13,7 +13,7 @@ use super::context::RequestContext;
 use super::gate::Release;
 
 /// Pingora's `upstream_response_filter`.
-pub async fn execute(gateway: &Gateway, answer: &mut ResponseHeader, ctx: &mut RequestContext) -> Result<()> {
+pub fn execute(gateway: &Gateway, answer: &mut ResponseHeader, ctx: &mut RequestContext) -> Result<()> {
     let wants_stream = ctx.wants_stream();
     let Some(attempt) = &mut ctx.attempt else { return Ok(()) };
     if answer.status.is_informational() {
@@ -22,12 +22,6 @@ pub async fn execute(gateway: &Gateway, answer: &mut ResponseHeader, ctx: &mut R
     let status = answer.status.as_u16();
     attempt.status = Some(status);
     attempt.first_byte = Some(attempt.began.elapsed());
-    // No answered request may be missing from the ledger, whatever happens to this process next.
-    if let Some(entry) = &attempt.entry
-        && !entry.is_written()
-    {
-        entry.written().await;
-    }
     let (Some(gate), Some(target)) = (&ctx.gate, &ctx.client.target) else {
         return Ok(());
     };
