@@ -11,7 +11,7 @@ use crate::observe::redact::printable;
 
 use super::Gateway;
 use super::context::RequestContext;
-use super::gate::Expired;
+use super::held::Expired;
 use super::{metrics, refuse};
 
 /// Longest path in a log line, in bytes.

@@ -9,6 +9,7 @@ pub mod early_request_filter;
 pub mod failover;
 pub mod front_check;
 pub mod gate;
+pub mod held;
 pub mod intake;
 pub mod local;
 pub mod logging;

@@ -13,7 +13,7 @@ use crate::dialects::{self, Dialect, Line};
 use crate::ir::{ApiError, ErrorKind};
 
 use super::context::RequestContext;
-use super::gate::Expired;
+use super::held::Expired;
 
 /// After a refusal the rest of an upload is read and thrown away for this long, so that the client gets to read the
 /// answer before the connection closes (as nginx's `lingering_close` does).

@@ -20,7 +20,7 @@ use crate::translate::splice;
 
 use super::Gateway;
 use super::context::{Attempt, RequestContext};
-use super::gate::Clocks;
+use super::held::Clocks;
 
 /// Requests which share one HTTP/2 connection to a provider (Pingora's default is 1: no sharing).
 const H2_STREAMS: usize = 100;

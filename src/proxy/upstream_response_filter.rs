@@ -10,7 +10,7 @@ use crate::translate::{AnswerKind, AnswerPlan, AnswerStream, Coding};
 
 use super::Gateway;
 use super::context::RequestContext;
-use super::gate::Release;
+use super::held::Release;
 
 /// Pingora's `upstream_response_filter`.
 pub fn execute(gateway: &Gateway, answer: &mut ResponseHeader, ctx: &mut RequestContext) -> Result<()> {
