@@ -118,10 +118,10 @@ impl HttpServerApp for Http {
         } else {
             self.keepalive + self.header
         };
+        // Made before the block: the session moves into it at once, and is not kept twice.
+        let mut work = self.proxy.process_new_http(session, shutdown);
         HEADER_COMPLETE
-            .scope(Cell::new(false), async {
-                let work = self.proxy.process_new_http(session, shutdown);
-                tokio::pin!(work);
+            .scope(Cell::new(false), async move {
                 tokio::select! {
                     biased;
                     reused = &mut work => return reused,
