@@ -33,8 +33,9 @@ pub(super) fn write(journal: &Journal) {
         let wrote = {
             let mut batch = journal.writing.lock();
             write_waiting(journal, &mut batch).and_then(|wrote| {
-                // Only here: a new file waits for the disk.
-                if journal.end.lock().position.offset >= journal.settings.segment {
+                // Only here: a new file waits for the disk. An empty one is never left for another.
+                let offset = journal.end.lock().position.offset;
+                if offset >= journal.settings.segment && offset > crate::store::frames::HEADER_LEN as u64 {
                     next_segment(journal)?;
                 }
                 Ok(wrote)
