@@ -7,6 +7,7 @@ pub mod anthropic;
 pub mod gemini;
 pub mod json;
 pub mod openai_chat;
+mod openai_error;
 pub mod openai_responses;
 
 mod blocks;

@@ -101,8 +101,6 @@ pub struct Attempt {
     pub body: Bytes,
     /// The usage-only frame is to be withheld.
     pub withhold_usage: bool,
-    /// Whether the connection was used before; `None`: none yet.
-    pub reused: Option<bool>,
     /// Status of the provider's answer.
     pub status: Option<u16>,
     /// Until the header of the answer.

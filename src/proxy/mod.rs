@@ -3,6 +3,7 @@
 
 pub mod client_address;
 pub mod client_auth;
+pub mod connected_to_upstream;
 pub mod context;
 pub mod door;
 pub mod early_request_filter;
@@ -106,21 +107,13 @@ impl ProxyHttp for Gateway {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        reused: bool,
+        _reused: bool,
         _peer: &HttpPeer,
         _fd: RawFd,
         _digest: Option<&Digest>,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
-        if let Some(attempt) = &mut ctx.attempt {
-            attempt.reused = Some(reused);
-            // From here on the attempt may cost money: without its row it would be lost if this process died.
-            if let Some(entry) = &attempt.entry
-                && !entry.is_written()
-            {
-                entry.written().await;
-            }
-        }
+        connected_to_upstream::execute(ctx).await;
         Ok(())
     }
 

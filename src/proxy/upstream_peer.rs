@@ -217,7 +217,6 @@ fn open(
         model,
         body,
         withhold_usage,
-        reused: None,
         status: None,
         first_byte: None,
         first_token: None,

@@ -2,7 +2,6 @@
 //! each with an accent: see [`wire`](self) for those we know.
 
 mod decode_stream;
-mod error;
 mod peek;
 mod response;
 mod wire;
@@ -108,11 +107,11 @@ impl Dialect for OpenAiChat {
     }
 
     fn encode_error(&self, error: &ApiError, _request_id: &str) -> Vec<u8> {
-        error::body(error).to_string().into_bytes()
+        openai_error::body(error).to_string().into_bytes()
     }
 
     fn encode_stream_error(&self, error: &ApiError, _request_id: &str, _framing: Framing, _first: bool) -> Vec<u8> {
-        format!("data: {}\n\n", error::body(error)).into_bytes()
+        format!("data: {}\n\n", openai_error::body(error)).into_bytes()
     }
 
     fn encode_models(&self, models: &[ModelEntry]) -> Vec<u8> {

@@ -103,7 +103,7 @@ impl Dialect for OpenAiResponses {
     }
 
     fn encode_error(&self, error: &ApiError, _request_id: &str) -> Vec<u8> {
-        error::body(error).to_string().into_bytes()
+        openai_error::body(error).to_string().into_bytes()
     }
 
     fn encode_stream_error(&self, error: &ApiError, _request_id: &str, _framing: Framing, _first: bool) -> Vec<u8> {

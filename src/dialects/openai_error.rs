@@ -1,4 +1,4 @@
-//! OpenAI's error body: `{"error":{"message","type","param","code"}}`.
+//! OpenAI's error body, which both of its dialects write: `{"error":{"message","type","param","code"}}`.
 
 use serde_json::{Value, json};
 
