@@ -120,6 +120,7 @@ fn chunks(c: &mut Criterion) {
                 coding: Coding::Identity,
                 withhold_usage,
                 max_kept: 1 << 20,
+                conversion: None,
             });
             let name = if withhold_usage {
                 format!("{name}, usage withheld")

@@ -87,7 +87,7 @@ pub struct Programs {
 }
 
 /// The names of peers, in the order in which they are started.
-pub const NAMES: [&str; 4] = ["direct", "nginx", "bare_pingora", "tollgate"];
+pub const NAMES: [&str; 5] = ["direct", "nginx", "bare_pingora", "tollgate", "converted"];
 
 impl Programs {
     fn beside(&self, given: Option<&PathBuf>, relative: &str) -> anyhow::Result<PathBuf> {
@@ -157,8 +157,12 @@ impl Programs {
                 command.args(["--threads", &self.threads.to_string()]);
                 spawn(command, &dir)?
             }
-            "tollgate" => {
-                let (process, key) = self.gateway(sandbox, listen, &dir)?;
+            "tollgate" | "converted" => {
+                let built_in = match name {
+                    "converted" => include_str!("converted-rules.toml"),
+                    _ => include_str!("tollgate-rules.toml"),
+                };
+                let (process, key) = self.gateway(sandbox, listen, &dir, built_in)?;
                 headers = vec![format!("authorization: Bearer {key}")];
                 process
             }
@@ -190,7 +194,13 @@ impl Programs {
         spawn(command, dir)
     }
 
-    fn gateway(&self, sandbox: SocketAddr, listen: SocketAddr, dir: &Path) -> anyhow::Result<(Process, String)> {
+    fn gateway(
+        &self,
+        sandbox: SocketAddr,
+        listen: SocketAddr,
+        dir: &Path,
+        built_in_rules: &str,
+    ) -> anyhow::Result<(Process, String)> {
         let template = |given: &Option<PathBuf>, built_in: &str| match given {
             Some(file) => fs::read_to_string(file).with_context(|| format!("can't read {}", file.display())),
             None => Ok(built_in.to_owned()),
@@ -199,8 +209,7 @@ impl Programs {
             .replace("{{listen}}", &listen.to_string())
             .replace("{{dir}}", &dir.display().to_string())
             .replace("{{threads}}", &self.threads.to_string());
-        let rules =
-            template(&self.rules, include_str!("tollgate-rules.toml"))?.replace("{{sandbox}}", &sandbox.to_string());
+        let rules = template(&self.rules, built_in_rules)?.replace("{{sandbox}}", &sandbox.to_string());
         fs::create_dir_all(dir.join("rules"))?;
         fs::write(dir.join("tollgate.toml"), conf)?;
         fs::write(dir.join("rules/10-load.toml"), rules)?;

@@ -76,6 +76,7 @@ fn run(dialect: usize, kind: AnswerKind, coding: Coding, withhold_usage: bool, b
         coding,
         withhold_usage,
         max_kept: 512,
+        conversion: None,
     });
     let mut out = Vec::new();
     for chunk in body.chunks(size.max(1)) {

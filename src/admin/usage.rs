@@ -152,6 +152,9 @@ fn total(lines: &[ReportLine]) -> ReportLine {
             output,
             reasoning,
             output_audio,
+            // Told to clients, in no book.
+            cache_read_excess: _,
+            reasoning_excess: _,
         } = line.usage;
         total.usage.input += input;
         total.usage.cache_read += cache_read;

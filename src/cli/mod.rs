@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod client;
+pub mod env;
 pub mod keys;
 pub mod run;
 pub mod sandbox;
@@ -41,6 +42,8 @@ pub enum Command {
     Usage(usage::Usage),
     /// A stand-in provider that speaks all four dialects.
     Sandbox(sandbox::Sandbox),
+    /// Prints the settings which point a client at this gateway: `eval "$(tollgate env claude)"`.
+    Env(env::Env),
 }
 
 /// Why a command failed, and whose fault it is.
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Keys(keys) => keys.execute(conf),
         Command::Usage(usage) => usage.execute(conf),
         Command::Sandbox(sandbox) => sandbox.execute(),
+        Command::Env(env) => env.execute(conf),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -121,6 +125,9 @@ mod tests {
             "tollgate usage export --format csv --out f --from 24h",
             "tollgate usage export --json",
             "tollgate --conf other.toml usage export",
+            "tollgate env claude --model m --url https://gateway.example --key k --shell fish",
+            "tollgate env codex --file",
+            "tollgate env gemini --json",
         ] {
             Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -129,6 +136,10 @@ mod tests {
             "tollgate keys show",
             "tollgate usage report --by week",
             "tollgate usage export --format xml",
+            "tollgate env",
+            "tollgate env emacs",
+            "tollgate env claude --shell tcsh",
+            "tollgate env codex --file --json",
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line} is wrong");
         }

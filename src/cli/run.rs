@@ -84,7 +84,8 @@ fn curl(base: &str, file: &Path) -> String {
     )
 }
 
-fn url(listener: &config::Listener) -> String {
+/// Where this machine reaches a listener.
+pub(super) fn url(listener: &config::Listener) -> String {
     let host = match listener.listen.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),

@@ -14,8 +14,6 @@ pub(super) enum Kind {
     Reasoning,
     /// A refusal.
     Refusal,
-    /// Media and other things only their own dialect knows.
-    Native(&'static str),
 }
 
 impl Kind {
@@ -24,7 +22,6 @@ impl Kind {
             Kind::Text => BlockHead::Text,
             Kind::Reasoning => BlockHead::Reasoning,
             Kind::Refusal => BlockHead::Refusal,
-            Kind::Native(name) => BlockHead::Native(Cow::Borrowed(name)),
         }
     }
 }
@@ -76,6 +73,11 @@ impl Blocks {
             index: self.index(block),
             delta,
         });
+    }
+
+    /// The number of the text-like block that is open, if it is of that kind.
+    pub(super) fn open(&self, kind: Kind) -> Option<u32> {
+        self.open.filter(|(open, _)| *open == kind).map(|(_, block)| block)
     }
 
     /// Closes the text-like block, if one is open.

@@ -46,6 +46,35 @@ pub(super) struct Flag(pub(super) bool);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct List<T>(pub(super) Vec<T>);
 
+/// A list which mostly has one element, as those of a chunk do: it stands here itself, so that reading it allocates
+/// nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Few<T> {
+    pub(super) first: Option<T>,
+    pub(super) rest: Vec<T>,
+}
+
+impl<T> Few<T> {
+    /// True if there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Them, in order.
+    pub(super) fn all(self) -> impl Iterator<Item = T> {
+        self.first.into_iter().chain(self.rest)
+    }
+}
+
+impl<T> Default for Few<T> {
+    fn default() -> Self {
+        Few {
+            first: None,
+            rest: Vec::new(),
+        }
+    }
+}
+
 /// An object, or nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Obj<T>(pub(super) Option<T>);

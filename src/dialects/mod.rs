@@ -4,10 +4,13 @@
 //! key is not here but in `rules/*.toml`.
 
 pub mod anthropic;
+pub mod codec;
 pub mod gemini;
 pub mod json;
 pub mod openai_chat;
+mod openai_embeddings;
 mod openai_error;
+mod openai_models;
 pub mod openai_responses;
 
 mod blocks;
@@ -16,6 +19,8 @@ mod errors;
 mod loose;
 mod paths;
 mod read;
+mod values;
+mod write;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -25,6 +30,8 @@ use http::Method;
 
 use crate::ir::{ApiError, DialectId, EventSink, Operation, StreamEnd};
 use crate::sse::{Frame, Framing};
+
+pub use codec::{AnswerEncoder, Answering, EncodeError, NameRule, RequestCodec, RequestError, StreamEncoder, Upstream};
 
 /// Every dialect there is. The order is the order in which paths are tried: those which know a shared path
 /// (`GET /v1/models`) by a header of their own come before the one which takes it without.
@@ -154,7 +161,7 @@ pub struct ModelEntry {
 }
 
 /// One wire format. Stateless; registered in [`ALL`].
-pub trait Dialect: Send + Sync + 'static {
+pub trait Dialect: RequestCodec + AnswerEncoder + Send + Sync + 'static {
     /// Its name.
     fn id(&self) -> DialectId;
 
@@ -167,6 +174,15 @@ pub trait Dialect: Send + Sync + 'static {
     /// The path (and query) for a provider of this dialect, to follow its base URL: `/chat/completions`,
     /// `/v1/messages?beta=true` ...; `query` is the client's, already rid of any key.
     fn upstream_path(&self, target: &Target, upstream_model: &str, query: &str) -> String;
+
+    /// What its own client would ask of a provider, and with which query: for requests converted from other dialects.
+    /// Streams are SSE. `None`: the dialect has no such operation.
+    fn own_target(&self, operation: Operation, stream: bool) -> Option<(Target, &'static str)>;
+
+    /// Headers (lower-case name, value) its providers insist on, for requests converted from other dialects.
+    fn own_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
 
     /// How its providers take their key.
     fn auth(&self) -> AuthScheme;

@@ -5,7 +5,7 @@
 //! frame where JSON needs no unescaping.
 
 use super::cursor::{Cursor, Wrong, float};
-use super::loose::{Flag, List, Num, Obj, Present, Str, TextOr};
+use super::loose::{Few, Flag, List, Num, Obj, Present, Str, TextOr};
 
 /// What can be read from a value, whatever it is. Reads into place: answers are large structs of mostly absent fields.
 pub(super) trait Read<'a>: Default {
@@ -194,6 +194,29 @@ impl<'a, T: Fields<'a>> Read<'a> for List<T> {
             return cursor.skip();
         }
         objects(&mut self.0, cursor)
+    }
+}
+
+impl<'a, T: Fields<'a>> Read<'a> for Few<T> {
+    #[inline]
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Wrong> {
+        if cursor.byte()? != b'[' {
+            return cursor.skip();
+        }
+        let mut more = cursor.open(b']')?;
+        while more {
+            if cursor.next()? != b'{' {
+                cursor.skip()?;
+            } else if self.first.is_none() {
+                self.first.insert(T::default()).fields(cursor)?;
+            } else {
+                let mut element = T::default();
+                element.fields(cursor)?;
+                self.rest.push(element);
+            }
+            more = cursor.more(b']')?;
+        }
+        Ok(())
     }
 }
 

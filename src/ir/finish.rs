@@ -44,4 +44,17 @@ pub struct FinishReason {
     pub kind: FinishKind,
     /// As the provider wrote it.
     pub raw: Box<str>,
+    /// The stop sequence that was met, where the provider tells it.
+    pub sequence: Option<Box<str>>,
+}
+
+impl FinishReason {
+    /// A reason, without a stop sequence.
+    pub fn new(kind: FinishKind, raw: impl Into<Box<str>>) -> Self {
+        FinishReason {
+            kind,
+            raw: raw.into(),
+            sequence: None,
+        }
+    }
 }

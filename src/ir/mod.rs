@@ -1,18 +1,39 @@
 //! The hub: what a conversation is, whoever's wire it travels on. Pure data, no company names.
 //!
-//! Today it holds what the taps need: the events of an answer, usage, finish reasons, errors. Typed requests
-//! and responses come with conversion.
+//! A request is a [`Request`]. An answer is told in [`StreamEvent`]s, whole or streamed; folded they give a [`Response`].
+//! What one dialect alone understands is [`Native`], what one provider alone understands is [`Opaque`], and what could not
+//! be said is in the [`LossReport`].
 
+pub mod embedding;
 pub mod error;
 pub mod finish;
+pub mod grammar;
+pub mod loss;
+pub mod message;
+pub mod native;
+pub mod reasoning;
+pub mod request;
+pub mod response;
+pub mod sequence;
 pub mod stream;
+pub mod tool;
 pub mod usage;
 
 use std::fmt;
 
+pub use embedding::{EmbeddingInput, EmbeddingRequest, EmbeddingResponse};
 pub use error::{ApiError, ErrorKind};
 pub use finish::{FinishKind, FinishReason};
-pub use stream::{BlockHead, BlockIndex, Delta, EventSink, StreamEnd, StreamEvent};
+pub use loss::{Loss, LossKind, LossReport};
+pub use message::{Block, CacheHint, Content, Media, MediaSource, Message, Role, ToolCall, ToolResult};
+pub use native::{Native, Opaque, Path, Set};
+pub use reasoning::{Budget, Effort, Reasoning, Wish};
+pub use request::{Format, Request, Sampling};
+pub use response::{Accumulator, Candidate, Response};
+pub use stream::{
+    BlockHead, BlockIndex, Citation, Delta, EventSink, Logprob, MediaKind, StreamEnd, StreamEvent, ToolKind,
+};
+pub use tool::{Tool, ToolChoice, ToolDefinition};
 pub use usage::{Totals, Usage};
 
 /// A wire format's name. Opaque on purpose: compared and printed, never matched on outside `dialects/`.

@@ -1,7 +1,7 @@
 //! The events of an answer. A stream and a whole answer are told in the same events, so that they cannot mean
 //! different things.
 //!
-//! Grammar: `Start (BlockStart Delta* BlockStop | Usage | Ping)* Finish*`, blocks addressed by index, interleaving
+//! Grammar: `Start (BlockStart Delta* BlockStop | Usage | Ping | Native)* Finish*`, blocks addressed by index, interleaving
 //! allowed. Events borrow from the frame they were read from: a tap which only counts allocates nothing.
 
 use std::borrow::Cow;
@@ -15,6 +15,41 @@ pub struct BlockIndex {
     pub candidate: u32,
     /// The block's place within the candidate.
     pub block: u32,
+}
+
+/// What kind of tool is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ToolKind {
+    /// A function: arguments are JSON.
+    #[default]
+    Function,
+    /// A custom tool: arguments are any text.
+    Custom,
+}
+
+/// What media are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MediaKind {
+    /// A picture.
+    Image,
+    /// Sound.
+    Audio,
+    /// A film.
+    Video,
+    /// A document (PDF, plain text …), or a file of unknown kind.
+    Document,
+}
+
+impl MediaKind {
+    /// What a media type (`image/png`) says.
+    pub fn of_mime(mime: &str) -> Self {
+        match mime.split('/').next().unwrap_or("").to_ascii_lowercase().as_str() {
+            "image" => MediaKind::Image,
+            "audio" => MediaKind::Audio,
+            "video" => MediaKind::Video,
+            _ => MediaKind::Document,
+        }
+    }
 }
 
 /// What kind of block begins.
@@ -32,24 +67,114 @@ pub enum BlockHead<'a> {
         id: Cow<'a, str>,
         /// The tool's name.
         name: Cow<'a, str>,
+        /// What kind of tool.
+        kind: ToolKind,
+        /// The group the tool belongs to; empty where there is none.
+        namespace: Cow<'a, str>,
+        /// The call's provider-bound token; empty where there is none. It is known here or never.
+        opaque: Cow<'a, str>,
     },
-    /// Something only its own dialect knows (server tools, media …), named as there.
-    Native(Cow<'a, str>),
+    /// A picture, or sound: its bytes follow as [`Delta::Data`], its transcript as [`Delta::Text`].
+    Media {
+        /// What.
+        kind: MediaKind,
+        /// Its type; may be empty.
+        mime: Cow<'a, str>,
+        /// Its address, where the provider gives one instead of bytes; may be empty.
+        url: Cow<'a, str>,
+    },
+    /// Something only its own dialect knows (server tools …), named as there.
+    Native {
+        /// Its type.
+        kind: Cow<'a, str>,
+        /// The block as JSON, as far as it is known when it begins; may be empty.
+        json: Cow<'a, str>,
+    },
+}
+
+impl<'a> BlockHead<'a> {
+    /// A call of a function, without a token.
+    pub fn function(id: impl Into<Cow<'a, str>>, name: impl Into<Cow<'a, str>>) -> Self {
+        BlockHead::ToolCall {
+            id: id.into(),
+            name: name.into(),
+            kind: ToolKind::Function,
+            namespace: Cow::Borrowed(""),
+            opaque: Cow::Borrowed(""),
+        }
+    }
+
+    /// A native block of which no more than its type is told.
+    pub fn native(kind: impl Into<Cow<'a, str>>) -> Self {
+        BlockHead::Native {
+            kind: kind.into(),
+            json: Cow::Borrowed(""),
+        }
+    }
+}
+
+/// What a text refers to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Citation<'a> {
+    /// Address of the source; may be empty.
+    pub url: Cow<'a, str>,
+    /// Its title; may be empty.
+    pub title: Cow<'a, str>,
+    /// The text cited; may be empty.
+    pub text: Cow<'a, str>,
+    /// Which characters of the block's text refer to it.
+    pub span: Option<(u64, u64)>,
+    /// The citation as its own dialect writes it (JSON); may be empty.
+    pub json: Cow<'a, str>,
+}
+
+impl Citation<'_> {
+    /// The same, owned.
+    pub fn into_owned(self) -> Citation<'static> {
+        Citation {
+            url: Cow::Owned(self.url.into_owned()),
+            title: Cow::Owned(self.title.into_owned()),
+            text: Cow::Owned(self.text.into_owned()),
+            span: self.span,
+            json: Cow::Owned(self.json.into_owned()),
+        }
+    }
+}
+
+/// The log probability of one token.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Logprob {
+    /// The token.
+    pub token: String,
+    /// Natural logarithm of its probability.
+    pub logprob: f64,
+    /// Its bytes, where they are told.
+    pub bytes: Option<Vec<u8>>,
+    /// The likeliest tokens at this place.
+    pub top: Vec<Logprob>,
 }
 
 /// A piece of a block.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Delta<'a> {
-    /// Text of a text, reasoning or refusal block.
+    /// Text of a text, reasoning or refusal block; a transcript of sound.
     Text(Cow<'a, str>),
     /// A piece of a tool call's arguments, as it came.
     Arguments(Cow<'a, str>),
-    /// Anything else.
-    Native,
+    /// The block's provider-bound token, or the next piece of it.
+    Opaque(Cow<'a, str>),
+    /// The next piece of media: base64, each piece decodable by itself.
+    Data(Cow<'a, str>),
+    /// What the text refers to.
+    Citation(Citation<'a>),
+    /// Log probabilities of the text's tokens.
+    Logprobs(Vec<Logprob>),
+    /// Anything else, as JSON; may be empty.
+    Native(Cow<'a, str>),
 }
 
 /// One event of an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StreamEvent<'a> {
     /// The answer begins. At most once.
     Start {
@@ -90,6 +215,13 @@ pub enum StreamEvent<'a> {
     Ping,
     /// The provider reports an error inside the answer.
     Error(ApiError),
+    /// A field of the answer only its own dialect knows (safety ratings, fingerprints …).
+    Native {
+        /// Its name.
+        key: &'static str,
+        /// Its value as JSON.
+        json: Cow<'a, str>,
+    },
 }
 
 /// How an answer ended. Only `Complete` is a finished answer.

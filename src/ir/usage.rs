@@ -21,6 +21,13 @@ pub struct Usage {
     pub reasoning: u64,
     /// Audio tokens of the output, where the provider tells them apart.
     pub output_audio: u64,
+    /// Cache reads the provider told beyond its own total of the prompt. They are in no class and in no book: clients are
+    /// told them, since the provider said so.
+    #[serde(skip)]
+    pub cache_read_excess: u64,
+    /// Reasoning told beyond the provider's own total of the output, likewise.
+    #[serde(skip)]
+    pub reasoning_excess: u64,
 }
 
 /// What a provider reports whose totals include their parts: the form most wires have.
@@ -53,13 +60,17 @@ impl From<Totals> for Usage {
             *left -= part;
             part
         };
+        let cache_read = take(&mut input, t.cache_read);
+        let reasoning = take(&mut output, t.reasoning);
         Usage {
-            cache_read: take(&mut input, t.cache_read),
+            cache_read,
+            cache_read_excess: t.cache_read - cache_read,
+            reasoning_excess: t.reasoning - reasoning,
             cache_write_5m: take(&mut input, t.cache_write),
             cache_write_1h: 0,
             input_audio: take(&mut input, t.input_audio),
             input,
-            reasoning: take(&mut output, t.reasoning),
+            reasoning,
             output_audio: take(&mut output, t.output_audio),
             output,
         }
@@ -77,6 +88,25 @@ impl Usage {
         ]
         .into_iter()
         .fold(self.input, u64::saturating_add)
+    }
+
+    /// Cache reads as the provider told them: mostly a part of the prompt.
+    pub fn cache_read_told(&self) -> u64 {
+        self.cache_read.saturating_add(self.cache_read_excess)
+    }
+
+    /// Reasoning as the provider told it: mostly a part of the output.
+    pub fn reasoning_told(&self) -> u64 {
+        self.reasoning.saturating_add(self.reasoning_excess)
+    }
+
+    /// What goes into the books: the disjoint classes alone.
+    pub fn booked(self) -> Self {
+        Usage {
+            cache_read_excess: 0,
+            reasoning_excess: 0,
+            ..self
+        }
     }
 
     /// All tokens of the output.
@@ -117,6 +147,11 @@ mod tests {
         });
         assert_eq!((usage.input_total(), usage.cache_read, usage.input), (7, 7, 0));
         assert_eq!((usage.output_total(), usage.reasoning, usage.output), (5, 5, 0));
+        assert_eq!(
+            (usage.cache_read_told(), usage.reasoning_told()),
+            (161, 49),
+            "clients are told what was told"
+        );
     }
 
     #[test]

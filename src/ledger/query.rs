@@ -171,6 +171,9 @@ fn add(line: &mut ReportLine, row: &RowRef<'_>) {
         output,
         reasoning,
         output_audio,
+        // Told to clients, in no book.
+        cache_read_excess: _,
+        reasoning_excess: _,
     } = usage;
     sum(&mut to.input, input);
     sum(&mut to.cache_read, cache_read);

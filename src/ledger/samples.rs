@@ -39,6 +39,7 @@ pub(crate) fn closing(n: u64) -> Closing {
             output: 2 * n,
             reasoning: 5,
             output_audio: 6,
+            ..Usage::default()
         }),
         finish: Some(FinishKind::ToolCalls),
         response_id: Some(format!("answer-{n}")),

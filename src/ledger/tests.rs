@@ -187,6 +187,7 @@ fn eight_threads_leave_exact_rows_and_sums() {
                     output: to.output + usage.output,
                     reasoning: to.reasoning + usage.reasoning,
                     output_audio: to.output_audio + usage.output_audio,
+                    ..Usage::default()
                 };
             }
         }

@@ -59,6 +59,9 @@ pub struct Line<'a> {
     /// Output tokens, all classes; absent: unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_tokens: Option<u64>,
+    /// What conversion between dialects lost: how many fields, and the first; absent: nothing.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub loss: &'a str,
     /// Bytes of the request body.
     pub request_bytes: u64,
     /// Bytes of the answer's body.

@@ -15,6 +15,7 @@ use crate::ledger::Entry;
 use crate::observe::redact::Masker;
 use crate::routing::RoutePlan;
 use crate::rules::Credential;
+use crate::translate::Conversion;
 use crate::upstream::{Endpoint, Pool};
 
 use super::gate::GateControl;
@@ -41,6 +42,8 @@ pub struct RequestContext {
     pub gate: Option<GateControl>,
     /// Our own error, where we refuse or fail.
     pub refusal: Option<ApiError>,
+    /// What conversion lost in the last attempt; empty: nothing.
+    pub loss: String,
     /// Counted as in flight until dropped.
     pub in_flight: Option<InFlight>,
 }
@@ -101,6 +104,10 @@ pub struct Attempt {
     pub body: Bytes,
     /// The usage-only frame is to be withheld.
     pub withhold_usage: bool,
+    /// The provider was asked for a stream.
+    pub stream: bool,
+    /// The answer is to be converted.
+    pub conversion: Option<Arc<Conversion>>,
     /// Status of the provider's answer.
     pub status: Option<u16>,
     /// Until the header of the answer.
@@ -118,6 +125,10 @@ pub struct Attempt {
 pub struct Response {
     /// The answer is a stream.
     pub streaming: bool,
+    /// It is converted: what the provider says of its body does not hold for ours.
+    pub converted: bool,
+    /// The provider does not count tokens: they are estimated here.
+    pub estimate: bool,
     /// We answered ourselves.
     pub local: bool,
     /// Until the first byte of the answer went out.
@@ -149,6 +160,7 @@ impl RequestContext {
             response: Response::default(),
             gate: None,
             refusal: None,
+            loss: String::new(),
             in_flight: None,
         }
     }

@@ -144,6 +144,7 @@ impl Gate {
                 };
                 body = masked.map_or(body, Bytes::from);
             }
+            self.control.lock().late_headers(&mut header)?;
             if exact {
                 header.remove_header(&header::TRANSFER_ENCODING);
                 header.insert_header(header::CONTENT_LENGTH, body.len())?;
@@ -265,7 +266,12 @@ impl CustomSession for Gate {
                 && tasks
                     .iter()
                     .any(|task| task.is_end() && !matches!(task, HttpTask::Failed(_)));
-            (held.committed, if ends { held.finish_answer() } else { Bytes::new() })
+            let tail = if ends { held.finish_answer() } else { Bytes::new() };
+            let failed = held.answer.as_ref().is_some_and(|answer| answer.failure().is_some());
+            if failed && !held.committed {
+                return Error::e_explain(ErrorType::InternalError, "the provider's answer can't be passed on");
+            }
+            (held.committed, tail)
         };
         if !tail.is_empty() {
             for task in &mut tasks {

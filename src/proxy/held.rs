@@ -5,12 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::header;
+use pingora::Result;
+use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession as HttpSession;
 use tokio::time::Instant;
 
-use crate::ir::{ApiError, ErrorKind, StreamEnd};
+use crate::ir::{ApiError, ErrorKind, LossReport, StreamEnd};
 use crate::observe::redact::Masker;
 use crate::translate::{AnswerKind, AnswerStream};
+
+/// What conversion could not carry, in an answer's header.
+const LOSS: &str = "x-tollgate-loss";
 
 /// When the held answer may go out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +79,8 @@ pub struct Held {
     pub masker: Option<Arc<Masker>>,
     /// The client's request id, for errors written into a stream.
     pub request_id: Arc<str>,
+    /// What conversion lost of the request.
+    pub request_loss: LossReport,
     /// Bytes of the answer's body received from the provider.
     pub received: u64,
     /// The client's own session, handed over when the gate is taken away.
@@ -80,9 +88,10 @@ pub struct Held {
 }
 
 impl Held {
-    /// Starts an attempt with this body.
-    pub fn begin_attempt(&mut self, body: Bytes, clocks: Clocks) {
+    /// Starts an attempt with this body, in which conversion lost this.
+    pub fn begin_attempt(&mut self, body: Bytes, loss: LossReport, clocks: Clocks) {
         self.body = body;
+        self.request_loss = loss;
         self.answer = None;
         self.release = Release::FirstFrame;
         self.ended = None;
@@ -114,7 +123,8 @@ impl Held {
         };
         let (rest, end) = answer.finish();
         self.ended = Some(end);
-        if end != StreamEnd::Truncated || !matches!(answer.plan().kind, AnswerKind::Stream(_)) {
+        let told = answer.is_converted() || !matches!(answer.plan().kind, AnswerKind::Stream(_));
+        if end != StreamEnd::Truncated || told {
             return rest;
         }
         let error = ApiError::new(ErrorKind::Api, "the provider's stream stopped before its end")
@@ -132,8 +142,9 @@ impl Held {
 
     /// An error as the last event of a stream; empty where none can be written (inside an unfinished frame, compressed
     /// bytes): then only breaking the connection tells the client.
-    pub fn error_event(&self, error: &ApiError) -> Bytes {
-        match &self.answer {
+    pub fn error_event(&mut self, error: &ApiError) -> Bytes {
+        match &mut self.answer {
+            Some(answer) if answer.is_converted() => answer.fail(error).unwrap_or_default(),
             Some(answer) => match answer.plan().kind {
                 AnswerKind::Stream(framing) if answer.can_append_error() => answer
                     .plan()
@@ -144,6 +155,32 @@ impl Held {
             },
             None => Bytes::new(),
         }
+    }
+
+    /// What conversion lost, of the request and so far of the answer.
+    pub fn loss(&self) -> LossReport {
+        let mut loss = self.request_loss.clone();
+        if let Some(answer) = &self.answer {
+            loss.merge(answer.loss().clone());
+        }
+        loss
+    }
+
+    /// Headers that are only known when the answer goes out: what was lost, and when to try again where only the error's body says it.
+    pub(super) fn late_headers(&self, header: &mut ResponseHeader) -> Result<()> {
+        let lossless = self.answer.as_ref().is_none_or(|answer| answer.loss().is_empty());
+        if !(self.request_loss.is_empty() && lossless)
+            && let Some(line) = self.loss().summary()
+        {
+            header.insert_header(LOSS, line)?;
+        }
+        let converted = self.answer.as_ref().filter(|answer| answer.is_converted());
+        if let Some(seconds) = converted.and_then(|answer| answer.meter().error.as_ref()?.retry_after_secs)
+            && !header.headers.contains_key(header::RETRY_AFTER)
+        {
+            header.insert_header(header::RETRY_AFTER, seconds.to_string())?;
+        }
+        Ok(())
     }
 
     /// When the next clock runs out, and which.

@@ -10,9 +10,17 @@ use serde_json::json;
 use crate::dialects::{ModelEntry, Target};
 use crate::ir::{ApiError, ErrorKind, Operation};
 
+use crate::translate::{estimate, request};
+
 use super::Gateway;
 use super::context::RequestContext;
-use super::refuse;
+use super::{prepare, refuse};
+
+/// Who owns a name that routes give.
+const OWNER: &str = "tollgate";
+
+/// Says that a number was estimated here, and which.
+const ESTIMATED: &str = "x-tollgate-estimated";
 
 /// Answers `/`, `/healthz`, `/readyz` and `/health`; false: the path is none of them.
 pub async fn health(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
@@ -50,10 +58,11 @@ fn summary(gateway: &Gateway, draining: bool) -> serde_json::Value {
 
 /// Answers `GET /v1/models` and its like, in the dialect of the asker.
 pub async fn models(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContext, target: &Target) -> Result<()> {
-    let entries = offered(gateway, target);
+    let entries = offered(gateway);
     let body = match (&target.operation, &target.model) {
-        (Operation::GetModel, Some(wanted)) => match entries.iter().find(|entry| entry.id == *wanted) {
-            Some(entry) => target.dialect.encode_model(entry),
+        // A name that only a glob knows is not in the list, and is served all the same.
+        (Operation::GetModel, Some(wanted)) => match entry_of(gateway, &entries, wanted) {
+            Some(entry) => target.dialect.encode_model(&entry),
             None => {
                 let error = ApiError::new(
                     ErrorKind::NotFound,
@@ -69,31 +78,82 @@ pub async fn models(gateway: &Gateway, session: &mut Session, ctx: &mut RequestC
     refuse::send_json(session, ctx, ResponseHeader::build(200, Some(8))?, body.into(), false).await
 }
 
-/// The models which routes name literally (a glob has no name to show), where a provider of theirs speaks the dialect and
-/// can be used.
-fn offered(gateway: &Gateway, target: &Target) -> Vec<ModelEntry> {
+/// Answers a count of tokens where no provider counts them: an estimate, which says so in a header.
+pub async fn estimated_count(session: &mut Session, ctx: &mut RequestContext, target: &Target) -> Result<()> {
+    let estimate = match request::decode(target, &ctx.client.body) {
+        Ok(decoded) => decoded.chat().map_or(0, estimate::prompt_tokens),
+        Err(error) => return refuse::send(session, ctx, prepare::unreadable(error), false).await,
+    };
+    let Some(body) = target.dialect.encode_count(estimate) else {
+        let error = ApiError::new(ErrorKind::NotSupported, "this API format has no count of tokens");
+        return refuse::send(session, ctx, error.code("unsupported_operation"), false).await;
+    };
+    let mut header = ResponseHeader::build(200, Some(8))?;
+    header.insert_header(ESTIMATED, "tokens")?;
+    refuse::send_json(session, ctx, header, body.into(), false).await
+}
+
+/// What routes offer, where a provider of theirs can be used: the names they spell out; of a glob, which has no name to show, the
+/// models its targets name, as `provider/model`.
+fn offered(gateway: &Gateway) -> Vec<ModelEntry> {
     let fleet = gateway.fleet.load();
     let created = fleet.rules().loaded_at.seconds();
     let mut entries: Vec<ModelEntry> = Vec::new();
+    let mut offer = |id: String, owner: &str| {
+        if !entries.iter().any(|entry| entry.id == id) {
+            entries.push(ModelEntry {
+                id,
+                owner: owner.to_owned(),
+                created,
+            });
+        }
+    };
     for route in &fleet.rules().routes {
-        let pools = route.targets.iter().filter_map(|to| fleet.pool(&to.provider.name));
-        let mut speaking = pools.filter(|pool| pool.is_usable() && pool.endpoint(target.dialect.id()).is_some());
-        if speaking.next().is_none() {
+        let usable = |name: &str| fleet.pool(name).is_some_and(|pool| pool.is_usable());
+        let targets = || route.targets.iter().filter(|target| usable(&target.provider.name));
+        if targets().next().is_none() {
             continue;
         }
-        for model in route
-            .models
-            .iter()
-            .filter(|model| !model.contains(['*', '?', '[', '{']))
-        {
-            if !entries.iter().any(|entry| entry.id == *model) {
-                entries.push(ModelEntry {
-                    id: model.clone(),
-                    owner: "tollgate".into(),
-                    created,
-                });
+        let (globs, names): (Vec<_>, Vec<_>) = route.models.iter().partition(|model| is_glob(model));
+        names.into_iter().for_each(|name| offer(name.clone(), OWNER));
+        if !globs.is_empty() {
+            for target in targets() {
+                let provider = &target.provider.name;
+                if let Some(model) = &target.model {
+                    offer(format!("{provider}/{model}"), provider);
+                }
             }
         }
     }
     entries
+}
+
+fn is_glob(model: &str) -> bool {
+    model.contains(['*', '?', '[', '{'])
+}
+
+/// The entry of one model: as listed, or as a glob or `provider/model` would serve it.
+fn entry_of(gateway: &Gateway, entries: &[ModelEntry], wanted: &str) -> Option<ModelEntry> {
+    if let Some(entry) = entries.iter().find(|entry| entry.id == wanted) {
+        return Some(entry.clone());
+    }
+    let fleet = gateway.fleet.load();
+    let rules = fleet.rules();
+    let usable = |name: &str| fleet.pool(name).is_some_and(|pool| pool.is_usable());
+    let direct = wanted
+        .split_once('/')
+        .filter(|(provider, model)| !model.is_empty() && usable(provider));
+    let routed = || {
+        let route = rules.route_for(wanted)?;
+        route.targets.iter().find(|target| usable(&target.provider.name))
+    };
+    let owner = match direct {
+        Some((provider, _)) => provider,
+        None => routed().map(|_| OWNER)?,
+    };
+    Some(ModelEntry {
+        id: wanted.to_owned(),
+        owner: owner.to_owned(),
+        created: rules.loaded_at.seconds(),
+    })
 }

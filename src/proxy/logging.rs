@@ -4,7 +4,7 @@ use http::Version;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
-use crate::ir::StreamEnd;
+use crate::ir::{StreamEnd, Usage};
 use crate::ledger::Ended;
 use crate::observe::access_log::{Line, rfc3339};
 use crate::observe::redact::printable;
@@ -52,14 +52,21 @@ pub fn conclude(ctx: &mut RequestContext, error: Option<&Error>) -> Option<Concl
         (Ended::UpstreamError, None) => attempt.status.map(|status| format!("status_{status}")),
         (_, None) => Some("upstream_stream_truncated".into()),
     };
+    if let Some(failure) = held.as_ref().and_then(|held| held.answer.as_ref()?.failure()) {
+        closing.error = failure.code.as_deref().map(Into::into);
+    }
     if let Some(meter) = meter {
-        closing.usage = meter.usage;
+        closing.usage = meter.usage.map(Usage::booked);
         closing.finish = meter.finish.as_ref().map(|finish| finish.kind);
         closing.response_id = meter.response_id.clone();
         closing.tool_calls = meter.tool_calls;
     }
     let usage = closing.usage;
-    drop(held);
+    let loss = held.map(|held| held.loss()).unwrap_or_default();
+    if let (Some(target), Some(dialect)) = (&ctx.client.target, attempt.dialect) {
+        metrics::lost(target.dialect.id(), dialect, &loss);
+    }
+    ctx.loss = loss.summary().unwrap_or_default();
     metrics::attempt_ended(ctx.client.target.as_ref(), attempt, ended, usage, &entry.closing);
     entry.close(ended);
     Some(Concluded {
@@ -142,6 +149,7 @@ pub fn execute(gateway: &Gateway, session: &mut Session, error: Option<&Error>, 
             .unwrap_or(""),
         input_tokens: concluded.as_ref().and_then(|concluded| concluded.input_tokens),
         output_tokens: concluded.as_ref().and_then(|concluded| concluded.output_tokens),
+        loss: &ctx.loss,
         request_bytes: ctx.client.body_bytes,
         response_bytes: ctx.response.sent,
         first_byte_us: ctx.response.first_byte.map(micros),

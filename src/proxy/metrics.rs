@@ -13,7 +13,7 @@ use prometheus::{
 };
 
 use crate::dialects::Target;
-use crate::ir::Usage;
+use crate::ir::{DialectId, LossKind, LossReport, Usage};
 use crate::ledger::{Closing, Ended};
 
 use super::context::{Attempt, RequestContext};
@@ -86,6 +86,11 @@ static ABORTS: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
     "Streams that ended before their end, by the side which ended them.",
     &["by"]
 ));
+static LOSSES: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
+    "tollgate_conversion_losses_total",
+    "Fields which conversion left out, approximated or made up, by client dialect, provider dialect and kind.",
+    &["from", "to", "kind"]
+));
 static IN_FLIGHT: LazyLock<IntGauge> = registered!(register_int_gauge!(
     "tollgate_requests_in_flight",
     "Requests being served."
@@ -140,6 +145,7 @@ pub fn declare() {
     for by in ["client", "upstream", "gateway"] {
         ABORTS.with_label_values(&[by]);
     }
+    LazyLock::force(&LOSSES);
     LazyLock::force(&IN_FLIGHT);
     LazyLock::force(&CONNECTIONS);
     LazyLock::force(&OVERHEAD_SECONDS);
@@ -191,6 +197,18 @@ impl Drop for Connected {
 /// Counts an error of our own.
 pub fn refused(code: &str) {
     REFUSALS.with_label_values(&[code]).inc();
+}
+
+/// Counts what conversion lost between the client's dialect and the provider's.
+pub fn lost(from: DialectId, to: DialectId, loss: &LossReport) {
+    for kind in LossKind::ALL {
+        let count = loss.count(kind);
+        if count > 0 {
+            LOSSES
+                .with_label_values(&[from.as_str(), to.as_str(), kind.as_str()])
+                .inc_by(u64::from(count));
+        }
+    }
 }
 
 /// Counts a request.

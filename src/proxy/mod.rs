@@ -16,6 +16,7 @@ pub mod local;
 pub mod logging;
 pub mod metrics;
 pub mod passthrough;
+pub mod prepare;
 pub mod refuse;
 pub mod request_filter;
 pub mod response_body_filter;

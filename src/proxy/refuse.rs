@@ -14,6 +14,7 @@ use crate::ir::{ApiError, ErrorKind};
 
 use super::context::RequestContext;
 use super::held::Expired;
+use super::local;
 
 /// After a refusal the rest of an upload is read and thrown away for this long, so that the client gets to read the
 /// answer before the connection closes (as nginx's `lingering_close` does).
@@ -117,16 +118,32 @@ pub async fn execute(session: &mut Session, error: &Error, ctx: &mut RequestCont
         error_code: 0,
         can_reuse_downstream: false,
     };
-    let (committed, expired) = match &ctx.gate {
+    let (committed, expired, failure) = match &ctx.gate {
         Some(gate) => {
             let held = gate.lock();
-            (held.committed, held.expired)
+            let failure = held.answer.as_ref().and_then(|answer| answer.failure()).cloned();
+            (held.committed, held.expired, failure.filter(|_| !held.committed))
         }
-        None => (session.response_written().is_some(), None),
+        None => (session.response_written().is_some(), None, None),
     };
-    let refusal = ctx.refusal.take();
+    let refusal = ctx.refusal.take().or(failure);
     if refusal.is_none() && expired.is_none() && *error.esource() == ErrorSource::Downstream {
         return shutting;
+    }
+    if ctx.response.estimate
+        && !committed
+        && let Some(target) = ctx.client.target.clone()
+    {
+        if let Some(gate) = &ctx.gate {
+            gate.unwrap(&mut session.downstream_session);
+        }
+        if let Err(error) = local::estimated_count(session, ctx, &target).await {
+            tracing::debug!(%error, "an estimate could not be sent");
+        }
+        return FailToProxy {
+            error_code: 200,
+            can_reuse_downstream: false,
+        };
     }
     let refusal = refusal.unwrap_or_else(|| describe(error, expired));
     let status = refusal.status;

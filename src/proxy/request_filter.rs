@@ -76,6 +76,10 @@ async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCont
     }
     take_in(gateway, session, ctx, &target).await?;
     route(gateway, ctx, &target)?;
+    if target.operation == Operation::CountTokens && !is_counted(ctx) {
+        local::estimated_count(session, ctx, &target).await?;
+        return Err(Stop::Answered);
+    }
     gateway.ledger.admit().await.map_err(not_admitted)?;
 
     let gate = GateControl::default();
@@ -225,14 +229,18 @@ fn route(gateway: &Gateway, ctx: &mut RequestContext, target: &Target) -> Result
         return Err(not_found());
     };
     let fleet = gateway.fleet.load();
-    let plan = routing::resolve(&fleet, &peek.model, target.dialect.id()).map_err(|none| {
+    // Tokens are estimated where nobody counts them.
+    let operation = target.operation;
+    let knows =
+        |dialect| operation == Operation::CountTokens || dialects::get(dialect).own_target(operation, false).is_some();
+    let plan = routing::resolve(&fleet, &peek.model, target.dialect.id(), &knows).map_err(|none| {
         let message = none.to_string();
         match none {
             NoRoute::UnknownModel(_) => ApiError::new(ErrorKind::NotFound, message)
                 .code("model_not_found")
                 .param("model"),
-            NoRoute::OtherDialect { .. } => ApiError::new(ErrorKind::InvalidRequest, message)
-                .code("unsupported_api_format")
+            NoRoute::NotOffered { .. } => ApiError::new(ErrorKind::InvalidRequest, message)
+                .code("unsupported_operation")
                 .param("model"),
             NoRoute::NoCredential(_) => {
                 ApiError::new(ErrorKind::UpstreamCredentialsExhausted, message).code("upstream_credentials_exhausted")
@@ -247,6 +255,14 @@ fn route(gateway: &Gateway, ctx: &mut RequestContext, target: &Target) -> Result
         overhead: ctx.began.elapsed(),
     });
     Ok(())
+}
+
+/// Some candidate's provider counts tokens.
+fn is_counted(ctx: &RequestContext) -> bool {
+    let candidates = ctx.route.iter().flat_map(|stage| &stage.plan.candidates);
+    candidates
+        .map(|candidate| dialects::get(candidate.endpoint.dialect))
+        .any(|dialect| dialect.own_target(Operation::CountTokens, false).is_some())
 }
 
 /// What the client is told when the ledger can't take an attempt.

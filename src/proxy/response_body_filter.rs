@@ -1,7 +1,7 @@
 //! A chunk of the answer: read by the tap, passed on.
 
 use bytes::Bytes;
-use pingora::Result;
+use pingora::{Error, ErrorType, Result};
 
 use super::context::RequestContext;
 
@@ -39,6 +39,10 @@ pub fn execute(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestContext) ->
         _ => Bytes::new(),
     };
     let out = if end { join(out, held.finish_answer()) } else { out };
+    if !held.committed && held.answer.as_ref().is_some_and(|answer| answer.failure().is_some()) {
+        // Nothing went out: the client gets a proper error.
+        return Error::e_explain(ErrorType::InternalError, "the provider's answer can't be passed on");
+    }
     ctx.response.sent += out.len() as u64;
     // `None` would end the body; an empty chunk is just nothing.
     *body = Some(out);

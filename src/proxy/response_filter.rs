@@ -5,6 +5,8 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
+use crate::sse::Framing;
+
 use super::context::RequestContext;
 
 /// Headers of an answer that pass.
@@ -21,6 +23,17 @@ const PASSED: [&str; 8] = [
 
 /// … and, of `/p/...`, these too.
 const PASSED_THROUGH: [&str; 5] = ["content-range", "accept-ranges", "location", "cache-control", "vary"];
+
+/// What the provider says of its body, which a converted answer does not have.
+const OF_THE_BODY: [&str; 7] = [
+    "content-type",
+    "content-encoding",
+    "content-length",
+    "content-language",
+    "content-disposition",
+    "etag",
+    "last-modified",
+];
 
 /// A provider's own limits (`x-ratelimit-`, `<company>-ratelimit-`): told under another name, lest the client takes them
 /// for ours.
@@ -56,6 +69,9 @@ pub fn execute(session: &Session, answer: &mut ResponseHeader, ctx: &mut Request
         if ctx.response.streaming && name == header::CONTENT_LENGTH {
             continue;
         }
+        if ctx.response.converted && OF_THE_BODY.contains(&lower) {
+            continue;
+        }
         if PASSED.contains(&lower) || passthrough && PASSED_THROUGH.contains(&lower) {
             built.append(name.clone(), value.clone());
         } else if REQUEST_IDS.contains(&lower) {
@@ -65,6 +81,16 @@ pub fn execute(session: &Session, answer: &mut ResponseHeader, ctx: &mut Request
         {
             rename(&mut built, name, value);
         }
+    }
+    if ctx.response.converted {
+        let sse = ctx.response.streaming
+            && ctx
+                .client
+                .target
+                .as_ref()
+                .is_some_and(|target| target.framing == Framing::Sse);
+        let kind = if sse { "text/event-stream" } else { "application/json" };
+        built.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     }
     // A status without a body (RFC 9110, 6.4.1) has no framing either.
     let has_body = !matches!(answer.status.as_u16(), 204 | 304);

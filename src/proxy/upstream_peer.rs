@@ -4,23 +4,21 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use pingora::protocols::ALPN;
 use pingora::protocols::http::compression::ResponseCompressionCtx;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
-use crate::dialects::Splice;
 use crate::ir::Operation;
 use crate::ledger::Opening;
 use crate::routing::Candidate;
-use crate::rules::{HttpVersions, RouteTimeouts, StreamUsage};
-use crate::translate::splice;
+use crate::rules::{HttpVersions, RouteTimeouts};
 
 use super::Gateway;
 use super::context::{Attempt, RequestContext};
 use super::held::Clocks;
+use super::prepare::{self, Prepared};
 
 /// Requests which share one HTTP/2 connection to a provider (Pingora's default is 1: no sharing).
 const H2_STREAMS: usize = 100;
@@ -36,12 +34,13 @@ const MAX_WAIT: Duration = Duration::from_millis(800);
 
 /// Pingora's `upstream_peer`.
 pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
-    let Some(route) = &mut ctx.route else {
+    let Some(route) = &ctx.route else {
         return Error::e_explain(ErrorType::InternalError, "no route");
     };
-    let candidates = &route.plan.candidates;
-    let candidate = candidates[route.taken % candidates.len()].clone();
-    route.taken += 1;
+    if route.plan.candidates.is_empty() {
+        return Error::e_explain(ErrorType::InternalError, "no candidate");
+    }
+    let (candidate, mut prepared) = next_candidate(gateway, ctx).await?;
     ctx.attempts += 1;
     if ctx.attempts > 2 {
         tokio::time::sleep(
@@ -55,8 +54,8 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
 
     let timeouts = Times::of(gateway, ctx, &candidate);
     let credential = candidate.pool.credential();
-    let (body, model, withhold_usage) = prepare_body(ctx, &candidate);
-    let attempt = open(gateway, ctx, &candidate, credential, body, model, withhold_usage);
+    let loss = std::mem::take(&mut prepared.loss);
+    let attempt = open(gateway, ctx, &candidate, credential, prepared);
     let address = match candidate.endpoint.address(&gateway.names).await {
         Some(address) => address,
         None => {
@@ -67,7 +66,7 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
         }
     };
     if let Some(gate) = &ctx.gate {
-        let stream = ctx.wants_stream();
+        let stream = attempt.stream;
         let clocks = Clocks {
             first_byte: if stream {
                 timeouts.first_byte
@@ -79,10 +78,28 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                 ctx.began + if stream { timeouts.total } else { timeouts.total_whole },
             ),
         };
-        gate.lock().begin_attempt(attempt.body.clone(), clocks);
+        gate.lock().begin_attempt(attempt.body.clone(), loss, clocks);
     }
     ctx.attempt = Some(attempt);
     Ok(Box::new(peer(gateway, ctx, &candidate, address, &timeouts)))
+}
+
+/// The next candidate that can be asked this, and what to ask it. Candidates whose dialect can't carry the request are passed over;
+/// if none can, the client is told why the first could not.
+async fn next_candidate(gateway: &Gateway, ctx: &mut RequestContext) -> Result<(Candidate, Prepared)> {
+    let mut refusal = None;
+    let count = ctx.route.as_ref().map_or(0, |stage| stage.plan.candidates.len());
+    for _ in 0..count {
+        let Some(route) = &mut ctx.route else { break };
+        let candidate = route.plan.candidates[route.taken % count].clone();
+        route.taken += 1;
+        match prepare::execute(gateway, ctx, &candidate).await {
+            Ok(prepared) => return Ok((candidate, prepared)),
+            Err(error) => refusal = refusal.or(Some(error)),
+        }
+    }
+    ctx.refusal = refusal;
+    Error::e_explain(ErrorType::InternalError, "no candidate can be asked this")
 }
 
 /// The times of one attempt: the route's, else the provider's, else the configuration's.
@@ -117,34 +134,6 @@ impl Times {
     }
 }
 
-/// The client's body with the provider's model name and the question for usage; the bytes themselves where neither is
-/// needed.
-fn prepare_body(ctx: &RequestContext, candidate: &Candidate) -> (Bytes, Arc<str>, bool) {
-    let Some(peek) = &ctx.client.peek else {
-        return (Bytes::new(), "".into(), false);
-    };
-    let mut edits = Vec::new();
-    let model = match &candidate.model {
-        Some(model) if **model != *peek.model => {
-            if let (Some(at), Ok(name)) = (&peek.model_span, serde_json::to_vec(&**model)) {
-                edits.push(Splice {
-                    at: at.clone(),
-                    with: name.into(),
-                });
-            }
-            model.clone()
-        }
-        _ => Arc::from(peek.model.as_str()),
-    };
-    let ask = peek
-        .ask_usage
-        .clone()
-        .filter(|_| candidate.pool.provider.stream_usage == StreamUsage::Ask);
-    let withhold = ask.is_some();
-    edits.extend(ask);
-    (splice::apply(&ctx.client.body, edits), model, withhold)
-}
-
 /// A shared copy of one of our own few names, made once a thread.
 fn named(name: &'static str) -> Arc<str> {
     thread_local! {
@@ -164,13 +153,19 @@ fn open(
     ctx: &RequestContext,
     candidate: &Candidate,
     credential: Option<Arc<crate::rules::Credential>>,
-    body: Bytes,
-    model: Arc<str>,
-    withhold_usage: bool,
+    prepared: Prepared,
 ) -> Attempt {
+    let Prepared {
+        body,
+        model,
+        withhold_usage,
+        stream,
+        conversion,
+        loss: _,
+    } = prepared;
     let target = ctx.client.target.as_ref();
-    let dialect = target.map(|target| target.dialect.id());
-    let dialect_name = dialect.map_or("", |dialect| dialect.as_str());
+    let client_dialect = target.map_or("", |target| target.dialect.id().as_str());
+    let dialect = target.map(|_| candidate.endpoint.dialect);
     let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_ref());
     let mut entry = gateway.ledger.open(Opening {
         id: crate::ids::AttemptId::new(),
@@ -192,15 +187,15 @@ fn open(
                 .map_or(Operation::Passthrough, |target| target.operation)
                 .as_str(),
         ),
-        client_dialect: named(dialect_name),
-        provider_dialect: named(dialect_name),
+        client_dialect: named(client_dialect),
+        provider_dialect: named(dialect.map_or("", |dialect| dialect.as_str())),
         model: match &ctx.client.peek {
             Some(peek) if *peek.model == *model => model.clone(),
             Some(peek) => peek.model.as_str().into(),
             None => named(""),
         },
         upstream_model: model.clone(),
-        stream: ctx.wants_stream(),
+        stream,
     });
     entry.closing.request_bytes = if ctx.gate.is_some() {
         body.len() as u64
@@ -217,6 +212,8 @@ fn open(
         model,
         body,
         withhold_usage,
+        stream,
+        conversion,
         status: None,
         first_byte: None,
         first_token: None,

@@ -52,14 +52,36 @@ pub fn execute(session: &Session, upstream: &mut RequestHeader, ctx: &mut Reques
             built.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             built.insert(header::CONTENT_LENGTH, HeaderValue::from(attempt.body.len()));
             PASSED.iter().for_each(|name| pass(client, &mut built, name));
-            for name in target.dialect.request_headers() {
-                pass(client, &mut built, &HeaderName::from_static(name));
+            let dialect = dialects::get(attempt.endpoint.dialect);
+            if dialect.id() == target.dialect.id() {
+                for name in dialect.request_headers() {
+                    pass(client, &mut built, &HeaderName::from_static(name));
+                }
             }
-            // A stream comes uncoded: its frames are read, and an error may have to be written after them.
-            if !ctx.wants_stream() {
-                pass(client, &mut built, &header::ACCEPT_ENCODING);
-            }
-            let path = target.dialect.upstream_path(target, &attempt.model, &ctx.client.query);
+            let path = if attempt.conversion.is_none() {
+                // A stream comes uncoded: its frames are read, and an error may have to be written after them.
+                if !attempt.stream {
+                    pass(client, &mut built, &header::ACCEPT_ENCODING);
+                }
+                dialect.upstream_path(target, &attempt.model, &ctx.client.query)
+            } else {
+                built.insert(
+                    header::ACCEPT,
+                    HeaderValue::from_static(if attempt.stream {
+                        "text/event-stream"
+                    } else {
+                        "application/json"
+                    }),
+                );
+                for (name, value) in dialect.own_headers() {
+                    let name = HeaderName::from_static(name);
+                    built.entry(name).or_insert(HeaderValue::from_static(value));
+                }
+                let Some((own, query)) = dialect.own_target(target.operation, attempt.stream) else {
+                    return Error::e_explain(ErrorType::InternalError, "the dialect has no such operation");
+                };
+                dialect.upstream_path(&own, &attempt.model, query)
+            };
             (Method::POST, format!("{}{path}", attempt.endpoint.prefix))
         }
         (_, Some(path)) => {

@@ -1,10 +1,12 @@
 //! The header of the answer: what kind of answer it is.
 
 use http::header;
-use pingora::Result;
 use pingora::http::ResponseHeader;
+use pingora::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
+use crate::dialects;
+use crate::ir::Operation;
 use crate::sse::Framing;
 use crate::translate::{AnswerKind, AnswerPlan, AnswerStream, Coding};
 
@@ -14,7 +16,6 @@ use super::held::Release;
 
 /// Pingora's `upstream_response_filter`.
 pub fn execute(gateway: &Gateway, answer: &mut ResponseHeader, ctx: &mut RequestContext) -> Result<()> {
-    let wants_stream = ctx.wants_stream();
     let Some(attempt) = &mut ctx.attempt else { return Ok(()) };
     if answer.status.is_informational() {
         return Ok(());
@@ -25,13 +26,32 @@ pub fn execute(gateway: &Gateway, answer: &mut ResponseHeader, ctx: &mut Request
     let (Some(gate), Some(target)) = (&ctx.gate, &ctx.client.target) else {
         return Ok(());
     };
-    let kind = kind(answer, status, wants_stream, target.framing);
-    ctx.response.streaming = matches!(kind, AnswerKind::Stream(_));
+    if target.operation == Operation::CountTokens && matches!(status, 404 | 405 | 501) {
+        // This provider does not count, whatever its dialect can: the client gets an estimate instead.
+        ctx.response.estimate = true;
+        return Error::e_explain(ErrorType::InternalError, "the provider does not count tokens");
+    }
+    let conversion = attempt.conversion.clone();
+    // Providers of another dialect are asked for SSE.
+    let framing = if conversion.is_some() {
+        Framing::Sse
+    } else {
+        target.framing
+    };
+    let kind = kind(answer, status, attempt.stream, framing);
+    let to_client = match &conversion {
+        // An answer in a type we can't read is told as an error, when it is read.
+        Some(conversion) if conversion.client_stream && kind != AnswerKind::Error => AnswerKind::Stream(target.framing),
+        Some(_) if kind != AnswerKind::Error => AnswerKind::Whole,
+        _ => kind,
+    };
+    ctx.response.streaming = matches!(to_client, AnswerKind::Stream(_));
+    ctx.response.converted = conversion.is_some();
     let coding = coding(answer);
     let mut held = gate.lock();
     held.answered = true;
     held.last_activity = Some(Instant::now());
-    held.release = match kind {
+    held.release = match to_client {
         AnswerKind::Stream(_) => Release::FirstFrame,
         AnswerKind::Whole | AnswerKind::Error => Release::AtEnd,
         AnswerKind::Opaque => Release::Now,
@@ -40,16 +60,17 @@ pub fn execute(gateway: &Gateway, answer: &mut ResponseHeader, ctx: &mut Request
     held.masker = ctx
         .route
         .as_ref()
-        .filter(|_| coding == Coding::Identity)
+        .filter(|_| coding == Coding::Identity || conversion.is_some())
         .map(|stage| stage.masker.clone());
     held.answer = Some(AnswerStream::new(AnswerPlan {
-        dialect: target.dialect,
+        dialect: attempt.dialect.map_or(target.dialect, dialects::get),
         operation: target.operation,
         status,
         kind,
         coding,
         withhold_usage: attempt.withhold_usage && coding == Coding::Identity,
         max_kept: gateway.config.limits.answer_kept,
+        conversion,
     }));
     Ok(())
 }

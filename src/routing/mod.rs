@@ -33,13 +33,11 @@ pub enum NoRoute {
     /// No route matches, and the name is not `provider/model`.
     #[error("the model `{0}` is not offered here; GET /v1/models lists what is")]
     UnknownModel(String),
-    /// There is a route, but none of its providers speaks the dialect.
-    #[error("the model `{model}` is not offered in this API format (`{dialect}`); its providers speak: {spoken}")]
-    OtherDialect {
+    /// There is a route, but none of its providers speaks a dialect which knows what is asked.
+    #[error("the model `{model}` is not offered for this operation; its providers speak: {spoken}")]
+    NotOffered {
         /// The model asked for.
         model: String,
-        /// The client's dialect.
-        dialect: DialectId,
         /// What the providers speak.
         spoken: String,
     },
@@ -48,15 +46,23 @@ pub enum NoRoute {
     NoCredential(String),
 }
 
-/// Finds the candidates for a model in a dialect. `provider/model` always addresses the provider of that name; else the
-/// first route which matches wins, and its targets are ordered by their weights, smoothly over requests.
-pub fn resolve(fleet: &Fleet, model: &str, dialect: DialectId) -> Result<RoutePlan, NoRoute> {
+/// Finds the candidates for a model. `provider/model` always addresses the provider of that name; else the first route which
+/// matches wins, and its targets are ordered by their weights, smoothly over requests.
+///
+/// A provider is asked in the client's `dialect` if it speaks it, else in the first it speaks of those that can do what is asked:
+/// `knows` tells.
+pub fn resolve(
+    fleet: &Fleet,
+    model: &str,
+    dialect: DialectId,
+    knows: &dyn Fn(DialectId) -> bool,
+) -> Result<RoutePlan, NoRoute> {
     if let Some((provider, rest)) = model.split_once('/')
         && !rest.is_empty()
         && let Some(pool) = fleet.pool(provider)
     {
         let candidates = vec![(pool.clone(), Some(Arc::from(rest)))];
-        return plan(None, candidates, model, dialect);
+        return plan(None, candidates, model, dialect, knows);
     }
     let Some(route) = fleet.rules().route_for(model) else {
         return Err(NoRoute::UnknownModel(model.to_owned()));
@@ -66,7 +72,7 @@ pub fn resolve(fleet: &Fleet, model: &str, dialect: DialectId) -> Result<RoutePl
         let target = route.targets.get(index)?;
         Some((fleet.pool(&target.provider.name)?.clone(), target.model.clone()))
     });
-    plan(Some(route.clone()), targets.collect(), model, dialect)
+    plan(Some(route.clone()), targets.collect(), model, dialect, knows)
 }
 
 fn plan(
@@ -74,9 +80,11 @@ fn plan(
     targets: Vec<(Arc<Pool>, Option<Arc<str>>)>,
     model: &str,
     dialect: DialectId,
+    knows: &dyn Fn(DialectId) -> bool,
 ) -> Result<RoutePlan, NoRoute> {
     let speaking = targets.iter().filter_map(|(pool, model)| {
-        let endpoint = pool.endpoint(dialect)?.clone();
+        let other = || pool.endpoints().iter().find(|endpoint| knows(endpoint.dialect));
+        let endpoint = pool.endpoint(dialect).or_else(other)?.clone();
         Some(Candidate {
             pool: pool.clone(),
             endpoint,
@@ -95,9 +103,8 @@ fn plan(
         return Err(if spoken.is_empty() {
             NoRoute::NoCredential(model.to_owned())
         } else {
-            NoRoute::OtherDialect {
+            NoRoute::NotOffered {
                 model: model.to_owned(),
-                dialect,
                 spoken: spoken.join(", "),
             }
         });

@@ -15,6 +15,9 @@ pub mod watch;
 pub mod watcher;
 
 pub use compile::{compile, compile_with};
-pub use snapshot::{Auth, Base, Credential, HttpVersions, Provider, Route, RouteTimeouts, Rules, StreamUsage, Target};
+pub use snapshot::{
+    Auth, Base, Credential, HttpVersions, OnLoss, Provider, Route, RouteTimeouts, Rules, StreamUsage, Target,
+    UpstreamStream,
+};
 pub use watch::{Live, OnChange, ReloadStatus};
 pub use watcher::Watch;

@@ -9,7 +9,7 @@ use crate::config::value::Value;
 use super::credential::MAX_WEIGHT;
 use super::matcher::{MAX_PATTERN, glob};
 use super::names::{self, Names};
-use super::{Provider, Route, Target, provider};
+use super::{OnLoss, Provider, Route, Target, UpstreamStream, provider};
 
 /// Most models of one route.
 const MAX_MODELS: usize = 1000;
@@ -26,7 +26,6 @@ const LATER: &[(&str, &str)] = &[
         "attempts",
         "attempts of a route; there is limits.attempts in the configuration",
     ),
-    ("on_loss", "conversion between dialects"),
     ("limits", "limits of a route"),
     ("prices", "prices"),
 ];
@@ -71,12 +70,24 @@ fn one(mut fields: Fields<'_>, known: &Known<'_>, names: &mut Names, taken: &mut
         .need("targets", "targets = [ { provider = \"NAME\" } ]")
         .map(|value| targets(&value, known));
     let timeouts = provider::timeouts(fields.table("timeouts"));
+    let on_loss = fields
+        .get("on_loss")
+        .and_then(|value| value.word(&[("report", OnLoss::Report), ("reject", OnLoss::Reject)]));
+    let upstream_stream = fields.get("upstream_stream").and_then(|value| {
+        value.word(&[
+            ("as_asked", UpstreamStream::AsAsked),
+            ("always", UpstreamStream::Always),
+            ("never", UpstreamStream::Never),
+        ])
+    });
     fields.later(LATER).finish();
     Some(Route {
         name: name?.into(),
         models: models?,
         targets: targets?,
         timeouts,
+        on_loss: on_loss.unwrap_or_default(),
+        upstream_stream: upstream_stream.unwrap_or_default(),
     })
 }
 

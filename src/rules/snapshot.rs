@@ -154,6 +154,32 @@ pub struct Route {
     pub targets: Vec<Target>,
     /// Times of its own.
     pub timeouts: RouteTimeouts,
+    /// What conversion may lose.
+    pub on_loss: OnLoss,
+    /// Whether its providers are asked for streams.
+    pub upstream_stream: UpstreamStream,
+}
+
+/// What becomes of a request which can't be carried over whole to a provider's dialect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLoss {
+    /// It goes there, and the losses are reported (the default).
+    #[default]
+    Report,
+    /// It does not go there; if it can go nowhere, it is refused with the list of losses.
+    Reject,
+}
+
+/// Whether providers are asked for streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpstreamStream {
+    /// As the client asked (the default).
+    #[default]
+    AsAsked,
+    /// Always; who did not ask for one gets the whole answer at its end.
+    Always,
+    /// Never; who asked for a stream gets the whole answer as one.
+    Never,
 }
 
 /// One place a route sends to.

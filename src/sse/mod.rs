@@ -21,9 +21,10 @@ pub struct Frame<'a> {
 }
 
 /// How a stream is framed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Framing {
     /// Server-sent events (WHATWG HTML, section 9.2).
+    #[default]
     Sse,
     /// One JSON array whose elements arrive one by one (Gemini without `alt=sse`).
     JsonArray,

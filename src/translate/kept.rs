@@ -52,11 +52,10 @@ impl Kept {
         }
     }
 
-    /// The body is over: reads it.
-    pub(super) fn finish(mut self, plan: &AnswerPlan, meter: &mut Meter) -> StreamEnd {
+    /// The body is over: all of it, decoded; `None`: it is larger than what is kept, or in a coding we can't read.
+    pub(super) fn body(mut self, coding: Coding) -> Option<Bytes> {
         self.gather();
-        let is_error = plan.kind == AnswerKind::Error;
-        let body = match (plan.coding, self.over) {
+        match (coding, self.over) {
             (_, true) => None,
             (Coding::Unknown, _) => None,
             (Coding::Identity, _) => Some(match &self.chunks[..] {
@@ -67,8 +66,13 @@ impl Kept {
                 Ok(body) => Some(body.into()),
                 Err(_) => None,
             },
-        };
-        if is_error {
+        }
+    }
+
+    /// The body is over: reads it.
+    pub(super) fn finish(self, plan: &AnswerPlan, meter: &mut Meter) -> StreamEnd {
+        let body = self.body(plan.coding);
+        if plan.kind == AnswerKind::Error {
             meter.error = Some(plan.dialect.decode_error(plan.status, body.as_deref().unwrap_or(b"")));
             return StreamEnd::Failed;
         }

@@ -1,12 +1,21 @@
 //! Joins the client's dialect and the provider's for one attempt. Knows no dialect by name.
 //!
-//! Today both are the same: bytes pass as they came, and a decoder of the dialect reads a copy (the tap).
+//! Where both are the same, bytes pass as they came, and a decoder of the dialect reads a copy (the tap). Else requests and
+//! answers are converted: decoded into the hub's form, adapted ([`names`], [`opaque`]), encoded.
 
+mod convert;
+mod convert_frames;
+pub mod estimate;
 pub mod inflate;
 mod kept;
+pub mod names;
+pub mod opaque;
+pub mod request;
 pub mod splice;
 pub mod stream;
 pub mod tap;
 
+pub use convert::{Conversion, Mask};
+pub use request::{Converted, Decoded, Recipient};
 pub use stream::{AnswerKind, AnswerPlan, AnswerStream, Coding};
 pub use tap::Meter;

@@ -3,13 +3,17 @@
 //! A stream goes out in whole frames, so that an error can be written after any of them. A chunk that ends at a border,
 //! which is the usual case, goes out as it is, without a copy.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::dialects::{Dialect, StreamDecoder};
-use crate::ir::{Operation, StreamEnd};
+use crate::ir::{ApiError, LossReport, Operation, StreamEnd};
 use crate::sse::{Block, Content, Frame, Framing, Splitter};
 
 use super::Meter;
+use super::convert::{self, Both, Conversion, Converter};
+use super::convert_frames::ConvertFrames;
 use super::inflate::{self, Inflate, Stop};
 use super::kept::Kept;
 
@@ -62,8 +66,10 @@ pub struct AnswerPlan {
     pub coding: Coding,
     /// Withhold the usage-only frame: we asked for it, not the client. Only with [`Coding::Identity`].
     pub withhold_usage: bool,
-    /// Most bytes kept of one frame or one whole answer for the tap.
+    /// Most bytes kept of one frame or one whole answer for the tap, and for conversion.
     pub max_kept: usize,
+    /// The client gets the answer in another form; `None`: as it came.
+    pub conversion: Option<Arc<Conversion>>,
 }
 
 /// One answer on its way. Synchronous: Pingora's body filter is.
@@ -78,6 +84,10 @@ pub struct AnswerStream {
     /// Something went out.
     sent: bool,
     end: Option<StreamEnd>,
+    /// What the client is to be told instead of this answer.
+    failure: Option<ApiError>,
+    /// What conversion lost of the answer, once it is over.
+    loss: LossReport,
 }
 
 /// How the body is read.
@@ -88,6 +98,10 @@ enum Body {
     Coded(Frames, Option<Inflate>, Option<Stop>),
     /// A document, kept to be read at its end.
     Kept(Kept),
+    /// Frames, converted one by one.
+    Convert(Box<ConvertFrames>),
+    /// A document, converted at its end.
+    ConvertKept(Kept, Box<Converter>),
     /// Not read.
     Opaque,
 }
@@ -110,6 +124,7 @@ impl AnswerStream {
     /// Starts at the first byte of the body.
     pub fn new(plan: AnswerPlan) -> Self {
         let body = match plan.kind {
+            _ if plan.conversion.is_some() => Body::converting(&plan),
             AnswerKind::Opaque => Body::Opaque,
             AnswerKind::Whole => Body::Kept(Kept::new(plan.max_kept)),
             AnswerKind::Error => Body::Kept(Kept::new(plan.max_kept.min(MAX_ERROR))),
@@ -139,6 +154,8 @@ impl AnswerStream {
             flowing: false,
             sent: false,
             end: None,
+            failure: None,
+            loss: LossReport::default(),
         }
     }
 
@@ -173,6 +190,11 @@ impl AnswerStream {
                 kept.keep(&chunk);
                 chunk
             }
+            Body::Convert(frames) => frames.chunk(&chunk, &mut self.meter),
+            Body::ConvertKept(kept, _) => {
+                kept.keep(&chunk);
+                Bytes::new()
+            }
             Body::Opaque => chunk,
         };
         self.sent |= !out.is_empty();
@@ -197,10 +219,115 @@ impl AnswerStream {
                 (Bytes::new(), if blind { StreamEnd::Complete } else { end })
             }
             Body::Kept(kept) => (Bytes::new(), kept.finish(&self.plan, &mut self.meter)),
+            Body::Convert(frames) => {
+                let (converter, end) = frames.finish(&self.plan, &mut self.meter);
+                self.converted(converter, end)
+            }
+            Body::ConvertKept(kept, converter) => self.finish_document(kept, *converter),
         };
         self.sent |= !rest.is_empty();
         self.end = Some(end);
         (rest, end)
+    }
+
+    fn converted(&mut self, mut converter: Converter, end: StreamEnd) -> (Bytes, StreamEnd) {
+        let finished = converter.finish(end);
+        self.loss.merge(converter.loss().clone());
+        match finished {
+            Ok(told) => told,
+            Err(error) => {
+                self.failure = Some(error);
+                let end = if end == StreamEnd::Complete {
+                    StreamEnd::Failed
+                } else {
+                    end
+                };
+                (Bytes::new(), end)
+            }
+        }
+    }
+
+    /// The end of a document which is converted: an answer, or an error.
+    fn finish_document(&mut self, kept: Kept, mut converter: Converter) -> (Bytes, StreamEnd) {
+        let body = kept.body(self.plan.coding);
+        let Some(conversion) = &self.plan.conversion else {
+            return (Bytes::new(), StreamEnd::Failed);
+        };
+        let client = conversion.client.dialect;
+        if self.plan.kind == AnswerKind::Error {
+            let error = self
+                .plan
+                .dialect
+                .decode_error(self.plan.status, body.as_deref().unwrap_or(b""));
+            let told = client.encode_error(&error, &conversion.answering.request_id);
+            self.meter.error = Some(error);
+            return (told.into(), StreamEnd::Failed);
+        }
+        let Some(body) = body else {
+            converter.spoil(
+                "the provider's answer is larger than the gateway converts, or in a coding it can't read",
+                "upstream_answer_unreadable",
+            );
+            return self.converted(converter, StreamEnd::Failed);
+        };
+        if self.plan.operation != Operation::Chat {
+            let mut loss = LossReport::default();
+            let told = convert::document(conversion, self.plan.dialect, &body, &mut self.meter, &mut loss);
+            self.loss.merge(loss);
+            return match told {
+                Ok(told) => (told.into(), StreamEnd::Complete),
+                Err(error) => {
+                    self.failure = Some(error);
+                    (Bytes::new(), StreamEnd::Failed)
+                }
+            };
+        }
+        let mut both = Both {
+            meter: &mut self.meter,
+            converter: &mut converter,
+        };
+        let end = match self.plan.dialect.decode_response(self.plan.operation, &body, &mut both) {
+            Ok(end) => end,
+            Err(_) => {
+                self.meter.unread_frames += 1;
+                converter.spoil("the provider's answer can't be read", "upstream_answer_unreadable");
+                StreamEnd::Failed
+            }
+        };
+        self.converted(converter, end)
+    }
+
+    /// The client gets the answer in another form.
+    pub fn is_converted(&self) -> bool {
+        self.plan.conversion.is_some()
+    }
+
+    /// What the client is to be told instead of this answer, of which nothing went out.
+    pub fn failure(&self) -> Option<&ApiError> {
+        self.failure.as_ref()
+    }
+
+    /// What conversion lost of the answer; complete once it is over.
+    pub fn loss(&self) -> &LossReport {
+        match &self.body {
+            Body::Convert(frames) => frames.converter().loss(),
+            _ => &self.loss,
+        }
+    }
+
+    /// Ends a converted stream with an error; `None`: it is none, or it is over, or nothing of it went out.
+    pub fn fail(&mut self, error: &ApiError) -> Option<Bytes> {
+        let Body::Convert(frames) = &mut self.body else {
+            return None;
+        };
+        if !frames.converter().has_sent() {
+            return None;
+        }
+        let told = frames.fail(error);
+        self.loss.merge(frames.converter().loss().clone());
+        self.body = Body::Opaque;
+        self.end = Some(StreamEnd::Failed);
+        Some(told)
     }
 
     /// True if what was sent so far ends at a frame border, so that an error can be written after it. Also true while
@@ -229,6 +356,22 @@ impl AnswerStream {
     /// The plan it follows.
     pub fn plan(&self) -> &AnswerPlan {
         &self.plan
+    }
+}
+
+impl Body {
+    fn converting(plan: &AnswerPlan) -> Self {
+        let Some(conversion) = &plan.conversion else {
+            return Body::Opaque;
+        };
+        let converter = Converter::new(conversion.clone(), plan.dialect.id());
+        match plan.kind {
+            AnswerKind::Stream(framing) if plan.operation == Operation::Chat => {
+                Body::Convert(Box::new(ConvertFrames::new(plan, framing, converter)))
+            }
+            AnswerKind::Error => Body::ConvertKept(Kept::new(plan.max_kept.min(MAX_ERROR)), Box::new(converter)),
+            _ => Body::ConvertKept(Kept::new(plan.max_kept), Box::new(converter)),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ fn plan(dialect: &str, kind: AnswerKind) -> AnswerPlan {
         coding: Coding::Identity,
         withhold_usage: false,
         max_kept: 1 << 20,
+        conversion: None,
     }
 }
 
@@ -150,6 +151,7 @@ fn a_frame_beyond_what_is_kept_passes_unread() {
     for size in [100, 1000, 3000] {
         let plan = AnswerPlan {
             max_kept: 1000,
+            conversion: None,
             ..plan("openai_chat", SSE)
         };
         let (out, end, stream) = run(plan, body.as_bytes(), size);
@@ -235,6 +237,7 @@ fn a_whole_answer_is_read_at_its_end() {
     );
     let small = AnswerPlan {
         max_kept: 10,
+        conversion: None,
         ..plan("openai_chat", AnswerKind::Whole)
     };
     let (out, end, stream) = run(small, WHOLE.as_bytes(), 13);

@@ -34,11 +34,12 @@ fn name(text: &str) -> Option<String> {
     (end > 0).then(|| text[..end].to_owned())
 }
 
-impl EventSink for Meter {
-    fn event(&mut self, event: StreamEvent<'_>) {
+impl Meter {
+    /// Counts one event.
+    pub fn observe(&mut self, event: &StreamEvent<'_>) {
         match event {
             StreamEvent::Delta { delta, .. } => {
-                let empty = matches!(&delta, Delta::Text(text) | Delta::Arguments(text) if text.is_empty());
+                let empty = matches!(delta, Delta::Text(text) | Delta::Arguments(text) if text.is_empty());
                 self.content_events += u64::from(!empty);
             }
             StreamEvent::BlockStart { block, .. } => match block {
@@ -46,25 +47,31 @@ impl EventSink for Meter {
                     self.tool_calls = self.tool_calls.saturating_add(1);
                     self.content_events += 1;
                 }
-                BlockHead::Native(_) => self.content_events += 1,
+                BlockHead::Native { .. } | BlockHead::Media { .. } => self.content_events += 1,
                 BlockHead::Text | BlockHead::Reasoning | BlockHead::Refusal => {}
             },
             StreamEvent::Start { id, model } => {
-                self.response_id = name(&id);
-                self.model = name(&model);
+                self.response_id = name(id);
+                self.model = name(model);
             }
-            StreamEvent::Usage(usage) => self.usage = Some(usage),
+            StreamEvent::Usage(usage) => self.usage = Some(*usage),
             StreamEvent::Finish { candidate, reason } => {
-                if candidate == 0 || self.finish.is_none() {
-                    self.finish = Some(reason);
+                if *candidate == 0 || self.finish.is_none() {
+                    self.finish = Some(reason.clone());
                 }
             }
             StreamEvent::Error(error) => {
                 if self.error.is_none() {
-                    self.error = Some(error);
+                    self.error = Some(error.clone());
                 }
             }
-            StreamEvent::BlockStop { .. } | StreamEvent::Ping => {}
+            StreamEvent::BlockStop { .. } | StreamEvent::Ping | StreamEvent::Native { .. } => {}
         }
+    }
+}
+
+impl EventSink for Meter {
+    fn event(&mut self, event: StreamEvent<'_>) {
+        self.observe(&event);
     }
 }

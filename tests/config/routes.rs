@@ -44,7 +44,7 @@ fn problems_of_routes() {
         "4  route[0]\n    name is missing. Write name = \"...\".\n\
          4  route[0]\n    targets is missing. Write targets = [ { provider = \"NAME\" } ].\n\
          6  route[0].target\n    there is no field of this name. Did you mean \"targets\"?   (known: name, model, \
-         targets, timeouts)\n",
+         targets, timeouts, on_loss, upstream_stream)\n",
     );
     says(
         &route("name = \"r\"\nmodel = \"m\"\ntargets = [{ provider = \"deepsek\" }]")
@@ -77,6 +77,10 @@ fn problems_of_routes() {
         "6  route \"r\": model\n    a route takes 1 to 1000 model names or globs\n",
     );
     says(
+        &route(&format!("name = \"r\"\nmodel = \"m\"\n{target}\non_loss = \"ignore\"")),
+        "8  route \"r\": on_loss = \"ignore\"\n    it must be one of these.   (known: report, reject)\n",
+    );
+    says(
         &route(&format!("name = \" r\"\nmodel = \"m\"\n{target}")),
         "5  route[0].name = \" r\"\n    a route's name has 1 to 128 bytes, without white space around it\n",
     );
@@ -97,10 +101,6 @@ fn problems_of_routes() {
             "attempts = 5",
             "attempts\n    this version does not have it yet: attempts of a route; there is limits.attempts in the \
              configuration",
-        ),
-        (
-            "on_loss = \"report\"",
-            "on_loss\n    this version does not have it yet: conversion between dialects",
         ),
     ] {
         says(

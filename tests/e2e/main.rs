@@ -10,6 +10,7 @@
 mod aborts;
 mod any_path;
 mod bodies;
+mod convert;
 mod errors;
 mod headers;
 mod keys;

@@ -82,6 +82,7 @@ impl Case {
             coding: Coding::Identity,
             withhold_usage: false,
             max_kept: 8 << 20,
+            conversion: None,
         }
     }
 

@@ -458,6 +458,7 @@ pub fn is_terminal(dialect: &str, body: &str) -> bool {
         return true;
     }
     let mut open = std::collections::BTreeMap::new();
+    let mut usage = false;
     for (event, data) in events {
         let Ok(data) = serde_json::from_str::<Value>(&data) else {
             continue;
@@ -469,7 +470,9 @@ pub fn is_terminal(dialect: &str, body: &str) -> bool {
         };
         match dialect {
             "openai_chat" => {
+                usage |= truthy(&data["usage"]) || truthy(&data["x_groq"]["usage"]);
                 for choice in list(&data["choices"]) {
+                    usage |= truthy(&choice["usage"]);
                     let finished = open.entry(choice["index"].as_u64().unwrap_or(0)).or_insert(false);
                     *finished |= truthy(&choice["finish_reason"]);
                 }
@@ -498,5 +501,6 @@ pub fn is_terminal(dialect: &str, body: &str) -> bool {
             }
         }
     }
-    !open.is_empty() && open.values().all(|finished| *finished)
+    let ended = dialect != "openai_chat" || usage;
+    ended && !open.is_empty() && open.values().all(|finished| *finished)
 }

@@ -26,6 +26,7 @@ fn pass<'a>(
         coding: Coding::Identity,
         withhold_usage: false,
         max_kept: MAX_KEPT,
+        conversion: None,
     });
     let mut out = Vec::new();
     for chunk in chunks {

@@ -1,10 +1,38 @@
 //! Anthropic Messages.
 
+mod answer;
+mod cite;
+mod decode_content;
+mod decode_native;
+mod decode_request;
 mod decode_stream;
+mod decode_tools;
+mod encode;
+mod encode_blocks;
+mod encode_cache;
+mod encode_content;
+mod encode_media;
+mod encode_reasoning;
+mod encode_request;
+mod encode_stream;
+mod encode_tools;
 mod error;
+mod limits;
+mod models;
+mod request;
 mod response;
+mod schema;
+mod token;
 mod wire;
 
+#[cfg(test)]
+mod answer_tests;
+#[cfg(test)]
+mod models_tests;
+#[cfg(test)]
+mod recorded_tests;
+#[cfg(test)]
+mod request_tests;
 #[cfg(test)]
 mod tests;
 
@@ -84,6 +112,25 @@ impl Dialect for Anthropic {
             _ => "/v1/messages".to_owned(),
         };
         paths::with_query(path, query)
+    }
+
+    fn own_target(&self, operation: Operation, stream: bool) -> Option<(Target, &'static str)> {
+        matches!(operation, Operation::Chat | Operation::CountTokens).then_some((
+            Target {
+                dialect: &Anthropic,
+                operation,
+                model: None,
+                stream: Some(stream),
+                framing: Framing::Sse,
+                method: Cow::Borrowed(""),
+            },
+            "",
+        ))
+    }
+
+    /// The version Anthropic's reference asks for.
+    fn own_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[("anthropic-version", "2023-06-01")]
     }
 
     fn auth(&self) -> AuthScheme {

@@ -1,18 +1,43 @@
 //! What we read of Anthropic's messages and their streams. Every field may be missing, null or of another type.
 
+use crate::dialects::cursor::{Cursor, Wrong};
 use crate::dialects::loose::{List, Num, Obj, Str};
-use crate::dialects::read::wire;
+use crate::dialects::read::{Fields, wire};
 use crate::ir::Usage;
+
+/// An object, and its JSON as it stands: what only this dialect knows is carried on whole.
+#[derive(Default)]
+pub(super) struct Raw<'a, T> {
+    pub(super) wire: T,
+    pub(super) json: &'a [u8],
+}
+
+impl<'a, T> Raw<'a, T> {
+    /// The JSON; empty where it is not UTF-8.
+    pub(super) fn json(&self) -> &'a str {
+        std::str::from_utf8(self.json).unwrap_or("")
+    }
+}
+
+impl<'a, T: Fields<'a>> Fields<'a> for Raw<'a, T> {
+    fn fields(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Wrong> {
+        let start = cursor.at;
+        self.wire.fields(cursor)?;
+        self.json = &cursor.text[start..cursor.at];
+        Ok(())
+    }
+}
 
 wire! {
     /// One event of a stream; which fields it has, its `type` says.
     pub(super) struct Event<'a> {
         kind: Str<'a> = b"type",
         index: Num = b"index",
-        delta: Obj<DeltaWire<'a>> = b"delta",
-        content_block: Obj<BlockWire<'a>> = b"content_block",
+        delta: Obj<Raw<'a, DeltaWire<'a>>> = b"delta",
+        content_block: Obj<Raw<'a, BlockWire<'a>>> = b"content_block",
         message: Obj<Message<'a>> = b"message",
-        usage: Obj<WireUsage> = b"usage",
+        usage: Obj<WireUsage<'a>> = b"usage",
+        context_management: Option<&'a str> = b"context_management",
     }
 }
 
@@ -22,9 +47,14 @@ wire! {
         kind: Str<'a> = b"type",
         id: Str<'a> = b"id",
         model: Str<'a> = b"model",
-        content: List<BlockWire<'a>> = b"content",
+        content: List<Raw<'a, BlockWire<'a>>> = b"content",
         stop_reason: Str<'a> = b"stop_reason",
-        usage: Obj<WireUsage> = b"usage",
+        stop_sequence: Str<'a> = b"stop_sequence",
+        stop_details: Option<&'a str> = b"stop_details",
+        container: Option<&'a str> = b"container",
+        context_management: Option<&'a str> = b"context_management",
+        diagnostics: Option<&'a str> = b"diagnostics",
+        usage: Obj<WireUsage<'a>> = b"usage",
         error: Option<&'a str> = b"error",
     }
 }
@@ -33,10 +63,15 @@ wire! {
     pub(super) struct BlockWire<'a> {
         kind: Str<'a> = b"type",
         text: Str<'a> = b"text",
+        citations: Option<&'a str> = b"citations",
         thinking: Str<'a> = b"thinking",
+        signature: Str<'a> = b"signature",
+        data: Str<'a> = b"data",
         id: Str<'a> = b"id",
         name: Str<'a> = b"name",
         input: Option<&'a str> = b"input",
+        caller: Option<&'a str> = b"caller",
+        toolset_name: Option<&'a str> = b"toolset_name",
     }
 }
 
@@ -47,21 +82,41 @@ wire! {
         text: Str<'a> = b"text",
         thinking: Str<'a> = b"thinking",
         partial_json: Str<'a> = b"partial_json",
+        signature: Str<'a> = b"signature",
+        citation: Option<&'a str> = b"citation",
         stop_reason: Str<'a> = b"stop_reason",
+        stop_sequence: Str<'a> = b"stop_sequence",
+        stop_details: Option<&'a str> = b"stop_details",
+        container: Option<&'a str> = b"container",
     }
 }
 
 wire! {
     /// Usage as reported, field by field: `message_delta` updates only some of what `message_start` said.
-    #[derive(Clone, Copy, Debug)]
-    pub(super) struct WireUsage {
+    pub(super) struct WireUsage<'a> {
         input_tokens: Num = b"input_tokens",
         cache_read_input_tokens: Num = b"cache_read_input_tokens",
         cache_creation_input_tokens: Num = b"cache_creation_input_tokens",
         cache_creation: Obj<CacheCreation> = b"cache_creation",
         output_tokens: Num = b"output_tokens",
         output_tokens_details: Obj<OutputDetails> = b"output_tokens_details",
+        service_tier: Option<&'a str> = b"service_tier",
+        inference_geo: Option<&'a str> = b"inference_geo",
+        speed: Option<&'a str> = b"speed",
+        server_tool_use: Option<&'a str> = b"server_tool_use",
+        iterations: Option<&'a str> = b"iterations",
     }
+}
+
+/// The counts of usage, as far as they were told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    input_tokens: Num,
+    cache_read_input_tokens: Num,
+    cache_creation_input_tokens: Num,
+    cache_creation: Obj<CacheCreation>,
+    output_tokens: Num,
+    output_tokens_details: Obj<OutputDetails>,
 }
 
 wire! {
@@ -79,9 +134,9 @@ wire! {
     }
 }
 
-impl WireUsage {
+impl Counts {
     /// Takes over each field that is there. Counts are running totals ("cumulative", Anthropic's streaming guide).
-    pub(super) fn merge(&mut self, newer: WireUsage) {
+    pub(super) fn merge(&mut self, newer: &WireUsage<'_>) {
         let update = |field: &mut Num, newer: Num| *field = Num(newer.0.or(field.0));
         update(&mut self.input_tokens, newer.input_tokens);
         update(&mut self.cache_read_input_tokens, newer.cache_read_input_tokens);

@@ -2,12 +2,43 @@
 //! array without.
 
 mod decode_stream;
+mod embeddings;
+mod encode;
+mod encode_stream;
 mod error;
+mod fields;
+mod finish_word;
+mod grounding;
+mod media;
+mod partial_args;
+mod places;
+mod request;
+mod request_config;
+mod request_contents;
+mod request_tools;
 mod response;
+mod schema;
+mod thinking;
+mod usage;
 mod wire;
+mod write_contents;
+mod write_embeddings;
+mod write_parts;
+mod write_request;
+mod write_tools;
 
 #[cfg(test)]
+mod answer_tests;
+#[cfg(test)]
+mod canonical_tests;
+#[cfg(test)]
+mod recorded_tests;
+#[cfg(test)]
+mod request_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod write_tests;
 
 use http::Method;
 
@@ -67,6 +98,17 @@ fn resource(model: &str) -> String {
         "models/"
     };
     format!("{collection}{}", paths::encode(name))
+}
+
+/// A model's name as bodies write it: `models/...`, not encoded.
+fn full_name(model: &str) -> String {
+    let name = model.strip_prefix("models/").unwrap_or(model);
+    let collection = if name.starts_with("tunedModels/") {
+        ""
+    } else {
+        "models/"
+    };
+    format!("{collection}{name}")
 }
 
 /// A model's name in a path, without the `models/` that some clients put before it again.
@@ -158,6 +200,25 @@ impl Dialect for Gemini {
             (_, method) => format!("/{version}/{}:{method}", resource(upstream_model)),
         };
         paths::with_query(path, query)
+    }
+
+    fn own_target(&self, operation: Operation, stream: bool) -> Option<(Target, &'static str)> {
+        let (method, query) = match operation {
+            Operation::Chat if stream => ("v1beta:streamGenerateContent", "alt=sse"),
+            Operation::Chat => ("v1beta:generateContent", ""),
+            Operation::CountTokens => ("v1beta:countTokens", ""),
+            Operation::Embeddings => ("v1beta:batchEmbedContents", ""),
+            _ => return None,
+        };
+        let target = Target {
+            dialect: &Gemini,
+            operation,
+            model: None,
+            stream: Some(stream),
+            framing: Framing::Sse,
+            method: Cow::Borrowed(method),
+        };
+        Some((target, query))
     }
 
     fn auth(&self) -> AuthScheme {

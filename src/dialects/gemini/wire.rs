@@ -2,16 +2,17 @@
 //! Names come in camelCase; some proxies of it write snake_case.
 
 use crate::dialects::cursor::{Cursor, Wrong};
-use crate::dialects::loose::{Flag, List, Num, Obj, Present, Str};
+use crate::dialects::loose::{Few, Flag, List, Num, Obj, Str};
 use crate::dialects::read::{Read, wire};
 use crate::ir::{Totals, Usage};
 
 wire! {
     /// An answer, or one element of a stream.
     pub(super) struct Answer<'a> {
-        candidates: List<Candidate<'a>> = b"candidates",
+        candidates: Few<Candidate<'a>> = b"candidates",
         usage: Obj<WireUsage> = b"usageMetadata" | b"usage_metadata",
         prompt_feedback: Obj<PromptFeedback<'a>> = b"promptFeedback" | b"prompt_feedback",
+        create_time: Option<&'a str> = b"createTime" | b"create_time",
         model_version: Str<'a> = b"modelVersion" | b"model_version",
         response_id: Str<'a> = b"responseId" | b"response_id",
         error: Option<&'a str> = b"error",
@@ -21,6 +22,8 @@ wire! {
 wire! {
     pub(super) struct PromptFeedback<'a> {
         block_reason: Str<'a> = b"blockReason" | b"block_reason",
+        message: Str<'a> = b"blockReasonMessage" | b"block_reason_message",
+        safety_ratings: Option<&'a str> = b"safetyRatings" | b"safety_ratings",
     }
 }
 
@@ -29,12 +32,19 @@ wire! {
         index: Num = b"index",
         content: Obj<ContentWire<'a>> = b"content",
         finish_reason: Str<'a> = b"finishReason" | b"finish_reason",
+        finish_message: Option<&'a str> = b"finishMessage" | b"finish_message",
+        safety_ratings: Option<&'a str> = b"safetyRatings" | b"safety_ratings",
+        grounding: Option<&'a str> = b"groundingMetadata" | b"grounding_metadata",
+        citations: Option<&'a str> = b"citationMetadata" | b"citation_metadata",
+        url_context: Option<&'a str> = b"urlContextMetadata" | b"url_context_metadata",
+        logprobs: Option<&'a str> = b"logprobsResult" | b"logprobs_result",
+        avg_logprobs: Option<&'a str> = b"avgLogprobs" | b"avg_logprobs",
     }
 }
 
 wire! {
     pub(super) struct ContentWire<'a> {
-        parts: List<Part<'a>> = b"parts",
+        parts: Few<Part<'a>> = b"parts",
     }
 }
 
@@ -42,10 +52,23 @@ wire! {
     pub(super) struct Part<'a> {
         text: Str<'a> = b"text",
         thought: Flag = b"thought",
+        signature: Str<'a> = b"thoughtSignature" | b"thought_signature",
         function_call: Obj<FunctionCall<'a>> = b"functionCall" | b"function_call",
-        inline_data: Present = b"inlineData" | b"inline_data",
-        executable_code: Present = b"executableCode" | b"executable_code",
-        code_execution_result: Present = b"codeExecutionResult" | b"code_execution_result",
+        inline_data: Obj<Blob<'a>> = b"inlineData" | b"inline_data",
+        file_data: Obj<Blob<'a>> = b"fileData" | b"file_data",
+        executable_code: Option<&'a str> = b"executableCode" | b"executable_code",
+        code_execution_result: Option<&'a str> = b"codeExecutionResult" | b"code_execution_result",
+        tool_call: Option<&'a str> = b"toolCall" | b"tool_call",
+        tool_response: Option<&'a str> = b"toolResponse" | b"tool_response",
+    }
+}
+
+wire! {
+    /// Media: their bytes, or where they are.
+    pub(super) struct Blob<'a> {
+        mime: Str<'a> = b"mimeType" | b"mime_type",
+        data: Str<'a> = b"data",
+        uri: Str<'a> = b"fileUri" | b"file_uri",
     }
 }
 
@@ -55,8 +78,18 @@ wire! {
         id: Str<'a> = b"id",
         name: Str<'a> = b"name",
         args: Option<&'a str> = b"args",
-        partial_args: Present = b"partialArgs" | b"partial_args",
+        partial_args: List<PartialArg<'a>> = b"partialArgs" | b"partial_args",
         will_continue: Flag = b"willContinue" | b"will_continue",
+    }
+}
+
+wire! {
+    /// A piece of a call's arguments: a value, or the next piece of a string, and its place.
+    pub(super) struct PartialArg<'a> {
+        path: Str<'a> = b"jsonPath" | b"json_path",
+        string: Str<'a> = b"stringValue" | b"string_value",
+        number: Option<&'a str> = b"numberValue" | b"number_value",
+        boolean: Option<&'a str> = b"boolValue" | b"bool_value",
     }
 }
 

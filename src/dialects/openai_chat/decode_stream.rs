@@ -4,12 +4,13 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::wire::{Chunk, Delta as WireDelta, Function, Part, ToolCall};
+use super::decode_content::{audio, citation, image, logprobs, part, reasoning};
+use super::wire::{Chunk, Delta as WireDelta, Function, ToolCall};
 use super::{DIALECT, finish_kind};
 use crate::dialects::blocks::{Blocks, Kind};
 use crate::dialects::loose::{List, Num, Obj, Present, TextOr};
 use crate::dialects::{DecodeError, StreamDecoder, errors, json};
-use crate::ir::{BlockHead, Delta, EventSink, FinishReason, StreamEnd, StreamEvent};
+use crate::ir::{BlockHead, Delta, EventSink, FinishReason, StreamEnd, StreamEvent, ToolKind};
 use crate::sse::Frame;
 
 /// Most candidates followed; OpenAI's own limit of `n` is 128.
@@ -25,12 +26,19 @@ pub(super) struct Decoder {
     started: bool,
     done: bool,
     failed: bool,
+    /// Usage was told. Those who leave out `[DONE]` (Perplexity) tell it last: finish reasons without either are a stream
+    /// that was cut.
+    usage: bool,
     candidates: Vec<Candidate>,
+    /// Which of the answer's own fields were told: some providers repeat them in each chunk.
+    told: [bool; 4],
 }
 
 struct Candidate {
     index: u64,
     blocks: Blocks,
+    /// The block of sound, once it began: its pieces may come among others.
+    audio: Option<u32>,
     tools: Vec<Tool>,
     finish: Option<Box<str>>,
 }
@@ -56,29 +64,50 @@ impl Decoder {
         let error = chunk
             .error
             .filter(|raw| !matches!(*raw, "{}" | "\"\"" | "false" | "[]"));
-        if !self.started && (!chunk.model.is_empty() || !chunk.choices.0.is_empty()) && error.is_none() {
+        if !self.started && (!chunk.model.is_empty() || !chunk.choices.is_empty()) && error.is_none() {
             self.started = true;
             sink.event(StreamEvent::Start {
                 id: chunk.id.take(),
                 model: chunk.model.take(),
             });
         }
+        let fields = [
+            ("service_tier", chunk.service_tier),
+            ("system_fingerprint", chunk.system_fingerprint),
+            ("citations", chunk.citations),
+            ("search_results", chunk.search_results),
+        ];
+        for ((key, json), told) in fields.into_iter().zip(&mut self.told) {
+            if let Some(json) = json.filter(|json| !*told && self.started && !matches!(*json, "\"\"" | "[]")) {
+                *told = true;
+                let json = Cow::Borrowed(json);
+                sink.event(StreamEvent::Native { key, json });
+            }
+        }
         let mut usage = chunk.usage.0.filter(|u| u.is_some());
-        for choice in chunk.choices.0 {
+        for choice in chunk.choices.all() {
             usage = usage.or(choice.usage.0.filter(|u| u.is_some()));
             let Some(candidate) = candidate(&mut self.candidates, choice.index.0.unwrap_or(0)) else {
                 continue;
             };
-            if let Some(delta) = choice.delta.0.or(choice.message.0.map(|message| *message)) {
-                candidate.delta(delta, self.whole, sink);
+            // Perplexity sends both in either: the message so far beside a delta, an empty delta beside the message.
+            let (delta, message) = (choice.delta.0, choice.message.0.map(|message| *message));
+            let told = if self.whole {
+                message.or(delta)
+            } else {
+                delta.or(message)
+            };
+            if let Some(delta) = told {
+                candidate.delta(delta, choice.logprobs, self.whole, sink);
             }
             if let Some(raw) = choice.error.filter(|raw| raw.starts_with('{') && *raw != "{}") {
                 self.failed = true;
                 sink.event(StreamEvent::Error(errors::inside(raw)));
             }
-            candidate.finish(choice.finish_reason.as_str(), sink);
+            candidate.finish(choice.finish_reason.as_str(), choice.stop_reason.as_str(), sink);
         }
         if let Some(usage) = usage.or(chunk.x_groq.0.and_then(|x| x.usage.0).filter(|u| u.is_some())) {
+            self.usage = true;
             sink.event(StreamEvent::Usage(usage.classes()));
         }
         if let Some(raw) = error {
@@ -147,7 +176,7 @@ impl StreamDecoder for Decoder {
         let finished = !self.candidates.is_empty() && self.candidates.iter().all(|c| c.finish.is_some());
         if self.failed {
             StreamEnd::Failed
-        } else if self.done || self.whole || finished {
+        } else if self.done || self.whole || (finished && self.usage) {
             StreamEnd::Complete
         } else {
             StreamEnd::Truncated
@@ -165,6 +194,7 @@ fn candidate(candidates: &mut Vec<Candidate>, index: u64) -> Option<&mut Candida
     candidates.push(Candidate {
         index,
         blocks: Blocks::new(u32::try_from(index).unwrap_or(u32::MAX)),
+        audio: None,
         tools: Vec::new(),
         finish: None,
     });
@@ -172,36 +202,32 @@ fn candidate(candidates: &mut Vec<Candidate>, index: u64) -> Option<&mut Candida
 }
 
 impl Candidate {
-    fn delta(&mut self, delta: WireDelta<'_>, whole: bool, sink: &mut dyn EventSink) {
+    fn delta(&mut self, delta: WireDelta<'_>, odds: Option<&str>, whole: bool, sink: &mut dyn EventSink) {
         let told = [delta.reasoning_content, delta.reasoning]
             .into_iter()
-            .find(|text| !text.is_empty());
-        match told {
-            Some(text) => self.blocks.text(Kind::Reasoning, text.take(), sink),
-            None => {
-                for detail in delta.reasoning_details.0 {
-                    let text = if detail.text.is_empty() {
-                        detail.summary
-                    } else {
-                        detail.text
-                    };
-                    self.blocks.text(Kind::Reasoning, text.take(), sink);
-                }
-            }
-        }
+            .find(|text| !text.is_empty())
+            .unwrap_or_default();
+        reasoning(&mut self.blocks, told.take(), delta.reasoning_details.0, sink);
         match delta.content {
             TextOr::Nothing => {}
             TextOr::Text(text) => self.blocks.text(Kind::Text, text, sink),
-            TextOr::Parts(parts) => parts.into_iter().for_each(|part| self.part(part, sink)),
+            TextOr::Parts(parts) => parts.iter().for_each(|raw| part(&mut self.blocks, *raw, sink)),
+        }
+        for raw in delta.annotations.0 {
+            self.blocks.piece(Kind::Text, Delta::Citation(citation(raw)), sink);
+        }
+        if let Some(odds) = odds {
+            logprobs(&mut self.blocks, Kind::Text, odds, sink);
         }
         self.blocks.text(Kind::Refusal, delta.refusal.take(), sink);
-        if let Obj(Some(audio)) = delta.audio
-            && !(audio.data.is_empty() && audio.transcript.is_empty())
-        {
-            self.blocks.piece(Kind::Native("audio"), Delta::Native, sink);
+        if let Some(odds) = odds {
+            logprobs(&mut self.blocks, Kind::Refusal, odds, sink);
         }
-        if let Present(true) = delta.images {
-            self.blocks.piece(Kind::Native("images"), Delta::Native, sink);
+        if let Obj(Some(sound)) = delta.audio {
+            audio(&mut self.blocks, &mut self.audio, *sound, sink);
+        }
+        for picture in delta.images.0 {
+            image(&mut self.blocks, picture.image_url, sink);
         }
         for call in delta.tool_calls.0 {
             self.tool(call, whole, sink);
@@ -214,27 +240,9 @@ impl Candidate {
                 index: Num(Some(0)),
                 id: Default::default(),
                 function: Obj(Some(*function)),
-                custom: Obj(None),
+                ..ToolCall::default()
             };
             self.tool(call, false, sink);
-        }
-    }
-
-    fn part(&mut self, part: Part<'_>, sink: &mut dyn EventSink) {
-        match part.kind.as_str() {
-            "text" => self.blocks.text(Kind::Text, part.text.take(), sink),
-            "refusal" => self.blocks.text(Kind::Refusal, part.refusal.take(), sink),
-            "thinking" => match part.thinking {
-                TextOr::Nothing => {}
-                TextOr::Text(text) => self.blocks.text(Kind::Reasoning, text, sink),
-                TextOr::Parts(thoughts) => {
-                    for thought in thoughts {
-                        self.blocks.text(Kind::Reasoning, thought.text.take(), sink);
-                    }
-                }
-            },
-            "image_url" => self.blocks.piece(Kind::Native("image_url"), Delta::Native, sink),
-            _ => {}
         }
     }
 
@@ -243,6 +251,10 @@ impl Candidate {
     /// calls 0).
     fn tool(&mut self, call: ToolCall<'_>, whole: bool, sink: &mut dyn EventSink) {
         let id = call.id.as_str();
+        let kind = match call.function.0 {
+            None if call.custom.0.is_some() => ToolKind::Custom,
+            _ => ToolKind::Function,
+        };
         let function = call.function.0.or(call.custom.0.map(|custom| *custom));
         let name = function.as_ref().map_or("", |f| f.name.as_str());
         let known = match call.index.0 {
@@ -274,9 +286,13 @@ impl Candidate {
             None if name.is_empty() && text.is_empty() => return,
             None => {
                 self.blocks.close(sink);
+                let token = call.extra_content.0.and_then(|extra| extra.google.0);
                 let head = BlockHead::ToolCall {
                     id: Cow::Borrowed(&tool.id),
                     name: Cow::Borrowed(name),
+                    kind,
+                    namespace: Cow::Borrowed(""),
+                    opaque: token.map_or(Cow::Borrowed(""), |google| google.thought_signature.take()),
                 };
                 *tool.block.insert(self.blocks.start(head, sink))
             }
@@ -288,6 +304,9 @@ impl Candidate {
 
     fn close(&mut self, sink: &mut dyn EventSink) {
         self.blocks.close(sink);
+        if let Some(block) = self.audio.take() {
+            self.blocks.stop(block, sink);
+        }
         for tool in &mut self.tools {
             // The block's number is dropped with it: a piece that still comes would open a new one.
             if let Some(block) = tool.block.take() {
@@ -297,7 +316,7 @@ impl Candidate {
         self.tools.clear();
     }
 
-    fn finish(&mut self, reason: &str, sink: &mut dyn EventSink) {
+    fn finish(&mut self, reason: &str, sequence: &str, sink: &mut dyn EventSink) {
         // Some repeat it in a later chunk.
         if reason.is_empty() || self.finish.as_deref() == Some(reason) {
             return;
@@ -307,8 +326,8 @@ impl Candidate {
         sink.event(StreamEvent::Finish {
             candidate: u32::try_from(self.index).unwrap_or(u32::MAX),
             reason: FinishReason {
-                kind: finish_kind(reason),
-                raw: reason.into(),
+                sequence: (!sequence.is_empty()).then(|| sequence.into()),
+                ..FinishReason::new(finish_kind(reason), reason)
             },
         });
     }

@@ -1,11 +1,35 @@
 //! OpenAI Chat Completions, and the embeddings and model lists which share its error shape. Most providers speak it,
 //! each with an accent: see [`wire`](self) for those we know.
 
+mod answer;
+mod data_url;
+mod decode_content;
+mod decode_messages;
+mod decode_parts;
+mod decode_reasoning;
+mod decode_request;
 mod decode_stream;
+mod deltas;
+mod details;
+mod encode;
+mod encode_messages;
+mod encode_parts;
+mod encode_request;
+mod encode_stream;
+mod natives;
 mod peek;
+mod request;
+mod request_tools;
 mod response;
+mod vendor;
 mod wire;
 
+#[cfg(test)]
+mod answer_tests;
+#[cfg(test)]
+mod recorded_tests;
+#[cfg(test)]
+mod request_tests;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +38,8 @@ use http::Method;
 use super::*;
 use crate::ir::FinishKind;
 
-const DIALECT: DialectId = DialectId::new("openai_chat");
+/// Its name. Embeddings are of this dialect, whichever of OpenAI's a provider is registered with.
+pub(super) const DIALECT: DialectId = DialectId::new("openai_chat");
 
 /// The dialect.
 pub struct OpenAiChat;
@@ -78,6 +103,20 @@ impl Dialect for OpenAiChat {
             _ => "/chat/completions".to_owned(),
         };
         paths::with_query(path, query)
+    }
+
+    fn own_target(&self, operation: Operation, stream: bool) -> Option<(Target, &'static str)> {
+        matches!(operation, Operation::Chat | Operation::Embeddings).then_some((
+            Target {
+                dialect: &OpenAiChat,
+                operation,
+                model: None,
+                stream: Some(stream),
+                framing: Framing::Sse,
+                method: Cow::Borrowed(""),
+            },
+            "",
+        ))
     }
 
     fn auth(&self) -> AuthScheme {

@@ -152,7 +152,13 @@ fn ends_are_told_apart() {
         StreamEnd::Truncated,
         "one of two candidates is not finished"
     );
-    assert_eq!(meter(&[text, &stop(1), &stop(0)]).1, StreamEnd::Complete);
+    assert_eq!(
+        meter(&[text, &stop(1), &stop(0)]).1,
+        StreamEnd::Truncated,
+        "finished, but neither usage nor [DONE] follows"
+    );
+    let usage = r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#;
+    assert_eq!(meter(&[text, &stop(1), &stop(0), usage]).1, StreamEnd::Complete);
     assert_eq!(meter(&[text, "[DONE]"]).1, StreamEnd::Complete);
     let (counted, end) = meter(&[text, r#"{"error":{"message":"x","code":429}}"#, "[DONE]"]);
     assert_eq!(
@@ -167,6 +173,46 @@ fn ends_are_told_apart() {
     );
     decoder.frame(frame("[DONE]"), &mut sink).expect("the next may be read");
     assert_eq!(decoder.finish(&mut sink), StreamEnd::Complete);
+}
+
+#[test]
+fn odd_values_never_panic() {
+    for odd in ["[1]", "3", "\"x\"", "{}", "null", "[[]]", "{\"content\":[3]}"] {
+        for field in ["logprobs", "stop_reason", "finish_reason"] {
+            meter(&[&format!(
+                r#"{{"choices":[{{"delta":{{"content":"a"}},"{field}":{odd}}}]}}"#
+            )]);
+        }
+        for field in [
+            "annotations",
+            "images",
+            "audio",
+            "reasoning_details",
+            "content",
+            "tool_calls",
+        ] {
+            meter(&[&format!(
+                r#"{{"choices":[{{"delta":{{"{field}":[{{"type":{odd},"image_url":{odd}}}]}}}}]}}"#
+            )]);
+            meter(&[&format!(r#"{{"choices":[{{"delta":{{"{field}":{odd}}}}}]}}"#)]);
+        }
+        let body = format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":[{{"a":{odd},"b":1}}]}},{{"role":"assistant","reasoning_details":[{odd}],"content":{{}}}}]}}"#
+        );
+        let target = OpenAiChat.own_target(Operation::Chat, false).expect("chat").0;
+        assert!(
+            OpenAiChat.decode_request(&target, body.as_bytes()).is_err(),
+            "content is an object"
+        );
+        let request = OpenAiChat.decode_request(&target, body.replace("\"content\":{}", "\"x\":1").as_bytes());
+        let to = Upstream {
+            model: "m",
+            stream: false,
+            ask_usage: false,
+        };
+        let written = OpenAiChat.encode_request(&request.expect("read"), &to, &mut Default::default());
+        assert!(written.is_ok(), "{odd}");
+    }
 }
 
 #[test]

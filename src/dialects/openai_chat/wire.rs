@@ -5,10 +5,12 @@
 //!
 //! Beyond OpenAI's own: reasoning as `reasoning_content` (DeepSeek, vLLM), `reasoning` or `reasoning_details`
 //! (OpenRouter, Groq), content as parts with `thinking` (Mistral), usage under `x_groq` (Groq) or in the choice
-//! (Moonshot), cache reads as `prompt_cache_hit_tokens` (DeepSeek).
+//! (Moonshot), cache reads as `prompt_cache_hit_tokens` (DeepSeek), pictures as `images` (OpenRouter), thought signatures
+//! in `extra_content` (Google), the stop sequence met as `stop_reason` (vLLM).
 
-use crate::dialects::loose::{List, Num, Obj, Present, Str, TextOr};
-use crate::dialects::read::wire;
+use crate::dialects::cursor::{Cursor, Wrong};
+use crate::dialects::loose::{Few, List, Num, Obj, Str, TextOr};
+use crate::dialects::read::{Fields, wire};
 use crate::ir::{Totals, Usage};
 
 wire! {
@@ -16,10 +18,27 @@ wire! {
     pub(super) struct Chunk<'a> {
         id: Str<'a> = b"id",
         model: Str<'a> = b"model",
-        choices: List<Choice<'a>> = b"choices",
+        choices: Few<Choice<'a>> = b"choices",
         usage: Obj<Box<WireUsage>> = b"usage",
         x_groq: Obj<Box<XGroq>> = b"x_groq",
         error: Option<&'a str> = b"error",
+        service_tier: Option<&'a str> = b"service_tier",
+        system_fingerprint: Option<&'a str> = b"system_fingerprint",
+        citations: Option<&'a str> = b"citations",
+        search_results: Option<&'a str> = b"search_results",
+    }
+}
+
+/// An object as it stands: what is in it is read when its type is known.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Raw<'a>(pub(super) &'a str);
+
+impl<'a> Fields<'a> for Raw<'a> {
+    fn fields(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Wrong> {
+        let start = cursor.at;
+        cursor.skip()?;
+        self.0 = std::str::from_utf8(&cursor.text[start..cursor.at]).map_err(|_| Wrong::Utf8)?;
+        Ok(())
     }
 }
 
@@ -35,6 +54,8 @@ wire! {
         delta: Obj<Delta<'a>> = b"delta",
         message: Obj<Box<Delta<'a>>> = b"message",
         finish_reason: Str<'a> = b"finish_reason",
+        stop_reason: Str<'a> = b"stop_reason",
+        logprobs: Option<&'a str> = b"logprobs",
         usage: Obj<Box<WireUsage>> = b"usage",
         error: Option<&'a str> = b"error",
     }
@@ -42,7 +63,7 @@ wire! {
 
 wire! {
     pub(super) struct Delta<'a> {
-        content: TextOr<'a, Part<'a>> = b"content",
+        content: TextOr<'a, Raw<'a>> = b"content",
         reasoning_content: Str<'a> = b"reasoning_content",
         reasoning: Str<'a> = b"reasoning",
         reasoning_details: List<ReasoningDetail<'a>> = b"reasoning_details",
@@ -50,7 +71,8 @@ wire! {
         tool_calls: List<ToolCall<'a>> = b"tool_calls",
         function_call: Obj<Box<Function<'a>>> = b"function_call",
         audio: Obj<Box<Audio<'a>>> = b"audio",
-        images: Present = b"images",
+        images: List<Image<'a>> = b"images",
+        annotations: List<Raw<'a>> = b"annotations",
     }
 }
 
@@ -60,6 +82,37 @@ wire! {
         text: Str<'a> = b"text",
         refusal: Str<'a> = b"refusal",
         thinking: TextOr<'a, Thought<'a>> = b"thinking",
+        image_url: Option<&'a str> = b"image_url",
+    }
+}
+
+wire! {
+    /// A generated picture: the part of a message's content which holds one.
+    pub(super) struct Image<'a> {
+        image_url: Option<&'a str> = b"image_url",
+    }
+}
+
+wire! {
+    pub(super) struct ImageUrl<'a> {
+        url: Str<'a> = b"url",
+    }
+}
+
+wire! {
+    pub(super) struct Annotation<'a> {
+        kind: Str<'a> = b"type",
+        url_citation: Obj<UrlCitation<'a>> = b"url_citation",
+    }
+}
+
+wire! {
+    pub(super) struct UrlCitation<'a> {
+        url: Str<'a> = b"url",
+        title: Str<'a> = b"title",
+        content: Str<'a> = b"content",
+        start_index: Num = b"start_index",
+        end_index: Num = b"end_index",
     }
 }
 
@@ -70,9 +123,16 @@ wire! {
 }
 
 wire! {
+    /// A piece of reasoning (OpenRouter's "Preserving reasoning"): text or a summary with a `signature`, or what nobody
+    /// may read as `data`.
     pub(super) struct ReasoningDetail<'a> {
+        kind: Str<'a> = b"type",
         text: Str<'a> = b"text",
         summary: Str<'a> = b"summary",
+        signature: Str<'a> = b"signature",
+        data: Str<'a> = b"data",
+        format: Str<'a> = b"format",
+        id: Str<'a> = b"id",
     }
 }
 
@@ -82,6 +142,20 @@ wire! {
         id: Str<'a> = b"id",
         function: Obj<Function<'a>> = b"function",
         custom: Obj<Box<Function<'a>>> = b"custom",
+        extra_content: Obj<Box<ExtraContent<'a>>> = b"extra_content",
+    }
+}
+
+wire! {
+    /// Where Google's OpenAI-compatible API keeps thought signatures ("OpenAI compatibility", "Thought signatures").
+    pub(super) struct ExtraContent<'a> {
+        google: Obj<Google<'a>> = b"google",
+    }
+}
+
+wire! {
+    pub(super) struct Google<'a> {
+        thought_signature: Str<'a> = b"thought_signature",
     }
 }
 

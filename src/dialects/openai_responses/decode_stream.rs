@@ -1,17 +1,19 @@
 //! Responses told in events.
 //!
-//! An item becomes one block (a tool call, a native thing) or one for each of its parts (text, refusal, reasoning
-//! summaries). What an item says may come in deltas, in its `done` events, or only in the final response: each piece
-//! is told once, from the first place it is seen in.
+//! An item becomes one block (reasoning, a tool call, a picture, a native thing) or one for each of its parts (text,
+//! refusal). What an item says may come in deltas, in its `done` events, or only in the final response: each piece is told
+//! once, from the first place it is seen in. Parts of a reasoning's summary are paragraphs of one block; its token is told
+//! when the item is done, as an earlier one may be incomplete (OpenAI's reference, `encrypted_content`).
 
 use std::borrow::Cow;
 
+use super::decode_items::{Current, PartIndex};
 use super::wire::{Event, Item, Response};
 use super::{DIALECT, finish_reason};
 use crate::dialects::blocks::{Blocks, Kind};
 use crate::dialects::loose::Str;
 use crate::dialects::{DecodeError, StreamDecoder, errors, json};
-use crate::ir::{BlockHead, Delta, EventSink, StreamEnd, StreamEvent};
+use crate::ir::{BlockHead, Delta, EventSink, StreamEnd, StreamEvent, ToolKind};
 use crate::sse::Frame;
 
 /// Most output items followed in one answer.
@@ -22,22 +24,22 @@ pub(super) struct Decoder {
     started: bool,
     end: Option<StreamEnd>,
     failed: bool,
-    blocks: Blocks,
-    items: Vec<Open>,
+    pub(super) blocks: Blocks,
+    pub(super) items: Vec<Open>,
     tool_calls: bool,
-    /// The part that the open text-like block belongs to: item, and part within it.
-    part: Option<(u64, u64)>,
+    /// The part that the open text-like block belongs to.
+    pub(super) part: Option<Current>,
 }
 
 /// An output item which was begun.
-struct Open {
-    output_index: u64,
-    /// The block of a tool call or native item, while it is open.
-    block: Option<u32>,
-    is_tool: bool,
+pub(super) struct Open {
+    pub(super) output_index: u64,
+    /// The block of a tool call, while it is open.
+    pub(super) block: Option<u32>,
+    pub(super) is_tool: bool,
     /// Something of its content was told.
-    told: bool,
-    done: bool,
+    pub(super) told: bool,
+    pub(super) done: bool,
 }
 
 impl Default for Decoder {
@@ -63,7 +65,7 @@ impl Decoder {
     }
 
     /// The place of the item with that index; without one, the last item which is not done.
-    fn find(&self, output_index: Option<u64>) -> Option<usize> {
+    pub(super) fn find(&self, output_index: Option<u64>) -> Option<usize> {
         match output_index {
             Some(index) => self.items.iter().rposition(|item| item.output_index == index),
             None => self.items.iter().rposition(|item| !item.done),
@@ -71,68 +73,58 @@ impl Decoder {
     }
 
     /// An item begins. Returns its place.
-    fn add(&mut self, output_index: Option<u64>, item: &Item<'_>, sink: &mut dyn EventSink) -> Option<usize> {
+    pub(super) fn add(
+        &mut self,
+        output_index: Option<u64>,
+        item: &Item<'_>,
+        sink: &mut dyn EventSink,
+    ) -> Option<usize> {
         if self.items.len() == MAX_ITEMS {
             return None;
         }
         let mut open = Open {
             output_index: output_index.unwrap_or(self.items.len() as u64),
             block: None,
-            is_tool: false,
+            is_tool: matches!(item.kind.as_str(), "function_call" | "custom_tool_call"),
             told: false,
             done: false,
         };
-        match item.kind.as_str() {
-            "message" | "reasoning" => {}
-            "function_call" | "custom_tool_call" => {
-                open.is_tool = true;
-                // Without a name yet, the block waits for the item's end.
-                if !item.name.is_empty() {
-                    open.block = Some(self.tool(item, sink));
-                }
-            }
-            other => {
-                self.close_part(sink);
-                open.block = Some(self.blocks.start(BlockHead::Native(Cow::Borrowed(other)), sink));
-            }
+        // Without a name yet, the block waits for the item's end.
+        if open.is_tool && !item.name.is_empty() {
+            open.block = Some(self.tool(item, sink));
         }
         self.items.push(open);
         Some(self.items.len() - 1)
     }
 
-    fn tool(&mut self, item: &Item<'_>, sink: &mut dyn EventSink) -> u32 {
+    pub(super) fn tool(&mut self, item: &Item<'_>, sink: &mut dyn EventSink) -> u32 {
         self.tool_calls = true;
         self.close_part(sink);
+        // Some servers know only one id.
+        let id = if item.call_id.is_empty() {
+            &item.id
+        } else {
+            &item.call_id
+        };
         let head = BlockHead::ToolCall {
-            id: Cow::Borrowed(item.call_id.as_str()),
+            id: Cow::Borrowed(id.as_str()),
             name: Cow::Borrowed(item.name.as_str()),
+            kind: match item.kind.as_str() {
+                "custom_tool_call" => ToolKind::Custom,
+                _ => ToolKind::Function,
+            },
+            namespace: Cow::Borrowed(item.namespace.as_str()),
+            opaque: Cow::Borrowed(""),
         };
         self.blocks.start(head, sink)
     }
 
-    fn close_part(&mut self, sink: &mut dyn EventSink) {
+    pub(super) fn close_part(&mut self, sink: &mut dyn EventSink) {
         self.part = None;
         self.blocks.close(sink);
     }
 
-    /// A piece of text of one part of an item.
-    fn text(&mut self, place: Option<usize>, part: u64, kind: Kind, text: Cow<'_, str>, sink: &mut dyn EventSink) {
-        if text.is_empty() {
-            return;
-        }
-        let mut item = 0;
-        if let Some(open) = place.and_then(|place| self.items.get_mut(place)) {
-            open.told = true;
-            item = open.output_index;
-        }
-        if self.part != Some((item, part)) {
-            self.blocks.close(sink);
-            self.part = Some((item, part));
-        }
-        self.blocks.text(kind, text, sink);
-    }
-
-    fn arguments(&mut self, place: Option<usize>, text: Cow<'_, str>, sink: &mut dyn EventSink) {
+    pub(super) fn arguments(&mut self, place: Option<usize>, text: Cow<'_, str>, sink: &mut dyn EventSink) {
         if let Some(open) = place.and_then(|place| self.items.get_mut(place))
             && let (Some(block), false) = (open.block, text.is_empty())
         {
@@ -141,66 +133,36 @@ impl Decoder {
         }
     }
 
-    /// An item is done: what of it was not told yet is told now.
-    fn item_done(&mut self, output_index: Option<u64>, item: Item<'_>, sink: &mut dyn EventSink) {
-        let place = match self.find(output_index) {
-            Some(place) => Some(place),
-            None => self.add(output_index, &item, sink),
-        };
-        let Some(place) = place else { return };
-        if self.items[place].done {
-            return;
-        }
-        if self.items[place].is_tool && self.items[place].block.is_none() {
-            self.items[place].block = Some(self.tool(&item, sink));
-        }
-        if !self.items[place].told {
-            match item.kind.as_str() {
-                "function_call" | "custom_tool_call" => {
-                    let text = item
-                        .arguments
-                        .or(item.input)
-                        .map_or(Cow::Borrowed(""), json::text_or_raw);
-                    self.arguments(Some(place), text, sink);
-                }
-                kind @ ("message" | "reasoning") => {
-                    let visible = if kind == "message" { Kind::Text } else { Kind::Reasoning };
-                    for (part, content) in (0u64..).zip(item.summary.0.into_iter().chain(item.content.0)) {
-                        let refusal = content.kind.as_str() == "refusal";
-                        let (kind, text) = if refusal {
-                            (Kind::Refusal, content.refusal)
-                        } else {
-                            (visible, content.text)
-                        };
-                        self.text(Some(place), part, kind, text.take(), sink);
-                    }
-                }
-                _ => {}
-            }
-        }
-        let open = &mut self.items[place];
-        open.done = true;
-        let item = open.output_index;
-        if let Some(block) = open.block.take() {
-            self.blocks.stop(block, sink);
-        }
-        if self.part.is_some_and(|(of, _)| of == item) {
-            self.close_part(sink);
-        }
-    }
-
     /// The response has ended, or is the whole answer.
     pub(super) fn response(&mut self, event: &str, response: Response<'_>, sink: &mut dyn EventSink) {
         self.start(response.id.take(), response.model.take(), sink);
-        // The final output tells again what the stream has told; some leave it empty.
-        if self.items.is_empty() {
-            for (index, item) in (0u64..).zip(response.output.0) {
+        // The final output tells again what the stream has told; some leave it empty. Of server tools that ran at once,
+        // the stream may end one and begin all.
+        let nothing = self.items.is_empty();
+        for (index, item) in (0u64..).zip(response.output.0) {
+            if nothing || self.find(Some(index)).is_some_and(|place| !self.items[place].done) {
                 self.item_done(Some(index), item, sink);
             }
         }
         self.close_all(sink);
         if let Some(usage) = response.usage.0.filter(|u| u.is_some()) {
             sink.event(StreamEvent::Usage(usage.classes()));
+        }
+        let fields = [
+            // The usual tier says nothing.
+            (
+                "service_tier",
+                response
+                    .service_tier
+                    .filter(|tier| !matches!(*tier, "\"default\"" | "\"auto\"")),
+            ),
+            ("moderation", response.moderation),
+            ("content_filters", response.content_filters.filter(|list| *list != "[]")),
+        ];
+        for (key, json) in fields {
+            if let Some(json) = json.map(Cow::Borrowed) {
+                sink.event(StreamEvent::Native { key, json });
+            }
         }
         // The status says how it ended; the event's name is the same word, for those who leave the status out.
         let status = match response.status.as_str() {
@@ -231,16 +193,26 @@ impl Decoder {
 
     fn event(&mut self, named: &str, event: Event<'_>, data: &[u8], sink: &mut dyn EventSink) {
         let index = event.output_index.0;
-        let part = event.content_index.0.or(event.summary_index.0).unwrap_or(0);
+        let content = PartIndex::Content(event.content_index.0.unwrap_or(0));
+        if !self.started && index.is_some() {
+            // Its own beginning was lost on the way.
+            self.start(Cow::Borrowed(""), Cow::Borrowed(""), sink);
+        }
         match named {
             "response.output_text.delta" => {
-                self.text(self.find(index), part, Kind::Text, event.delta.take(), sink);
+                let place = self.find(index);
+                self.text(place, content, Kind::Text, event.delta.take(), sink);
+                self.logprobs(place, content, event.logprobs, sink);
             }
             "response.refusal.delta" => {
-                self.text(self.find(index), part, Kind::Refusal, event.delta.take(), sink);
+                self.text(self.find(index), content, Kind::Refusal, event.delta.take(), sink);
             }
-            "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
+            "response.reasoning_summary_text.delta" => {
+                let part = PartIndex::Summary(event.summary_index.0.unwrap_or(0));
                 self.text(self.find(index), part, Kind::Reasoning, event.delta.take(), sink);
+            }
+            "response.reasoning_text.delta" => {
+                self.text(self.find(index), content, Kind::Reasoning, event.delta.take(), sink);
             }
             "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta" => {
                 self.arguments(self.find(index), event.delta.take(), sink);
@@ -256,16 +228,26 @@ impl Decoder {
                     self.arguments(place, text.unwrap_or_default(), sink);
                 }
             }
+            "response.output_text.annotation.added" => {
+                if let Some(annotation) = event.annotation.and_then(|json| serde_json::from_str(json).ok()) {
+                    self.annotation(self.find(index), content, annotation, sink);
+                }
+            }
+            "response.content_part.done" => {
+                if let Some(part) = event.part.0 {
+                    self.part_done(self.find(index), content, &part, sink);
+                }
+            }
             "response.created" | "response.in_progress" | "response.queued" => {
                 if let Some(response) = event.response.0 {
                     self.start(response.id.take(), response.model.take(), sink);
                 }
             }
             "response.output_item.added" => {
-                if let Some(item) = event.item.0
+                if let Some(told) = event.item.0
                     && index.is_none_or(|index| self.find(Some(index)).is_none())
                 {
-                    self.add(index, &item, sink);
+                    self.add(index, &told.item, sink);
                 }
             }
             "response.output_item.done" => {
@@ -289,15 +271,9 @@ impl Decoder {
                     std::str::from_utf8(data).unwrap_or(""),
                 )));
             }
+            // Progress of server tools: what they are is told when they are done, this that they go on.
             "keepalive" => sink.event(StreamEvent::Ping),
-            // Progress of server tools: the item tells what they are, these that they go on.
-            _ if named.ends_with(".delta") || named.ends_with(".partial_image") => {
-                if let Some(open) = self.find(index).and_then(|place| self.items.get(place))
-                    && let Some(block) = open.block
-                {
-                    self.blocks.delta(block, Delta::Native, sink);
-                }
-            }
+            _ if named.contains("_call") => sink.event(StreamEvent::Ping),
             _ => {}
         }
     }

@@ -1,11 +1,31 @@
 //! OpenAI Responses. Stored responses (`GET /v1/responses/{id}` and the like) are no targets: they go through the raw
 //! passthrough.
 
+mod decode_items;
 mod decode_stream;
+mod encode;
+mod encode_items;
+mod encode_media;
+mod encode_request;
+mod encode_stream;
+mod encode_tools;
 mod error;
+mod events;
+mod object;
+mod output;
+mod request;
+mod request_items;
+mod request_parts;
+mod request_tools;
 mod response;
 mod wire;
 
+#[cfg(test)]
+mod answer_tests;
+#[cfg(test)]
+mod recorded_tests;
+#[cfg(test)]
+mod request_tests;
 #[cfg(test)]
 mod tests;
 
@@ -31,7 +51,7 @@ fn finish_reason(status: &str, incomplete: &str, tool_calls: bool) -> Option<Fin
         "queued" | "in_progress" | "" => return None,
         _ => (FinishKind::Other, status),
     };
-    Some(FinishReason { kind, raw: raw.into() })
+    Some(FinishReason::new(kind, raw))
 }
 
 impl Dialect for OpenAiResponses {
@@ -74,6 +94,24 @@ impl Dialect for OpenAiResponses {
             _ => "/responses".to_owned(),
         };
         paths::with_query(path, query)
+    }
+
+    fn own_target(&self, operation: Operation, stream: bool) -> Option<(Target, &'static str)> {
+        matches!(
+            operation,
+            Operation::Chat | Operation::CountTokens | Operation::Embeddings
+        )
+        .then_some((
+            Target {
+                dialect: &OpenAiResponses,
+                operation,
+                model: None,
+                stream: Some(stream),
+                framing: Framing::Sse,
+                method: Cow::Borrowed(""),
+            },
+            "",
+        ))
     }
 
     fn auth(&self) -> AuthScheme {

@@ -1,7 +1,8 @@
 //! What we read of OpenAI's Responses and their streams. Every field may be missing, null or of another type.
 
+use crate::dialects::cursor::{Cursor, Wrong};
 use crate::dialects::loose::{List, Num, Obj, Str};
-use crate::dialects::read::wire;
+use crate::dialects::read::{Fields, wire};
 use crate::ir::{Totals, Usage};
 
 wire! {
@@ -9,11 +10,15 @@ wire! {
     pub(super) struct Event<'a> {
         kind: Str<'a> = b"type",
         response: Obj<Response<'a>> = b"response",
-        item: Obj<Item<'a>> = b"item",
+        item: Obj<Told<'a>> = b"item",
+        part: Obj<Part<'a>> = b"part",
         output_index: Num = b"output_index",
         content_index: Num = b"content_index",
         summary_index: Num = b"summary_index",
         delta: Str<'a> = b"delta",
+        /// A list, as it stands.
+        logprobs: Option<&'a str> = b"logprobs",
+        annotation: Option<&'a str> = b"annotation",
         arguments: Str<'a> = b"arguments",
         input: Str<'a> = b"input",
     }
@@ -27,8 +32,11 @@ wire! {
         status: Str<'a> = b"status",
         error: Option<&'a str> = b"error",
         incomplete_details: Obj<Incomplete<'a>> = b"incomplete_details",
-        output: List<Item<'a>> = b"output",
+        output: List<Told<'a>> = b"output",
         usage: Obj<WireUsage> = b"usage",
+        service_tier: Option<&'a str> = b"service_tier",
+        moderation: Option<&'a str> = b"moderation",
+        content_filters: Option<&'a str> = b"content_filters",
     }
 }
 
@@ -38,10 +46,32 @@ wire! {
     }
 }
 
+/// An item of the output, and its JSON.
+#[derive(Default)]
+pub(super) struct Told<'a> {
+    pub(super) item: Item<'a>,
+    pub(super) json: &'a str,
+}
+
+impl<'a> Fields<'a> for Told<'a> {
+    fn fields(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Wrong> {
+        let start = cursor.at;
+        self.item.fields(cursor)?;
+        self.json = std::str::from_utf8(&cursor.text[start..cursor.at]).map_err(|_| Wrong::Utf8)?;
+        Ok(())
+    }
+}
+
 wire! {
-    /// An item of the output.
+    /// What we read of an item.
     pub(super) struct Item<'a> {
         kind: Str<'a> = b"type",
+        id: Str<'a> = b"id",
+        namespace: Str<'a> = b"namespace",
+        encrypted_content: Str<'a> = b"encrypted_content",
+        /// A picture in base64; other tools have other results.
+        result: Str<'a> = b"result",
+        output_format: Str<'a> = b"output_format",
         call_id: Str<'a> = b"call_id",
         name: Str<'a> = b"name",
         arguments: Option<&'a str> = b"arguments",
@@ -57,6 +87,9 @@ wire! {
         kind: Str<'a> = b"type",
         text: Str<'a> = b"text",
         refusal: Str<'a> = b"refusal",
+        /// Lists, as they stand.
+        annotations: Option<&'a str> = b"annotations",
+        logprobs: Option<&'a str> = b"logprobs",
     }
 }
 

@@ -27,6 +27,7 @@ fn line(request_id: &str) -> Line<'_> {
         error: "",
         input_tokens: Some(9),
         output_tokens: None,
+        loss: "",
         request_bytes: 1,
         response_bytes: 2,
         first_byte_us: None,

@@ -1,0 +1,6 @@
+//! Requests of `openai_chat`.
+#![no_main]
+
+mod request;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| request::check("/v1/chat/completions", input));

@@ -1,0 +1,256 @@
+//! The body for one candidate: the client's own bytes, a few of them replaced, or the request in another dialect.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::dialects::{self, Answering, Splice, Target, Upstream};
+use crate::ir::{ApiError, DialectId, ErrorKind, LossReport, Operation};
+use crate::routing::Candidate;
+use crate::rules::{OnLoss, Route, StreamUsage, UpstreamStream};
+use crate::translate::opaque::{self, Origin};
+use crate::translate::request::Asked;
+use crate::translate::{Conversion, Converted, Mask, Recipient, request, splice};
+
+use super::Gateway;
+use super::context::RequestContext;
+
+/// Bodies from this size on are read and converted on a thread for blocking work.
+pub const ELSEWHERE: usize = 4 * 1024 * 1024;
+
+/// Most losses listed in a refusal.
+const MAX_LISTED: usize = 20;
+
+/// What goes to the provider, and how its answer comes back.
+pub struct Prepared {
+    /// The body.
+    pub body: Bytes,
+    /// The model asked of the provider.
+    pub model: Arc<str>,
+    /// The usage-only frame is to be withheld: we asked for it, not the client.
+    pub withhold_usage: bool,
+    /// The provider is asked for a stream.
+    pub stream: bool,
+    /// The answer is to be converted.
+    pub conversion: Option<Arc<Conversion>>,
+    /// What could not be said.
+    pub loss: LossReport,
+}
+
+/// Prepares the body. An error: this candidate can't be asked this.
+pub async fn execute(gateway: &Gateway, ctx: &mut RequestContext, candidate: &Candidate) -> Result<Prepared, ApiError> {
+    let (Some(peek), Some(target)) = (&ctx.client.peek, &ctx.client.target) else {
+        // `/p/...`: the body is not ours to touch.
+        return Ok(Prepared {
+            body: Bytes::new(),
+            model: "".into(),
+            withhold_usage: false,
+            stream: false,
+            conversion: None,
+            loss: LossReport::default(),
+        });
+    };
+    let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_deref());
+    let stream = upstream_stream(target, peek.stream, route);
+    let same = candidate.endpoint.dialect == target.dialect.id() && stream == peek.stream;
+    if same && !opaque::has_sealed(&ctx.client.body) {
+        return Ok(spliced(ctx, candidate));
+    }
+    convert(gateway, ctx, candidate, stream, !same).await
+}
+
+fn upstream_stream(target: &Target, asked: bool, route: Option<&Route>) -> bool {
+    match route.map(|route| route.upstream_stream) {
+        Some(UpstreamStream::Always) if target.operation == Operation::Chat => true,
+        Some(UpstreamStream::Never) => false,
+        _ => asked,
+    }
+}
+
+/// The client's body with the provider's model name and the question for usage; the bytes themselves where neither is
+/// needed.
+fn spliced(ctx: &RequestContext, candidate: &Candidate) -> Prepared {
+    let mut prepared = Prepared {
+        body: ctx.client.body.clone(),
+        model: "".into(),
+        withhold_usage: false,
+        stream: ctx.wants_stream(),
+        conversion: None,
+        loss: LossReport::default(),
+    };
+    let Some(peek) = &ctx.client.peek else {
+        return prepared;
+    };
+    let mut edits = Vec::new();
+    prepared.model = match &candidate.model {
+        Some(model) if **model != *peek.model => {
+            if let (Some(at), Ok(name)) = (&peek.model_span, serde_json::to_vec(&**model)) {
+                edits.push(Splice {
+                    at: at.clone(),
+                    with: name.into(),
+                });
+            }
+            model.clone()
+        }
+        _ => Arc::from(peek.model.as_str()),
+    };
+    let ask = peek
+        .ask_usage
+        .clone()
+        .filter(|_| candidate.pool.provider.stream_usage == StreamUsage::Ask);
+    prepared.withhold_usage = ask.is_some();
+    edits.extend(ask);
+    prepared.body = splice::apply(&ctx.client.body, edits);
+    prepared
+}
+
+async fn convert(
+    gateway: &Gateway,
+    ctx: &mut RequestContext,
+    candidate: &Candidate,
+    stream: bool,
+    convert_answer: bool,
+) -> Result<Prepared, ApiError> {
+    let (Some(peek), Some(target)) = (&ctx.client.peek, ctx.client.target.clone()) else {
+        return Err(internal());
+    };
+    let model: Arc<str> = match &candidate.model {
+        Some(model) => model.clone(),
+        None => Arc::from(peek.model.as_str()),
+    };
+    let (client_stream, asked_model) = (peek.stream, peek.model.clone());
+    let work = Work {
+        target: target.clone(),
+        body: ctx.client.body.clone(),
+        dialect: candidate.endpoint.dialect,
+        provider: candidate.pool.provider.name.clone(),
+        model: model.clone(),
+        stream,
+        ask_usage: stream && candidate.pool.provider.stream_usage == StreamUsage::Ask,
+    };
+    let done = if work.body.len() < ELSEWHERE {
+        work.run()
+    } else {
+        tokio::task::spawn_blocking(move || work.run())
+            .await
+            .map_err(|_| internal())?
+    };
+    let converted = done?;
+    let on_loss = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_ref());
+    if on_loss.is_some_and(|route| route.on_loss == OnLoss::Reject) && converted.loss.has_lost() {
+        return Err(rejected(&converted.loss));
+    }
+    let Asked {
+        include_usage,
+        echo,
+        embeddings,
+    } = converted.asked;
+    let conversion = convert_answer.then(|| {
+        let crosses = candidate.endpoint.dialect != target.dialect.id();
+        let origin = Origin::new(candidate.endpoint.dialect, &candidate.pool.provider.name, &model);
+        Arc::new(Conversion {
+            client: target.clone(),
+            client_stream,
+            origin: crosses.then_some(origin),
+            names: Arc::new(converted.names),
+            answering: Answering {
+                request_id: ctx.client.request_id.0.to_string(),
+                created: gateway.clock.now().seconds(),
+                model: model.to_string(),
+                asked_model,
+                include_usage,
+                echo,
+                framing: target.framing,
+            },
+            asked: embeddings,
+            mask: ctx.route.as_ref().map(|stage| mask(stage.masker.clone())),
+        })
+    });
+    Ok(Prepared {
+        body: converted.body.into(),
+        model,
+        withhold_usage: conversion.is_none() && stream && !include_usage,
+        stream,
+        conversion,
+        loss: converted.loss,
+    })
+}
+
+fn mask(masker: Arc<crate::observe::redact::Masker>) -> Mask {
+    Arc::new(move |text: &str| match masker.mask_bytes(text.as_bytes()) {
+        std::borrow::Cow::Owned(masked) => Some(String::from_utf8_lossy(&masked).into_owned()),
+        std::borrow::Cow::Borrowed(_) => None,
+    })
+}
+
+/// What may have to be done on another thread.
+struct Work {
+    target: Target,
+    body: Bytes,
+    dialect: DialectId,
+    provider: Arc<str>,
+    model: Arc<str>,
+    stream: bool,
+    ask_usage: bool,
+}
+
+impl Work {
+    /// Reads the body anew for each attempt: a second one is rare, and a copy of what was read would cost every first one.
+    fn run(self) -> Result<Converted, ApiError> {
+        let decoded = request::decode(&self.target, &self.body).map_err(unreadable)?;
+        let to = Recipient {
+            dialect: dialects::get(self.dialect),
+            provider: &self.provider,
+            upstream: Upstream {
+                model: &self.model,
+                stream: self.stream,
+                ask_usage: self.ask_usage,
+            },
+        };
+        let converted = request::encode(decoded, self.target.dialect.id(), self.target.operation, &to);
+        converted.map_err(|error| {
+            ApiError::new(ErrorKind::InvalidRequest, error.to_string())
+                .code("unsupported_by_provider")
+                .param(error.path)
+        })
+    }
+}
+
+/// What the client is told of a request that can't be read.
+pub fn unreadable(error: dialects::RequestError) -> ApiError {
+    ApiError::new(ErrorKind::InvalidRequest, error.to_string())
+        .code("invalid_type")
+        .param(error.path)
+}
+
+/// `on_loss = "reject"`: what would be lost.
+fn rejected(loss: &LossReport) -> ApiError {
+    let lost = loss
+        .losses()
+        .iter()
+        .filter(|loss| loss.kind != crate::ir::LossKind::Synthesized);
+    let list: Vec<String> = lost
+        .clone()
+        .take(MAX_LISTED)
+        .map(|loss| format!("`{}` would be {}: {}", loss.path, loss.kind.as_str(), loss.why))
+        .collect();
+    let more = lost.count().saturating_sub(list.len());
+    let more = if more > 0 {
+        format!("; and {more} more")
+    } else {
+        String::new()
+    };
+    let message = format!(
+        "this route refuses what its provider's API format can't carry: {}{more}",
+        list.join("; ")
+    );
+    let error = ApiError::new(ErrorKind::InvalidRequest, message).code("conversion_loss");
+    match loss.losses().first() {
+        Some(first) => error.param(first.path.to_string()),
+        None => error,
+    }
+}
+
+fn internal() -> ApiError {
+    ApiError::new(ErrorKind::Api, "the gateway failed to convert the request").code("internal_error")
+}
