@@ -8,7 +8,7 @@ use crate::dialects::{self, Answering, Splice, Target, Upstream};
 use crate::ir::{ApiError, DialectId, ErrorKind, LossReport, Operation};
 use crate::routing::Candidate;
 use crate::rules::{OnLoss, Route, StreamUsage, UpstreamStream};
-use crate::translate::opaque::{self, Origin};
+use crate::translate::opaque;
 use crate::translate::request::Asked;
 use crate::translate::{Conversion, Converted, Mask, Recipient, request, splice};
 
@@ -147,11 +147,10 @@ async fn convert(
     } = converted.asked;
     let conversion = convert_answer.then(|| {
         let crosses = candidate.endpoint.dialect != target.dialect.id();
-        let origin = Origin::new(candidate.endpoint.dialect, &candidate.pool.provider.name, &model);
         Arc::new(Conversion {
             client: target.clone(),
             client_stream,
-            origin: crosses.then_some(origin),
+            origin: crosses.then_some(converted.origin),
             names: Arc::new(converted.names),
             answering: Answering {
                 request_id: ctx.client.request_id.0.to_string(),

@@ -58,6 +58,8 @@ pub struct Converted {
     pub body: Vec<u8>,
     /// What could not be said.
     pub loss: LossReport,
+    /// Who makes the answer's tokens.
+    pub origin: Origin,
     /// Tools whose names changed.
     pub names: ToolNames,
     /// What the answer depends on.
@@ -83,10 +85,12 @@ pub fn encode(
     to: &Recipient<'_>,
 ) -> Result<Converted, EncodeError> {
     let mut loss = LossReport::default();
+    let origin = Origin::new(to.dialect.id(), to.provider, to.upstream.model);
     let request = match decoded {
         Decoded::Embeddings(request) => {
             let written = to.dialect.encode_embeddings(&request, &to.upstream, &mut loss);
             return Ok(Converted {
+                origin,
                 body: written.ok_or_else(|| not_offered("vectors for texts"))??,
                 loss,
                 names: ToolNames::default(),
@@ -99,7 +103,6 @@ pub fn encode(
         Decoded::Chat(request) => request,
     };
     let mut request = *request;
-    let origin = Origin::new(to.dialect.id(), to.provider, to.upstream.model);
     opaque::settle(&mut request, from, &origin, &mut loss);
     if from != to.dialect.id() {
         to.dialect.adapt(&mut request, &to.upstream, &mut loss);
@@ -118,6 +121,7 @@ pub fn encode(
         embeddings: None,
     };
     Ok(Converted {
+        origin,
         body,
         loss,
         names,

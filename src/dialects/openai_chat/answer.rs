@@ -1,6 +1,7 @@
 //! What whole answers and streams have in common when they are written: words, usage, sources, probabilities. Decided
 //! here, so that both mean the same.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::DIALECT;
@@ -44,26 +45,52 @@ pub(super) fn finish_word(reason: Option<&FinishReason>, has_calls: bool, loss: 
     }
 }
 
+/// The `usage` object. Written without a tree in between: every answer has one.
+#[derive(Serialize)]
+pub(super) struct UsageBody {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    prompt_tokens_details: PromptDetails,
+    completion_tokens_details: CompletionDetails,
+}
+
+#[derive(Serialize)]
+struct PromptDetails {
+    cached_tokens: u64,
+    audio_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_write_tokens: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct CompletionDetails {
+    reasoning_tokens: u64,
+    audio_tokens: u64,
+    accepted_prediction_tokens: u64,
+    rejected_prediction_tokens: u64,
+}
+
 /// The `usage` object.
-pub(super) fn usage(usage: &Usage) -> Value {
+pub(super) fn usage(usage: &Usage) -> UsageBody {
     let (input, output) = (usage.input_total(), usage.output_total());
-    let mut prompt = json!({"cached_tokens": usage.cache_read_told(), "audio_tokens": usage.input_audio});
     let written = usage.cache_write_5m.saturating_add(usage.cache_write_1h);
-    if written > 0 {
-        prompt["cache_write_tokens"] = written.into();
-    }
-    json!({
-        "prompt_tokens": input,
-        "completion_tokens": output,
-        "total_tokens": input.saturating_add(output),
-        "prompt_tokens_details": prompt,
-        "completion_tokens_details": {
-            "reasoning_tokens": usage.reasoning_told(),
-            "audio_tokens": usage.output_audio,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
+    UsageBody {
+        prompt_tokens: input,
+        completion_tokens: output,
+        total_tokens: input.saturating_add(output),
+        prompt_tokens_details: PromptDetails {
+            cached_tokens: usage.cache_read_told(),
+            audio_tokens: usage.input_audio,
+            cache_write_tokens: (written > 0).then_some(written),
         },
-    })
+        completion_tokens_details: CompletionDetails {
+            reasoning_tokens: usage.reasoning_told(),
+            audio_tokens: usage.output_audio,
+            accepted_prediction_tokens: 0,
+            rejected_prediction_tokens: 0,
+        },
+    }
 }
 
 /// A source as an annotation. `from` and `to`: the block's characters within the message. `None`: it has no address.

@@ -1,5 +1,6 @@
 //! Answers, written whole.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{OpenAiChat, answer, data_url, details};
@@ -11,22 +12,19 @@ use crate::ir::{
 
 impl AnswerEncoder for OpenAiChat {
     fn encode_response(&self, response: &Response, to: &Answering, loss: &mut LossReport) -> Vec<u8> {
-        let mut body = details::object(json!({
-            "id": answer::id(&response.id, to),
-            "object": "chat.completion",
-            "created": to.created,
-            "model": answer::model(&response.model, to),
-        }));
-        let choices: Vec<Value> = match response.candidates.as_slice() {
+        let choices = match response.candidates.as_slice() {
             [] => vec![choice(&Candidate::default(), to, loss)],
             candidates => candidates.iter().map(|candidate| choice(candidate, to, loss)).collect(),
         };
-        body.insert("choices".into(), choices.into());
-        if let Some(usage) = &response.usage {
-            body.insert("usage".into(), answer::usage(usage));
-        }
-        body.extend(answer::fields(&response.native, loss));
-        write::document(&body)
+        write::document(&Completion {
+            id: &answer::id(&response.id, to),
+            object: "chat.completion",
+            created: to.created,
+            model: answer::model(&response.model, to),
+            choices,
+            usage: response.usage.as_ref().map(answer::usage),
+            fields: answer::fields(&response.native, loss),
+        })
     }
 
     fn stream_encoder(&self, to: Answering) -> Box<dyn StreamEncoder> {
@@ -52,6 +50,28 @@ impl AnswerEncoder for OpenAiChat {
     }
 }
 
+/// The answer, as it is written.
+#[derive(Serialize)]
+struct Completion<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: i64,
+    model: &'a str,
+    choices: Vec<Choice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<answer::UsageBody>,
+    #[serde(flatten)]
+    fields: Map<String, Value>,
+}
+
+#[derive(Serialize)]
+struct Choice {
+    index: u32,
+    message: Map<String, Value>,
+    logprobs: Value,
+    finish_reason: &'static str,
+}
+
 /// What a message is made of, gathered from the blocks of a candidate.
 #[derive(Default)]
 struct Message {
@@ -71,7 +91,7 @@ struct Message {
     refusal_odds: Vec<Value>,
 }
 
-fn choice(candidate: &Candidate, to: &Answering, loss: &mut LossReport) -> Value {
+fn choice(candidate: &Candidate, to: &Answering, loss: &mut LossReport) -> Choice {
     let mut message = Message::default();
     for block in &candidate.blocks {
         message.block(block, to, loss);
@@ -85,12 +105,12 @@ fn choice(candidate: &Candidate, to: &Answering, loss: &mut LossReport) -> Value
         (Value::Null, Value::Null) => Value::Null,
         (content, refusal) => json!({"content": content, "refusal": refusal}),
     };
-    json!({
-        "index": candidate.index,
-        "message": message.write(),
-        "logprobs": logprobs,
-        "finish_reason": finish,
-    })
+    Choice {
+        index: candidate.index,
+        message: message.write(),
+        logprobs,
+        finish_reason: finish,
+    }
 }
 
 impl Message {
@@ -179,7 +199,10 @@ impl Message {
     }
 
     fn write(self) -> Map<String, Value> {
-        let mut map = details::object(json!({"role": "assistant", "content": self.text, "refusal": self.refusal}));
+        let mut map = Map::with_capacity(4);
+        map.insert("role".into(), "assistant".into());
+        map.insert("content".into(), self.text.into());
+        map.insert("refusal".into(), self.refusal.into());
         let mut set = |key: &str, value: Value| {
             let empty = value.as_array().is_some_and(Vec::is_empty) || value.is_null() || value == "";
             if !empty {
