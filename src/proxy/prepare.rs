@@ -15,7 +15,7 @@ use crate::translate::{Conversion, Converted, Mask, Recipient, request, splice};
 use super::Gateway;
 use super::context::RequestContext;
 
-/// Bodies from this size on are read and converted on a thread for blocking work.
+/// Bodies from this size on are peeked and converted on a thread for blocking work.
 pub const ELSEWHERE: usize = 4 * 1024 * 1024;
 
 /// Most losses listed in a refusal.

@@ -15,10 +15,8 @@ use super::client_auth::presented;
 use super::context::{RequestContext, RouteStage};
 use super::gate::GateControl;
 use super::intake::{self, NoBody};
+use super::prepare::ELSEWHERE;
 use super::{local, passthrough, refuse};
-
-/// Bodies from this size on are peeked on a thread for blocking work.
-const PEEK_ELSEWHERE: usize = 4 * 1024 * 1024;
 
 /// Where a request ends before a provider is called.
 enum Stop {
@@ -179,7 +177,7 @@ async fn take_in(
     })?;
     ctx.client.body_bytes = body.received;
     ctx.client.body_permit = Some(body.permit);
-    let peeked = if body.bytes.len() < PEEK_ELSEWHERE {
+    let peeked = if body.bytes.len() < ELSEWHERE {
         target.dialect.peek(target, &body.bytes)
     } else {
         let (target, bytes) = (target.clone(), body.bytes.clone());

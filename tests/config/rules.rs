@@ -71,7 +71,7 @@ fn a_provider_as_the_product_shows_it() {
             ("openai_chat", "https://api.deepseek.com/v1"),
             ("anthropic", "https://h.example/x/h.example")
         ],
-        "no slash at the end, variables filled in"
+        "in the order written, no slash at the end, variables filled in"
     );
     assert_eq!(p.connect_to, ["203.0.113.7:443".parse().unwrap()]);
     assert_eq!(p.headers[0].0.as_str(), "http-referer");

@@ -118,9 +118,10 @@ impl Dialect for OpenAiResponses {
         AuthScheme::Bearer
     }
 
-    /// Not `openai-organization` nor `openai-project`: they name the client's account, and the key is ours.
+    /// Not `openai-organization` nor `openai-project`: they name the client's account, and the key is ours. Codex says with the
+    /// second one that tools stand in the input (`additional_tools`).
     fn request_headers(&self) -> &'static [&'static str] {
-        &["openai-beta"]
+        &["openai-beta", "x-openai-internal-codex-responses-lite"]
     }
 
     fn stream_decoder(&self, _operation: Operation) -> Box<dyn StreamDecoder> {
