@@ -52,7 +52,10 @@ pub async fn execute(gateway: &Gateway, ctx: &mut RequestContext, candidate: &Ca
     };
     let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_deref());
     let stream = upstream_stream(target, peek.stream, route);
-    let same = candidate.endpoint.dialect == target.dialect.id() && stream == peek.stream;
+    // Where the path names the model, requests for vectors repeat it inside, at places no peek looks for.
+    let renamed = candidate.model.as_ref().is_some_and(|model| **model != *peek.model);
+    let repeated = target.operation == Operation::Embeddings && renamed && peek.model_span.is_none();
+    let same = candidate.endpoint.dialect == target.dialect.id() && stream == peek.stream && !repeated;
     if same && !opaque::has_sealed(&ctx.client.body) {
         return Ok(spliced(ctx, candidate));
     }

@@ -577,6 +577,17 @@ async fn tokens_are_counted_or_estimated_and_vectors_cross() {
         "{}",
         reply.text()
     );
+    let reply = gateway
+        .post("/v1beta/models/to-gemini:batchEmbedContents", batch.as_bytes())
+        .await;
+    assert_eq!(
+        reply.json()["embeddings"][0]["values"],
+        json!([0.5, -0.25]),
+        "{}",
+        reply.text()
+    );
+    let sent: Value = serde_json::from_slice(&provider.last().body).expect("JSON");
+    assert_eq!(sent["requests"][1]["model"], "models/m", "renamed inside too: {sent}");
     let nobody = gateway
         .post("/v1/embeddings", b"{\"model\":\"to-anthropic\",\"input\":\"a\"}")
         .await;
