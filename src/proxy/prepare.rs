@@ -227,7 +227,7 @@ pub fn unreadable(error: dialects::RequestError) -> ApiError {
 
 /// `on_loss = "reject"`: what would be lost.
 fn rejected(loss: &LossReport) -> ApiError {
-    let lost = loss
+    let mut lost = loss
         .losses()
         .iter()
         .filter(|loss| loss.kind != crate::ir::LossKind::Synthesized);
@@ -236,7 +236,7 @@ fn rejected(loss: &LossReport) -> ApiError {
         .take(MAX_LISTED)
         .map(|loss| format!("`{}` would be {}: {}", loss.path, loss.kind.as_str(), loss.why))
         .collect();
-    let more = lost.count().saturating_sub(list.len());
+    let more = lost.clone().count().saturating_sub(list.len());
     let more = if more > 0 {
         format!("; and {more} more")
     } else {
@@ -247,7 +247,7 @@ fn rejected(loss: &LossReport) -> ApiError {
         list.join("; ")
     );
     let error = ApiError::new(ErrorKind::InvalidRequest, message).code("conversion_loss");
-    match loss.losses().first() {
+    match lost.next() {
         Some(first) => error.param(first.path.to_string()),
         None => error,
     }

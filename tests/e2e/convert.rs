@@ -365,15 +365,16 @@ async fn a_broken_stream_never_looks_complete() {
 async fn losses_are_told_or_refused_before_any_provider_is_called() {
     let (gateway, provider, _script) = setting(usual()).await;
     let body = |model: &str| {
-        format!(
-            "{{\"model\":\"{model}\",\"max_tokens\":50,\"seed\":7,\"messages\":[{{\"role\":\"user\",\"content\":\"Hi\"}}]}}"
-        )
+        format!("{{\"model\":\"{model}\",\"seed\":7,\"messages\":[{{\"role\":\"user\",\"content\":\"Hi\"}}]}}")
     };
     let told = gateway
         .post("/v1/chat/completions", body("to-anthropic").as_bytes())
         .await;
     assert_eq!(told.status, 200, "{}", told.text());
-    assert_eq!(told.header("x-tollgate-loss"), Some("dropped=1; first=seed"));
+    assert_eq!(
+        told.header("x-tollgate-loss"),
+        Some("dropped=1; synthesized=1; first=seed")
+    );
     gateway.idle().await;
     let lost = gateway
         .metric("tollgate_conversion_losses_total{from=\"openai_chat\",kind=\"dropped\",to=\"anthropic\"}")
@@ -381,7 +382,7 @@ async fn losses_are_told_or_refused_before_any_provider_is_called() {
     assert!((lost - 1.0).abs() < f64::EPSILON, "{lost}");
     until("the loss is logged", Duration::from_secs(5), async || {
         let log = std::fs::read_to_string(gateway.path("data/logs/access.log")).unwrap_or_default();
-        log.contains("dropped=1; first=seed").then_some(())
+        log.contains("dropped=1; synthesized=1; first=seed").then_some(())
     })
     .await;
 
@@ -391,6 +392,11 @@ async fn losses_are_told_or_refused_before_any_provider_is_called() {
         .await;
     Dialect::Chat.check_refusal("on_loss = reject", 400, &refused);
     assert_eq!(refused.json()["error"]["code"], "conversion_loss");
+    assert_eq!(
+        refused.json()["error"]["param"],
+        "seed",
+        "the first field that would be lost"
+    );
     assert!(refused.text().contains("`seed`"), "{}", refused.text());
     assert_eq!(provider.received().len(), calls, "no provider was called");
     let same = gateway
