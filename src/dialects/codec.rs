@@ -102,6 +102,11 @@ pub trait RequestCodec {
         None
     }
 
+    /// A request for a count, whose path names the model, may name it inside again. Asked of the dialect's own requests.
+    fn count_names_model(&self, _body: &[u8]) -> bool {
+        false
+    }
+
     /// Which names of tools it takes.
     fn tool_name_rule(&self) -> NameRule;
 

@@ -9,6 +9,9 @@ use crate::ir::{ApiError, ErrorKind};
 /// Longest message taken from a provider's error, in bytes.
 const MAX_MESSAGE: usize = 2048;
 
+/// Longest code and field name taken from it, in bytes: they go into logs and the ledger.
+const MAX_WORD: usize = 128;
+
 /// What a word in `type`, `code`, `status` or `reason` says.
 fn kind_of(word: &str) -> Option<ErrorKind> {
     Some(match word {
@@ -211,6 +214,9 @@ fn build(status: Option<u16>, inner: &Inner<'_>, message: Option<String>) -> Api
         word.map(str::to_owned)
     });
     error.param = inner.param.0.as_deref().filter(|p| !p.is_empty()).map(str::to_owned);
+    for word in [&mut error.code, &mut error.param].into_iter().flatten() {
+        cut(word, MAX_WORD);
+    }
     error.retry_after_secs = inner
         .details
         .0
@@ -235,11 +241,17 @@ fn whole_seconds(duration: &str) -> Option<u32> {
 }
 
 fn shorten(text: &str) -> String {
-    let mut end = text.len().min(MAX_MESSAGE);
+    let mut text = text.to_owned();
+    cut(&mut text, MAX_MESSAGE);
+    text
+}
+
+fn cut(text: &mut String, most: usize) {
+    let mut end = text.len().min(most);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].to_owned()
+    text.truncate(end);
 }
 
 #[cfg(test)]

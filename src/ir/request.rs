@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Content, Message, Native, Reasoning, Set, Tool, ToolChoice};
+use super::{Content, Message, Native, Path, Reasoning, Set, Tool, ToolChoice};
 
 /// A conversation and what is asked of the model. Decoders lose nothing: what has no field here is in a `native` list.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -44,6 +44,9 @@ pub struct Request {
     pub modalities: Option<Set<Vec<String>>>,
     /// Fields only its own dialect knows.
     pub native: Vec<Native>,
+    /// The field which stands for content that only its own provider has (an earlier answer, a stored prompt): no other can be
+    /// asked this.
+    pub bound: Option<Path>,
     /// Streams only: usage is to be told in the stream. `None`: the dialect always tells it.
     pub include_usage: Option<bool>,
     /// What the client's own dialect repeats of a request in its answers.

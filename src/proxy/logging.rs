@@ -38,6 +38,8 @@ pub fn conclude(ctx: &mut RequestContext, error: Option<&Error>) -> Option<Concl
         .as_ref()
         .and_then(|held| held.answer.as_ref())
         .map(|answer| answer.meter());
+    // A provider that does not count tokens has answered; the estimate is ours.
+    let error = error.filter(|_| !ctx.response.estimate);
     let ended = ended(attempt.status, stream_end, expired, error);
     let closing = &mut entry.closing;
     closing.status = attempt.status;
@@ -53,7 +55,8 @@ pub fn conclude(ctx: &mut RequestContext, error: Option<&Error>) -> Option<Concl
         (_, None) => Some("upstream_stream_truncated".into()),
     };
     if let Some(failure) = held.as_ref().and_then(|held| held.answer.as_ref()?.failure()) {
-        closing.error = failure.code.as_deref().map(Into::into);
+        let own = failure.code.as_deref().filter(|code| code.starts_with("upstream_"));
+        closing.error = Some(own.unwrap_or("upstream_answer_failed").into());
     }
     if let Some(meter) = meter {
         closing.usage = meter.usage.map(Usage::booked);

@@ -52,9 +52,14 @@ pub async fn execute(gateway: &Gateway, ctx: &mut RequestContext, candidate: &Ca
     };
     let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_deref());
     let stream = upstream_stream(target, peek.stream, route);
-    // Where the path names the model, requests for vectors repeat it inside, at places no peek looks for.
+    // Where the path names the model, some requests repeat it inside, at places no peek looks for.
+    let inside = match target.operation {
+        Operation::Embeddings => true,
+        Operation::CountTokens => target.dialect.count_names_model(&ctx.client.body),
+        _ => false,
+    };
     let renamed = candidate.model.as_ref().is_some_and(|model| **model != *peek.model);
-    let repeated = target.operation == Operation::Embeddings && renamed && peek.model_span.is_none();
+    let repeated = inside && renamed && peek.model_span.is_none();
     let same = candidate.endpoint.dialect == target.dialect.id() && stream == peek.stream && !repeated;
     if same && !opaque::has_sealed(&ctx.client.body) {
         return Ok(spliced(ctx, candidate));
@@ -148,6 +153,8 @@ async fn convert(
         echo,
         embeddings,
     } = converted.asked;
+    // Tools that were renamed get their own names back.
+    let convert_answer = convert_answer || !converted.names.is_empty();
     let conversion = convert_answer.then(|| {
         let crosses = candidate.endpoint.dialect != target.dialect.id();
         Arc::new(Conversion {

@@ -25,6 +25,17 @@ const LINGER_BYTES: usize = 64 * 1024 * 1024;
 
 /// Sends `error` in the client's dialect. `close`: the connection ends with it.
 pub async fn send(session: &mut Session, ctx: &mut RequestContext, error: ApiError, close: bool) -> Result<()> {
+    send_labelled(session, ctx, error, close, None).await
+}
+
+/// … counted under this label; `None`: under its code.
+async fn send_labelled(
+    session: &mut Session,
+    ctx: &mut RequestContext,
+    error: ApiError,
+    close: bool,
+    label: Option<&'static str>,
+) -> Result<()> {
     let dialect = client_dialect(ctx, session.req_header());
     let body = dialect.encode_error(&error, &ctx.client.request_id.0);
     let mut header = ResponseHeader::build(error.status, Some(8))?;
@@ -37,7 +48,7 @@ pub async fn send(session: &mut Session, ctx: &mut RequestContext, error: ApiErr
     if let Some(name) = dialect.request_id_header() {
         header.insert_header(name, &*ctx.client.request_id.0)?;
     }
-    super::metrics::refused(error.code.as_deref().unwrap_or("other"));
+    super::metrics::refused(label.or(error.code.as_deref()).unwrap_or("other"));
     ctx.refusal = Some(error);
     send_json(session, ctx, header, body.into(), close).await
 }
@@ -126,7 +137,9 @@ pub async fn execute(session: &mut Session, error: &Error, ctx: &mut RequestCont
         }
         None => (session.response_written().is_some(), None, None),
     };
-    let refusal = ctx.refusal.take().or(failure);
+    let own = ctx.refusal.take();
+    let theirs = own.is_none() && failure.is_some();
+    let refusal = own.or(failure);
     if refusal.is_none() && expired.is_none() && *error.esource() == ErrorSource::Downstream {
         return shutting;
     }
@@ -137,6 +150,8 @@ pub async fn execute(session: &mut Session, error: &Error, ctx: &mut RequestCont
         if let Some(gate) = &ctx.gate {
             gate.unwrap(&mut session.downstream_session);
         }
+        // Pingora closes after an error, whatever was answered.
+        session.set_keepalive(None);
         if let Err(error) = local::estimated_count(session, ctx, &target).await {
             tracing::debug!(%error, "an estimate could not be sent");
         }
@@ -153,7 +168,9 @@ pub async fn execute(session: &mut Session, error: &Error, ctx: &mut RequestCont
         if let Some(gate) = &ctx.gate {
             gate.unwrap(&mut session.downstream_session);
         }
-        if let Err(error) = send(session, ctx, refusal, true).await {
+        // A provider's words are no label.
+        let label = theirs.then_some("upstream_error");
+        if let Err(error) = send_labelled(session, ctx, refusal, true, label).await {
             tracing::debug!(%error, "a refusal could not be sent");
         }
     }

@@ -55,6 +55,8 @@ pub(super) struct Converter {
     /// Something went out.
     sent: bool,
     error: Option<ApiError>,
+    /// The error was written into the stream.
+    told: bool,
 }
 
 /// Reasoning, gathered for the call after it.
@@ -120,12 +122,22 @@ impl Converter {
             begun: false,
             sent: false,
             error: None,
+            told: false,
         }
     }
 
     /// What may go to the client now. Nothing does before the answer itself has begun: an error that comes first becomes a proper
     /// error answer.
     pub(super) fn take(&mut self) -> Bytes {
+        match (&mut self.stage.form, &self.error) {
+            (_, Some(_)) if !self.sent => return Bytes::new(),
+            (Form::Stream(encoder), Some(error)) if !self.told => {
+                // At once: the provider may go on, or stay silent, for long.
+                encoder.fail(error, &mut self.stage.out);
+                self.told = true;
+            }
+            _ => {}
+        }
         if !self.begun || self.stage.out.is_empty() {
             return Bytes::new();
         }
@@ -136,6 +148,11 @@ impl Converter {
     /// Something went out.
     pub(super) fn has_sent(&self) -> bool {
         self.sent
+    }
+
+    /// The error the client is to be told instead of this answer, of which nothing went out.
+    pub(super) fn failed(&self) -> Option<&ApiError> {
+        self.error.as_ref().filter(|_| !self.sent)
     }
 
     /// What could not be said so far.
@@ -158,6 +175,9 @@ impl Converter {
                 "the provider's answer interleaves more than the gateway can hold back",
                 "upstream_answer_too_large",
             );
+        }
+        if self.told {
+            return Ok((self.take(), StreamEnd::Failed));
         }
         if self.error.is_none() && end == StreamEnd::Complete {
             self.begun = true;
@@ -190,9 +210,10 @@ impl Converter {
     /// Ends a stream that has begun with an error.
     pub(super) fn fail(&mut self, error: &ApiError) -> Bytes {
         let Stage { form, out, .. } = &mut self.stage;
-        if let Form::Stream(encoder) = form {
+        if let (Form::Stream(encoder), false) = (form, self.told) {
             encoder.fail(error, out);
         }
+        self.told = true;
         self.begun = true;
         self.take()
     }
@@ -213,8 +234,13 @@ impl Converter {
     }
 
     fn masked(&self, mut error: ApiError) -> ApiError {
-        if let Some(masked) = self.plan.mask.as_ref().and_then(|mask| mask(&error.message)) {
-            error.message = masked;
+        let texts = [Some(&mut error.message), error.code.as_mut(), error.param.as_mut()];
+        if let Some(mask) = &self.plan.mask {
+            for text in texts.into_iter().flatten() {
+                if let Some(masked) = mask(text) {
+                    *text = masked;
+                }
+            }
         }
         error
     }

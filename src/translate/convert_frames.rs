@@ -11,12 +11,18 @@ use super::convert::{Both, Converter};
 use super::inflate::{self, Inflate};
 use super::stream::{AnswerPlan, Coding};
 
+/// How many times the size of a document its stream may have: frames repeat much.
+const FRAMING: usize = 8;
+
 /// One stream, converted as it comes.
 pub(super) struct ConvertFrames {
     splitter: Splitter,
     decoder: Box<dyn StreamDecoder>,
     inflate: Option<Inflate>,
     converter: Converter,
+    /// Bytes read so far, and how many may be: only where the answer is kept until its end.
+    read: usize,
+    most: usize,
     /// Frames seen.
     any: bool,
 }
@@ -32,6 +38,16 @@ impl ConvertFrames {
                 coding => Inflate::new(coding, inflate::MAX_PER_CHUNK),
             },
             converter,
+            read: 0,
+            most: if plan
+                .conversion
+                .as_ref()
+                .is_some_and(|conversion| conversion.client_stream)
+            {
+                usize::MAX
+            } else {
+                plan.max_kept.saturating_mul(FRAMING)
+            },
             any: false,
         }
     }
@@ -66,6 +82,11 @@ impl ConvertFrames {
     }
 
     fn read(&mut self, chunk: &[u8], meter: &mut Meter) {
+        self.read = self.read.saturating_add(chunk.len());
+        if self.read > self.most {
+            let why = "the provider's answer is larger than the gateway converts";
+            self.converter.spoil(why, "upstream_answer_too_large");
+        }
         let ConvertFrames {
             splitter,
             decoder,

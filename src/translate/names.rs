@@ -32,6 +32,11 @@ pub struct Own {
 }
 
 impl ToolNames {
+    /// No tool has another name or kind on the wire.
+    pub fn is_empty(&self) -> bool {
+        self.by_wire.is_empty()
+    }
+
     /// The tool the client knows by another name or kind; `None`: it is the same.
     pub fn own(&self, wire: &str) -> Option<&Own> {
         self.by_wire.get(wire)
@@ -140,8 +145,8 @@ impl Names {
             Cow::Owned(format!("{group}__{name}"))
         };
         let mut wire = fitted(&joined, self.rule);
-        // With groups kept, two groups may have a tool of the same name.
-        if !self.grouped {
+        // With groups kept, two groups may have a tool of the same name. A name that was made up is told apart from all.
+        if !self.grouped || wire != joined || self.back.by_wire.contains_key(&wire) {
             wire = unique(wire, self.rule, &self.taken);
         }
         self.taken.insert(wire.clone());
@@ -304,13 +309,16 @@ fn unique(name: String, rule: NameRule, taken: &HashSet<String>) -> String {
 
 /// Rewrites ids the rule forbids, the same way in calls and results.
 fn ids(request: &mut Request, rule: NameRule) {
-    let mut taken: HashSet<String> = HashSet::new();
+    let calls = request.messages.iter().flat_map(|message| &message.blocks);
+    let fitting = calls.filter_map(|block| match &block.content {
+        Content::ToolCall(call) if rule.allows(&call.id) => Some(call.id.clone()),
+        _ => None,
+    });
+    let mut taken: HashSet<String> = fitting.collect();
     let mut renamed: HashMap<String, String> = HashMap::new();
     for block in request.messages.iter_mut().flat_map(|message| &mut message.blocks) {
         match &mut block.content {
-            Content::ToolCall(call) if rule.allows(&call.id) => {
-                taken.insert(call.id.clone());
-            }
+            Content::ToolCall(call) if rule.allows(&call.id) => {}
             Content::ToolCall(call) => {
                 let id = match renamed.get(&call.id) {
                     Some(id) => id.clone(),

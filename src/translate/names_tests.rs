@@ -135,3 +135,34 @@ fn free_text_tools_become_functions_and_history_follows() {
     assert_eq!(result.call, called.id, "the result follows its call");
     assert!(plain().tool_id_rule().allows(&called.id));
 }
+
+#[test]
+fn names_made_up_alike_are_told_apart() {
+    // A dialect which keeps groups, and takes no dots.
+    let grouped = dialects::ALL
+        .iter()
+        .copied()
+        .find(|dialect| dialect.has_tool_namespaces())
+        .expect("there is one");
+    let mut request = Request {
+        tools: vec![named("fs.read", None), named("fs_read", None)],
+        ..Request::default()
+    };
+    let names = adapt(&mut request, grouped, &mut LossReport::default());
+    let wires: Vec<_> = request
+        .tools
+        .iter()
+        .map(|tool| match &tool.kind {
+            ToolDefinition::Function { name, .. } => name.clone(),
+            _ => String::new(),
+        })
+        .collect();
+    assert_ne!(wires[0], wires[1], "each has a name of its own");
+    for (wire, own) in wires.iter().zip(["fs.read", "fs_read"]) {
+        assert_eq!(
+            names.own(wire).map_or(wire.as_str(), |own| &own.name),
+            own,
+            "and gets its own back"
+        );
+    }
+}

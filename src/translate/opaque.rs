@@ -208,10 +208,13 @@ fn settle_message(
             && let Some((id, opened)) = open_id(&call.id)
         {
             let id = id.to_owned();
+            // A call has one token: the one in its id.
+            let in_field = block.opaque.take();
             if opened.origin == *to {
                 block.opaque = Some(Opaque(opened.token.into()));
             } else {
                 stripped(&block.at, loss);
+                block.opaque = in_field.filter(|token| from.as_str() == to.dialect && open(&token.0).is_none());
             }
             ids.insert(std::mem::replace(&mut call.id, id.clone()), id);
             continue;

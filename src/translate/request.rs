@@ -103,6 +103,14 @@ pub fn encode(
         Decoded::Chat(request) => request,
     };
     let mut request = *request;
+    if from != to.dialect.id()
+        && let Some(at) = &request.bound
+    {
+        return Err(EncodeError {
+            path: at.to_string(),
+            why: "it stands for content that only its own provider has",
+        });
+    }
     opaque::settle(&mut request, from, &origin, &mut loss);
     if from != to.dialect.id() {
         to.dialect.adapt(&mut request, &to.upstream, &mut loss);

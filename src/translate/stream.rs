@@ -190,7 +190,13 @@ impl AnswerStream {
                 kept.keep(&chunk);
                 chunk
             }
-            Body::Convert(frames) => frames.chunk(&chunk, &mut self.meter),
+            Body::Convert(frames) => {
+                let out = frames.chunk(&chunk, &mut self.meter);
+                if self.failure.is_none() {
+                    self.failure = frames.converter().failed().cloned();
+                }
+                out
+            }
             Body::ConvertKept(kept, _) => {
                 kept.keep(&chunk);
                 Bytes::new()

@@ -320,7 +320,13 @@ async fn a_stream_that_begins_with_an_error_is_an_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_stream_never_looks_complete() {
     let (gateway, _provider, script) = setting(usual()).await;
-    for way in ["ends", "is cut", "hangs", "reports an error"] {
+    for way in [
+        "ends",
+        "is cut",
+        "hangs",
+        "reports an error",
+        "reports an error and hangs",
+    ] {
         *script.lock() = Box::new(move |_, dialect| {
             let all = frames(dialect);
             let keep = if dialect == Dialect::Gemini { 2 } else { all.len() - 3 };
@@ -332,6 +338,10 @@ async fn a_broken_stream_never_looks_complete() {
                 "is cut" => steps.push(Step::Cut),
                 "hangs" => steps.push(Step::Hang),
                 "reports an error" => steps.push(Step::Send("data: {\"error\":{\"message\":\"it broke\"}}\n\n".into())),
+                "reports an error and hangs" => {
+                    steps.push(Step::Send("data: {\"error\":{\"message\":\"it broke\"}}\n\n".into()));
+                    steps.push(Step::Hang);
+                }
                 _ => {}
             }
             Answer::chunked("text/event-stream", steps)
@@ -345,7 +355,14 @@ async fn a_broken_stream_never_looks_complete() {
                 } else {
                     client.check_error(streamed.status, &streamed.json());
                 }
-                if way == "hangs" {
+                if way.starts_with("reports") {
+                    assert!(
+                        streamed.text().contains("it broke"),
+                        "{what}, and it is told at once: {}",
+                        streamed.text()
+                    );
+                }
+                if way.ends_with("hangs") {
                     continue;
                 }
                 let whole = ask(&gateway, client, &format!("streamed-{}", name(upstream)), false).await;
@@ -412,6 +429,10 @@ async fn losses_are_told_or_refused_before_any_provider_is_called() {
     let refused = gateway.post("/v1/chat/completions", audio.as_bytes()).await;
     Dialect::Chat.check_refusal("content the provider can't take", 400, &refused);
     assert_eq!(refused.json()["error"]["code"], "unsupported_by_provider");
+    let bound = "{\"model\":\"to-anthropic\",\"previous_response_id\":\"resp_1\",\"input\":\"and now?\"}";
+    let refused = gateway.post("/v1/responses", bound.as_bytes()).await;
+    Dialect::Responses.check_refusal("history that only its provider has", 400, &refused);
+    assert_eq!(refused.json()["error"]["param"], "previous_response_id");
     let unreadable = "{\"model\":\"to-anthropic\",\"messages\":7}";
     let refused = gateway.post("/v1/chat/completions", unreadable.as_bytes()).await;
     Dialect::Chat.check_refusal("a field of the wrong type", 400, &refused);

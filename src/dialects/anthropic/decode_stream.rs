@@ -331,6 +331,12 @@ impl StreamDecoder for Decoder {
         } else {
             event.kind.as_str()
         };
+        // An error in the form of a chat stream, which gateways send whatever they were asked.
+        let kind = if kind.is_empty() && memchr::memmem::find(frame.data, b"\"error\"").is_some() {
+            "error"
+        } else {
+            kind
+        };
         let index = event
             .index
             .0

@@ -67,6 +67,12 @@ impl RequestCodec for Gemini {
         }))
     }
 
+    fn count_names_model(&self, body: &[u8]) -> bool {
+        [&b"generateContentRequest"[..], b"generate_content_request"]
+            .iter()
+            .any(|name| memchr::memmem::find(body, name).is_some())
+    }
+
     fn tool_name_rule(&self) -> NameRule {
         NAMES
     }

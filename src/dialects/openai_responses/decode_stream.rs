@@ -194,7 +194,13 @@ impl Decoder {
     fn event(&mut self, named: &str, event: Event<'_>, data: &[u8], sink: &mut dyn EventSink) {
         let index = event.output_index.0;
         let content = PartIndex::Content(event.content_index.0.unwrap_or(0));
-        if !self.started && index.is_some() {
+        let says_something = index.is_some()
+            || event.item.0.is_some()
+            || event.part.0.is_some()
+            || event.annotation.is_some()
+            || event.logprobs.is_some()
+            || !event.delta.is_empty();
+        if !self.started && says_something {
             // Its own beginning was lost on the way.
             self.start(Cow::Borrowed(""), Cow::Borrowed(""), sink);
         }

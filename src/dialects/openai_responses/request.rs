@@ -132,6 +132,10 @@ fn decode(body: &[u8]) -> Result<Request, RequestError> {
             "background" if value == false => {}
             "truncation" if value == "disabled" => {}
             "stream_options" if value == json!({"include_obfuscation": false}) => {}
+            "previous_response_id" | "conversation" | "prompt" => {
+                request.bound = Some(at.into());
+                request.native.push(Native::field(DIALECT, "", at, value));
+            }
             _ => request.native.push(Native::field(DIALECT, "", at, value)),
         }
     }

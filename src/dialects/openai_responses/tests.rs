@@ -133,3 +133,23 @@ fn an_error_in_a_stream_is_in_both_forms() {
     assert!(event["sequence_number"].is_u64());
     assert_eq!(meter(&[data]).2, StreamEnd::Failed, "our own error is read as one");
 }
+
+#[test]
+fn an_answer_whose_beginning_was_lost_still_begins() {
+    let item = r#"{"item":{"type":"reasoning","summary":[{"type":"summary_text","text":"so"}]}}"#;
+    let delta = r#"{"type":"response.output_text.delta","delta":"a"}"#;
+    for (event, data) in [(Some("response.output_item.done"), item), (None, delta)] {
+        let mut grammar = crate::ir::grammar::Grammar::default();
+        let mut decoder = OpenAiResponses.stream_decoder(Operation::Chat);
+        let read = decoder.frame(
+            Frame {
+                event,
+                data: data.as_bytes(),
+            },
+            &mut grammar,
+        );
+        assert_eq!(read, Ok(()));
+        decoder.finish(&mut grammar);
+        assert_eq!(grammar.end(), Vec::<&str>::new(), "{data}");
+    }
+}
