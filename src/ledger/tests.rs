@@ -13,6 +13,7 @@ use crate::clock::UnixMicros;
 use crate::config::Durability;
 use crate::ids::AttemptId;
 use crate::ir::Usage;
+use crate::store::StoreError;
 use crate::store::frames::HEADER_LEN;
 
 fn settings() -> crate::config::Ledger {
@@ -29,8 +30,17 @@ fn no_fatal() -> FatalHook {
     Arc::new(|error| panic!("the journal failed: {error}"))
 }
 
+/// How long a store may stay locked after it was dropped: sled lets go of its lock from a thread of its own.
+const LET_GO: Duration = Duration::from_secs(10);
+
 fn open_at(data: &Path, settings: &crate::config::Ledger) -> Ledger {
-    let store = Arc::new(Store::open(&data.join("store"), 16 << 20).unwrap());
+    let end = std::time::Instant::now() + LET_GO;
+    let store = loop {
+        match Store::open(&data.join("store"), 16 << 20) {
+            Err(StoreError::Held) if std::time::Instant::now() < end => std::thread::yield_now(),
+            opened => break Arc::new(opened.unwrap()),
+        }
+    };
     Ledger::start_with(&data.join("journal"), settings, store, Clock::system(), no_fatal()).unwrap()
 }
 
