@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
+use serde_json::Value;
 
 /// Bytes set aside for a document: most fit.
 const DOCUMENT: usize = 2048;
@@ -20,6 +21,15 @@ pub(super) fn document<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     let written = serde_json::to_writer(&mut out, value);
     debug_assert!(written.is_ok(), "only what serde_json can write is written");
     out
+}
+
+/// A number as people write it: `1`, not `1.0`.
+pub(super) fn number(value: f64) -> Value {
+    if value.fract() == 0.0 && value.abs() < 1e15 {
+        Value::from(value as i64)
+    } else {
+        Value::from(value)
+    }
 }
 
 /// Appends bytes as they are.

@@ -166,7 +166,7 @@ fn sampling(body: &mut Map<String, Value>, request: &Request, vendor: Vendor, lo
     ];
     for (field, set) in numbers {
         if let Some(set) = set {
-            body.insert(field.into(), number(set.value));
+            body.insert(field.into(), write::number(set.value));
         }
     }
     if let Some(set) = &s.top_k {
@@ -198,15 +198,6 @@ fn sampling(body: &mut Map<String, Value>, request: &Request, vendor: Vendor, lo
     }
     if let Some(set) = &s.top_logprobs {
         body.insert("top_logprobs".into(), set.value.into());
-    }
-}
-
-/// A number as people write it: `1`, not `1.0`.
-fn number(value: f64) -> Value {
-    if value.fract() == 0.0 && value.abs() < 1e15 {
-        Value::from(value as i64)
-    } else {
-        Value::from(value)
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::encode_items::Items;
 use super::request::{ENCRYPTED, LOGPROBS};
 use super::{DIALECT, encode_tools as tools, object};
-use crate::dialects::{EncodeError, Upstream};
+use crate::dialects::{EncodeError, Upstream, write};
 use crate::ir::{Budget, Content, Effort, LossReport, Message, Native, Request, Set, ToolChoice, Wish};
 
 /// Fewest tokens an answer may be limited to (`max_output_tokens`, minimum).
@@ -125,15 +125,6 @@ fn instructions<'r>(system: &'r [Message], own: bool, loss: &mut LossReport) -> 
     (Some(text), others)
 }
 
-/// A number, whole ones without a fraction.
-fn number(value: f64) -> Value {
-    if value.fract() == 0.0 && value.abs() < 1e15 {
-        Value::from(value as i64)
-    } else {
-        Value::from(value)
-    }
-}
-
 fn set<T: Clone + Into<Value>>(body: &mut Map<String, Value>, key: &str, set: &Option<Set<T>>) {
     if let Some(set) = set {
         body.insert(key.into(), set.value.clone().into());
@@ -234,7 +225,7 @@ fn sampling(request: &Request, own: bool, body: &mut Map<String, Value>, loss: &
     }
     for (key, set) in [("temperature", &sampling.temperature), ("top_p", &sampling.top_p)] {
         if let Some(set) = set {
-            body.insert(key.into(), number(set.value));
+            body.insert(key.into(), write::number(set.value));
         }
     }
     set(body, "top_logprobs", &sampling.top_logprobs);
