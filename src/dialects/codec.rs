@@ -7,7 +7,7 @@
 use bytes::BytesMut;
 use serde_json::{Map, Value};
 
-use crate::ir::{ApiError, EmbeddingRequest, EmbeddingResponse, LossReport, Request, Response, StreamEvent, Usage};
+use crate::ir::{ApiError, EmbeddingRequest, EmbeddingResponse, LossReport, Request, Response, StreamEvent};
 use crate::sse::Framing;
 
 use super::{DecodeError, Target};
@@ -223,9 +223,4 @@ pub trait StreamEncoder: Send {
 
     /// The answer failed or just stopped: writes the error as the dialect ends failed streams, never its mark of success.
     fn fail(&mut self, error: &ApiError, out: &mut BytesMut);
-
-    /// The usage as it was last told, for a client who asks in another way.
-    fn usage(&self) -> Option<Usage> {
-        None
-    }
 }

@@ -267,8 +267,7 @@ impl CustomSession for Gate {
                     .iter()
                     .any(|task| task.is_end() && !matches!(task, HttpTask::Failed(_)));
             let tail = if ends { held.finish_answer() } else { Bytes::new() };
-            let failed = held.answer.as_ref().is_some_and(|answer| answer.failure().is_some());
-            if failed && !held.committed {
+            if held.failure().is_some() {
                 return Error::e_explain(ErrorType::InternalError, "the provider's answer can't be passed on");
             }
             (held.committed, tail)

@@ -157,6 +157,12 @@ impl Held {
         }
     }
 
+    /// What the client is to be told instead of the answer, of which nothing went out.
+    pub fn failure(&self) -> Option<&ApiError> {
+        let answer = self.answer.as_ref().filter(|_| !self.committed)?;
+        answer.failure()
+    }
+
     /// What conversion lost, of the request and so far of the answer.
     pub fn loss(&self) -> LossReport {
         let mut loss = self.request_loss.clone();

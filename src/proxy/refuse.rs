@@ -132,8 +132,7 @@ pub async fn execute(session: &mut Session, error: &Error, ctx: &mut RequestCont
     let (committed, expired, failure) = match &ctx.gate {
         Some(gate) => {
             let held = gate.lock();
-            let failure = held.answer.as_ref().and_then(|answer| answer.failure()).cloned();
-            (held.committed, held.expired, failure.filter(|_| !held.committed))
+            (held.committed, held.expired, held.failure().cloned())
         }
         None => (session.response_written().is_some(), None, None),
     };

@@ -39,7 +39,7 @@ pub fn execute(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestContext) ->
         _ => Bytes::new(),
     };
     let out = if end { join(out, held.finish_answer()) } else { out };
-    if !held.committed && held.answer.as_ref().is_some_and(|answer| answer.failure().is_some()) {
+    if held.failure().is_some() {
         // Nothing went out: the client gets a proper error.
         return Error::e_explain(ErrorType::InternalError, "the provider's answer can't be passed on");
     }

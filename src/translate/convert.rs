@@ -176,9 +176,6 @@ impl Converter {
                 "upstream_answer_too_large",
             );
         }
-        if self.told {
-            return Ok((self.take(), StreamEnd::Failed));
-        }
         if self.error.is_none() && end == StreamEnd::Complete {
             self.begun = true;
             let Stage { form, out, loss, .. } = &mut self.stage;
@@ -188,23 +185,19 @@ impl Converter {
             }
             return Ok((self.take(), StreamEnd::Complete));
         }
-        if self.error.is_none() {
-            self.error = Some(
-                ApiError::new(ErrorKind::Api, "the provider's answer stopped before its end")
-                    .status(502)
-                    .code("upstream_stream_truncated"),
-            );
+        self.spoil(
+            "the provider's answer stopped before its end",
+            "upstream_stream_truncated",
+        );
+        if let Some(error) = self.failed() {
+            return Err(error.clone());
         }
-        let told = if end == StreamEnd::Truncated {
+        let end = if end == StreamEnd::Truncated && !self.told {
             StreamEnd::Truncated
         } else {
             StreamEnd::Failed
         };
-        match self.error.take() {
-            Some(error) if self.sent => Ok((self.fail(&error), told)),
-            Some(error) => Err(error),
-            None => Ok((Bytes::new(), told)),
-        }
+        Ok((self.take(), end))
     }
 
     /// Ends a stream that has begun with an error.

@@ -15,8 +15,13 @@ use crate::meaning::compare;
 use crate::report::{Report, short};
 use crate::{pipeline, recordings, wellformed};
 
-/// One answer on its way to a client.
-fn stream(answer: &Answer, to: &'static dyn Dialect, client_stream: bool) -> AnswerStream {
+/// One answer of that provider's model on its way to a client.
+pub fn stream(
+    answer: &Answer,
+    (provider, model): (&str, &str),
+    to: &'static dyn Dialect,
+    client_stream: bool,
+) -> AnswerStream {
     AnswerStream::new(AnswerPlan {
         dialect: answer.dialect,
         operation: Operation::Chat,
@@ -32,7 +37,7 @@ fn stream(answer: &Answer, to: &'static dyn Dialect, client_stream: bool) -> Ans
         conversion: Some(Arc::new(Conversion {
             client: recordings::target(to.id().as_str(), client_stream),
             client_stream,
-            origin: Some(Origin::new(answer.dialect.id(), "a-provider", "a-model")),
+            origin: Some(Origin::new(answer.dialect.id(), provider, model)),
             names: Arc::default(),
             answering: pipeline::answering(),
             asked: None,
@@ -47,7 +52,7 @@ fn run(
     to: &'static dyn Dialect,
     client_stream: bool,
 ) -> (Vec<u8>, StreamEnd, AnswerStream) {
-    let mut stream = stream(answer, to, client_stream);
+    let mut stream = stream(answer, ("a-provider", "a-model"), to, client_stream);
     let mut out = Vec::new();
     for chunk in body.chunks(1000) {
         out.extend_from_slice(&stream.chunk(Bytes::copy_from_slice(chunk)));

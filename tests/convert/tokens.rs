@@ -1,45 +1,20 @@
 //! Provider-bound tokens: what a provider signs comes back to it unchanged through a client of any other dialect, and to
 //! nobody else.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tollgate::dialects::{ALL, Dialect, Upstream};
 use tollgate::ir::response::Response;
 use tollgate::ir::{LossReport, Operation};
-use tollgate::sse::Framing;
-use tollgate::translate::opaque::Origin;
-use tollgate::translate::{self, AnswerKind, AnswerPlan, AnswerStream, Coding, Conversion};
+use tollgate::translate;
 
 use crate::answers::{self, Answer};
 use crate::report::Report;
-use crate::{fixtures, pipeline, recordings};
+use crate::{fixtures, gateway, recordings};
 
 /// The answer as a client which wants it whole gets it.
 fn told(answer: &Answer, provider: &str, model: &str, client: &'static dyn Dialect) -> Value {
-    let mut stream = AnswerStream::new(AnswerPlan {
-        dialect: answer.dialect,
-        operation: Operation::Chat,
-        status: 200,
-        kind: if answer.stream {
-            AnswerKind::Stream(Framing::Sse)
-        } else {
-            AnswerKind::Whole
-        },
-        coding: Coding::Identity,
-        withhold_usage: false,
-        max_kept: 32 << 20,
-        conversion: Some(Arc::new(Conversion {
-            client: recordings::target(client.id().as_str(), false),
-            client_stream: false,
-            origin: Some(Origin::new(answer.dialect.id(), provider, model)),
-            names: Arc::default(),
-            answering: pipeline::answering(),
-            asked: None,
-            mask: None,
-        })),
-    });
+    let mut stream = gateway::stream(answer, (provider, model), client, false);
     let mut out = stream.chunk(Bytes::copy_from_slice(answer.body.as_bytes())).to_vec();
     out.extend_from_slice(&stream.finish().0);
     serde_json::from_slice(&out).expect("a whole answer")

@@ -325,8 +325,4 @@ impl StreamEncoder for Encoder {
     fn fail(&mut self, error: &ApiError, out: &mut BytesMut) {
         frame("error", &error::body(error, &self.to.request_id), out);
     }
-
-    fn usage(&self) -> Option<Usage> {
-        self.usage
-    }
 }

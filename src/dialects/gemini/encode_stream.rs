@@ -408,8 +408,4 @@ impl StreamEncoder for Encoder {
         let bytes = Gemini.encode_stream_error(error, &self.to.request_id, self.to.framing, self.first);
         out.extend_from_slice(&bytes);
     }
-
-    fn usage(&self) -> Option<Usage> {
-        self.usage
-    }
 }

@@ -385,8 +385,4 @@ impl StreamEncoder for Encoder {
         write::json(out, &openai_error::body(error));
         write::end(out);
     }
-
-    fn usage(&self) -> Option<Usage> {
-        self.usage
-    }
 }

@@ -395,8 +395,4 @@ impl StreamEncoder for Encoder {
             self.head.write(out, &state);
         });
     }
-
-    fn usage(&self) -> Option<Usage> {
-        self.usage
-    }
 }
