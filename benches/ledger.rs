@@ -118,7 +118,7 @@ fn callers(c: &mut Criterion) {
     let (_, text) = keys
         .create(tollgate::keys::NewKey {
             name: "bench".into(),
-            owner: None,
+            ..Default::default()
         })
         .expect("a key");
     let ring = keys.ring().clone();

@@ -3,7 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tollgate::dialects::json;
+use tollgate::dialects::{self, json};
+use tollgate::ir::Operation;
 
 /// A chat body of about `size` bytes: `paragraph` repeated in its last message.
 fn body(size: usize, paragraph: &str) -> Vec<u8> {
@@ -45,6 +46,18 @@ fn peek(c: &mut Criterion) {
     group.bench_function("numbers/110KiB", |b| {
         b.iter(|| json::peek(black_box(numbers.as_bytes())))
     });
+    // An agent's: what routing reads beside the model is all there.
+    let text = prose.repeat(1000);
+    let agent = format!(
+        r#"{{"model":"m","system":[{{"type":"text","text":"{text}"}}],"tools":[{{"name":"f","input_schema":{{}}}}],"metadata":{{"user_id":"user_1_account__session_0f9c1de2-7c1f-4f4e-9d9f-1b2c3d4e5f60"}},"messages":[{{"role":"user","content":"hi"}}],"max_tokens":100,"stream":true}}"#
+    );
+    let anthropic = dialects::by_name("anthropic").and_then(|dialect| dialect.own_target(Operation::Chat, true));
+    if let Some((target, _)) = anthropic {
+        group.throughput(Throughput::Bytes(agent.len() as u64));
+        group.bench_function("agent/90KiB", |b| {
+            b.iter(|| target.dialect.peek(&target, black_box(agent.as_bytes())));
+        });
+    }
     let body = body(100 << 10, prose);
     group.throughput(Throughput::Bytes(body.len() as u64));
     group.bench_function("serde_json::Value/100KiB", |b| {

@@ -13,18 +13,20 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use pingora::listeners::TcpSocketOptions;
 use pingora::listeners::tls::TlsSettings;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
+use pingora::services::background::background_service;
 use pingora::services::listening::Service;
 
 use crate::admin::{self, AdminState};
 use crate::clock::Clock;
 use crate::config::{Config, Problems};
-use crate::egress::Names;
+use crate::egress::{Names, Policy, Probe};
 use crate::keys::{Keys, MasterKey};
 use crate::ledger::Ledger;
 use crate::limits::flood::Flood;
@@ -32,15 +34,20 @@ use crate::observe::access_log::AccessLog;
 use crate::proxy::door::Door;
 use crate::proxy::intake::BodyBudget;
 use crate::proxy::{Gateway, metrics};
+use crate::routing::affinity::Affinities;
 use crate::rules::{self, Live};
 use crate::store::Store;
-use crate::upstream::LiveFleet;
+use crate::upstream::health::ByRules;
+use crate::upstream::{Checks, LiveFleet, Memory, RetryBudget};
 
 use control::Control;
 use first_run::FirstRun;
 
 /// The name which stands for the sandbox provider inside the gateway, in base URLs.
 const SANDBOX_HOST: &str = "sandbox.internal";
+
+/// Most attempts of one request, whatever its route says.
+const MAX_ATTEMPTS: usize = 16;
 
 /// Why the gateway can't start.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +128,10 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     let live = Live::new(config.rules.clone(), rules, clock.clone());
     let fleet = Arc::new(LiveFleet::new(live.load().clone()));
     crate::observe::log::mask(fleet.load().masker().as_ref().clone());
+    let cooldowns = config.data.join("cooldowns.json");
+    fleet
+        .load()
+        .recall(&Memory::load(&cooldowns), Instant::now(), clock.now());
     let mut control = Control::start().map_err(|source| StartError::File {
         path: "control thread".into(),
         source,
@@ -135,21 +146,32 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
         .collect::<HashMap<_, _>>();
     let names = Arc::new(Names::new(own, config.timeouts.dns));
     control.resolve_ahead(names.clone(), fleet.clone());
+    control.remember(fleet.clone(), cooldowns, clock.clone());
     control.follow_rules(&live, fleet.clone(), names.clone())?;
+    let dial = Box::new(ByRules(names.clone()));
+    let checks = Checks::new(fleet.clone(), dial, clock.clone(), config.health.parallel);
     if let Some(address) = config.admin.listen {
         let state = AdminState {
             keys: keys.clone(),
             ledger: ledger.clone(),
             rules: live.clone(),
+            fleet: fleet.clone(),
+            checks: checks.clone(),
             token: admin_token,
             started,
             clock: clock.clone(),
             audit: Arc::new(audit),
+            probe: Arc::new(Probe::new(Policy::new(
+                config.admin.allow_private.clone(),
+                config.admin.allow_ports.clone(),
+            ))),
         };
         control.serve("admin", address, admin::router(state))?;
     }
     if let Some(address) = config.metrics {
-        control.serve("metrics", address, crate::observe::metrics::router())?;
+        let fleet = fleet.clone();
+        let publish = move || fleet.load().publish(Instant::now());
+        control.serve("metrics", address, crate::observe::metrics::router(publish))?;
     }
 
     metrics::declare();
@@ -164,6 +186,12 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
         keys: keys.ring().clone(),
         fleet,
         names,
+        affinities: Arc::new(Affinities::new(config.affinity.sessions, config.affinity.ttl)),
+        budget: Arc::new(RetryBudget::new(
+            f64::from(config.retries.share_percent) / 100.0,
+            config.retries.reserve,
+            std::time::Instant::now(),
+        )),
         ledger: ledger.clone(),
         flood: flood.clone(),
         bodies: BodyBudget::new(config.limits.inflight_body),
@@ -172,6 +200,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     };
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&config));
     server.bootstrap();
+    server.add_service(background_service("health", checks));
     let proxy = Arc::new(http_proxy(&server.configuration, gateway));
     for (index, listener) in config.listeners.iter().enumerate() {
         let h2c = listener.http2 && listener.tls.is_none();
@@ -244,7 +273,8 @@ fn server_conf(config: &Config) -> ServerConf {
         threads: config.threads,
         work_stealing: config.work_stealing,
         upstream_keepalive_pool_size: config.limits.upstream_idle,
-        max_retries: config.limits.attempts,
+        // The attempts of a request are bounded by its route.
+        max_retries: MAX_ATTEMPTS,
         // We drain ourselves before Pingora is told to stop.
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(5),

@@ -63,13 +63,14 @@ fn a_broken_store_comes_back_with_its_rows_and_keys() {
         .create(NewKey {
             name: "good".into(),
             owner: Some("somebody".into()),
+            ..NewKey::default()
         })
         .unwrap();
     let (bad, bad_text) = books
         .keys
         .create(NewKey {
             name: "bad".into(),
-            owner: None,
+            ..NewKey::default()
         })
         .unwrap();
     books.keys.revoke(&bad.id).unwrap();

@@ -29,6 +29,9 @@ pub struct KeyView {
     pub name: String,
     /// Whom it belongs to.
     pub owner: Option<String>,
+    /// Words by which routes tell keys apart.
+    #[serde(default)]
+    pub tags: Vec<String>,
     /// What people may recognise it by.
     #[schema(example = "sk-tg-AbCdEfGhIjKl-…wxyz")]
     pub hint: String,
@@ -46,6 +49,7 @@ impl From<&ClientKey> for KeyView {
             id: key.id.to_string(),
             name: key.name.clone(),
             owner: key.owner.clone(),
+            tags: key.tags.clone(),
             hint: format!("sk-tg-{}-…{}", key.id, key.last4),
             created_at: rfc3339(key.created_at).to_string(),
             revoked_at: key.revoked_at.map(|at| rfc3339(at).to_string()),
@@ -71,6 +75,10 @@ pub struct KeyWanted {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 100)]
     pub owner: Option<String>,
+    /// Words by which routes tell keys apart: at most 16, of 1 to 64 characters, none twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 16)]
+    pub tags: Vec<String>,
 }
 
 /// A key just made.
@@ -102,12 +110,13 @@ pub(super) async fn create(State(api): State<Arc<Api>>, Given(wanted): Given<Key
     let new = NewKey {
         name: wanted.name.trim().to_owned(),
         owner: wanted.owner.map(|owner| owner.trim().to_owned()),
+        tags: wanted.tags.iter().map(|tag| tag.trim().to_owned()).collect(),
     };
     let (key, text) = api.blocking(move |state| state.keys.create(new)).await??;
     let view = KeyView::from(&*key);
     let change = Change {
         target: view.id.clone(),
-        values: json!({ "name": view.name, "owner": view.owner }),
+        values: json!({ "name": view.name, "owner": view.owner, "tags": view.tags }),
     };
     let made = KeyMade {
         view,

@@ -3,12 +3,17 @@
 //! One file per resource. Around all of them, outermost first: headers of every answer, the token ([`auth`]), the record
 //! of writes ([`audit`]). What is refused is refused in one shape ([`refusal`]).
 
+pub mod addresses;
 pub mod audit;
 mod auth;
+pub mod credentials;
 pub mod export;
 mod input;
 pub mod keys;
+pub mod look;
+pub mod providers;
 pub mod refusal;
+pub mod routes;
 pub mod row;
 pub mod rules;
 pub mod status;
@@ -30,9 +35,11 @@ use utoipa_axum::routes;
 
 use crate::clock::Clock;
 use crate::config::Secret;
+use crate::egress::Probe;
 use crate::keys::Keys;
 use crate::ledger::{Ledger, LedgerError};
 use crate::rules::Live;
+use crate::upstream::{Checks, LiveFleet};
 
 pub use audit::Audit;
 use refusal::Refusal;
@@ -58,6 +65,10 @@ pub struct AdminState {
     pub ledger: Ledger,
     /// The rules.
     pub rules: Arc<Live>,
+    /// The providers at work, built from the rules.
+    pub fleet: Arc<LiveFleet>,
+    /// Their active checks.
+    pub checks: Checks,
     /// The token every call but the document must bear. Empty: no call is let in.
     pub token: Secret,
     /// When the process began.
@@ -66,6 +77,8 @@ pub struct AdminState {
     pub clock: Clock,
     /// Where writes are recorded.
     pub audit: Arc<Audit>,
+    /// What tries out the URLs that callers enter.
+    pub probe: Arc<Probe>,
 }
 
 /// What handlers share.
@@ -113,7 +126,7 @@ impl Api {
 }
 
 /// The routes and the document, from one list.
-fn routes() -> OpenApiRouter<Arc<Api>> {
+fn paths() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(frame())
         .routes(routes!(openapi))
         .routes(routes!(keys::list, keys::create))
@@ -124,9 +137,14 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(usage::requests))
         .routes(routes!(export::export))
         .routes(routes!(status::status))
-        .routes(routes!(rules::routes))
-        .routes(routes!(rules::providers))
+        .routes(routes!(routes::routes))
+        .routes(routes!(providers::providers))
+        .routes(routes!(credentials::list))
+        .routes(routes!(credentials::verify))
+        .routes(routes!(credentials::disable))
+        .routes(routes!(credentials::enable))
         .routes(routes!(rules::reload))
+        .routes(routes!(addresses::test))
 }
 
 /// The document without its paths.
@@ -157,7 +175,7 @@ fn frame() -> OpenApi {
 
 /// The OpenAPI document.
 pub fn document() -> OpenApi {
-    routes().into_openapi()
+    paths().into_openapi()
 }
 
 /// The router. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, so that the audit log knows
@@ -168,7 +186,7 @@ pub fn router(state: AdminState) -> axum::Router {
         questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
         document: OnceLock::new(),
     });
-    let (router, document) = routes().split_for_parts();
+    let (router, document) = paths().split_for_parts();
     // A document that can't be written is answered with 500 by the handler.
     if let Ok(text) = document.to_pretty_json() {
         let _ = api.document.set(text);

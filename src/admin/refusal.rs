@@ -156,6 +156,11 @@ impl Refusal {
         refusal
     }
 
+    /// 409: the credential has no key.
+    pub(super) fn inactive(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "inactive", message)
+    }
+
     /// 500. What happened is in the log, not in the answer.
     pub(super) fn internal() -> Self {
         Self::new(
@@ -171,6 +176,15 @@ impl Refusal {
             StatusCode::SERVICE_UNAVAILABLE,
             "busy",
             "too many questions to the ledger at once: try again",
+        )
+    }
+
+    /// 503: too many checks at once.
+    pub(super) fn checks_busy() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "too many checks at once: try again",
         )
     }
 }

@@ -118,10 +118,13 @@ pub struct RowView {
     pub total_us: u64,
     /// What went wrong, in a word.
     pub error: Option<String>,
+    /// It may have cost money nobody told of: it failed after it was sent, and no usage came.
+    pub maybe_billed: bool,
 }
 
 impl From<Row> for RowView {
     fn from(row: Row) -> Self {
+        let maybe_billed = row.maybe_billed();
         let Row {
             opening,
             closing,
@@ -154,6 +157,7 @@ impl From<Row> for RowView {
             first_token_us: closing.first_token_us,
             total_us: closing.total_us,
             error: closing.error,
+            maybe_billed,
         }
     }
 }
@@ -162,7 +166,7 @@ impl From<Row> for RowView {
 pub const CSV_HEADER: &str = "id,request,attempt,at,key,route,provider,credential,operation,client_dialect,\
 provider_dialect,model,upstream_model,stream,ended,status,finish,input,cache_read,cache_write_5m,cache_write_1h,\
 input_audio,output,reasoning,output_audio,input_total,output_total,response_id,tool_calls,request_bytes,\
-response_bytes,first_byte_us,first_token_us,total_us,error\r\n";
+response_bytes,first_byte_us,first_token_us,total_us,error,maybe_billed\r\n";
 
 impl RowView {
     /// Appends the row as a line of CSV (RFC 4180), in the order of [`CSV_HEADER`]. What is unknown is an empty cell.
@@ -208,6 +212,7 @@ impl RowView {
         cells.number(self.first_token_us);
         cells.number(Some(self.total_us));
         cells.text(self.error.as_deref().unwrap_or_default());
+        cells.text(if self.maybe_billed { "true" } else { "false" });
         cells.out.extend_from_slice(b"\r\n");
     }
 }

@@ -9,8 +9,10 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::input::{Asked, NoMore};
+use super::look::Look;
+use super::providers::{self, ProviderView};
 use super::refusal::{AnyRefusal, ProblemView};
-use super::rules::{ProviderView, digest, masker, problems};
+use super::rules::{digest, masker, problems};
 use crate::ledger::LedgerStatus;
 use crate::observe::rfc3339;
 
@@ -102,10 +104,6 @@ pub(super) async fn status(State(api): State<Arc<Api>>, _: Asked<NoMore, NoMore>
             },
         },
         ledger: state.ledger.status().into(),
-        providers: rules
-            .providers
-            .iter()
-            .map(|provider| ProviderView::of(provider, &masker))
-            .collect(),
+        providers: providers::views(&Look::at(state), &state.checks),
     })
 }

@@ -3,17 +3,23 @@
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::egress::{Authority, Names, REFRESH};
 use crate::rules::Live;
 use crate::sandbox::{self, Sandbox};
 use crate::upstream::LiveFleet;
 
 use super::StartError;
+
+/// How often what was learned of credentials is written down, if it changed.
+const REMEMBER: Duration = Duration::from_secs(1);
 
 /// The runtime and what keeps it going.
 pub struct Control {
@@ -77,6 +83,34 @@ impl Control {
             loop {
                 ticks.tick().await;
                 names.refresh(authorities(&fleet), true).await;
+            }
+        });
+    }
+
+    /// Writes down what was learned of credentials, soon after it changed: `kill -9` loses no more than [`REMEMBER`] of it.
+    pub fn remember(&self, fleet: Arc<LiveFleet>, path: PathBuf, clock: Clock) {
+        let mut stop = self.stop.subscribe();
+        self.runtime.spawn(async move {
+            let mut written = fleet.load().changed();
+            loop {
+                let stopping = tokio::select! {
+                    () = tokio::time::sleep(REMEMBER) => false,
+                    _ = stop.wait_for(|stop| *stop) => true,
+                };
+                let now = fleet.load();
+                let changed = now.changed();
+                if changed != written {
+                    let memory = now.remember(Instant::now(), clock.now());
+                    let path = path.clone();
+                    match tokio::task::spawn_blocking(move || memory.save(&path)).await {
+                        Ok(Ok(())) => written = changed,
+                        Ok(Err(error)) => tracing::warn!(%error, "cooldowns can't be written down"),
+                        Err(_) => tracing::error!("writing down the cooldowns panicked"),
+                    }
+                }
+                if stopping {
+                    return;
+                }
             }
         });
     }

@@ -44,7 +44,7 @@ pub fn prepare(config: &Config, keys: &Keys) -> Result<(Secret, Option<FirstRun>
     if keys.list().is_empty() {
         let (_, text) = keys.create(NewKey {
             name: "first".into(),
-            owner: None,
+            ..NewKey::default()
         })?;
         let contents = format!(
             "# Made by the first start. Keep it secret, or move both values to where you keep secrets and delete this file.\n\

@@ -9,9 +9,12 @@ use serde_json::json;
 use crate::clock::Clock;
 use crate::config::problem::Problem;
 use crate::config::{self, Problems};
-use crate::rules::{self, Rules};
+use crate::rules::{self, Route, Rules};
 
 use super::Failure;
+
+/// Most routes named in one note.
+const MAX_TOLD: usize = 10;
 
 /// Loads configuration and rules and prints every problem with file, line and help. Exits 1 if there is one.
 #[derive(clap::Args, Debug, Default)]
@@ -89,6 +92,18 @@ impl Found {
         notes
     }
 
+    /// Routes which send nowhere just now, since no provider of theirs is active. Not a problem each: without its key a
+    /// whole preset is so.
+    fn idle(&self) -> Vec<&str> {
+        let idle = |route: &Route| {
+            let on = route.fallback_on.iter().flat_map(|(_, targets)| targets);
+            let all = route.targets.iter().chain(&route.fallback).chain(on);
+            all.into_iter().all(|target| target.provider.inactive.is_some())
+        };
+        let routes = self.rules.iter().flat_map(|rules| &rules.routes);
+        routes.filter(|route| idle(route)).map(|route| &*route.name).collect()
+    }
+
     fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a String can't fail.
@@ -100,6 +115,18 @@ impl Found {
         }
         for (what, reason) in self.notes() {
             let _ = writeln!(text, "note: {what} is inactive: {reason}");
+        }
+        let idle = self.idle();
+        if !idle.is_empty() {
+            let (verb, more) = match idle.len() {
+                1 => ("has", String::new()),
+                n if n > MAX_TOLD => ("have", format!(" and {} more", n - MAX_TOLD)),
+                _ => ("have", String::new()),
+            };
+            let told = idle.iter().take(MAX_TOLD).map(|name| format!("\"{name}\""));
+            let told = told.collect::<Vec<_>>().join(", ");
+            let routes = counted(idle.len(), "route");
+            let _ = writeln!(text, "note: {routes} {verb} no active provider: {told}{more}");
         }
         let warnings = match self.warnings.len() {
             0 => String::new(),
@@ -127,6 +154,7 @@ impl Found {
             "problems": listed(&self.problems),
             "warnings": listed(&self.warnings),
             "inactive": notes,
+            "idle_routes": self.idle(),
             "summary": summary,
         })
     }

@@ -18,6 +18,9 @@ pub enum Keys {
         /// Whom it belongs to.
         #[arg(long)]
         owner: Option<String>,
+        /// A word by which routes tell keys apart; may be given several times.
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<String>,
         /// How to ask, how to print.
         #[command(flatten)]
         how: How,
@@ -61,8 +64,8 @@ impl Keys {
     /// Runs the command.
     pub fn execute(self, conf: &Path) -> Result<(), Failure> {
         match self {
-            Keys::Create { name, owner, how } => {
-                let wanted = KeyWanted { name, owner };
+            Keys::Create { name, owner, tags, how } => {
+                let wanted = KeyWanted { name, owner, tags };
                 let made: KeyMade = Client::new(conf, &how.reach)?.post("/api/v1/keys", Some(&wanted))?;
                 if how.json {
                     return super::print_json(&made);
@@ -104,14 +107,20 @@ fn table(keys: &[KeyView]) -> String {
         .text("ID")
         .text("NAME")
         .text("OWNER")
+        .text("TAGS")
         .text("KEY")
         .text("CREATED")
         .text("REVOKED");
     for key in keys {
+        let tags = match key.tags.is_empty() {
+            true => "-".to_owned(),
+            false => key.tags.join(", "),
+        };
         table.row([
             key.id.as_str(),
             &key.name,
             key.owner.as_deref().unwrap_or("-"),
+            tags.as_str(),
             &key.hint,
             to_the_second(&key.created_at),
             key.revoked_at.as_deref().map_or("-", to_the_second),

@@ -2,8 +2,10 @@
 
 pub mod check;
 pub mod client;
+pub mod credentials;
 pub mod env;
 pub mod keys;
+pub mod route;
 pub mod run;
 pub mod sandbox;
 mod table;
@@ -37,9 +39,15 @@ pub enum Command {
     /// Client keys, through the admin API of the running gateway.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Keys of providers, through the admin API of the running gateway.
+    #[command(subcommand)]
+    Credentials(credentials::Credentials),
     /// What was used: sums and rows.
     #[command(subcommand)]
     Usage(usage::Usage),
+    /// Where requests go, and why.
+    #[command(subcommand)]
+    Route(route::Route),
     /// A stand-in provider that speaks all four dialects.
     Sandbox(sandbox::Sandbox),
     /// Prints the settings which point a client at this gateway: `eval "$(tollgate env claude)"`.
@@ -69,7 +77,9 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(conf),
         Command::Check(check) => check.execute(conf),
         Command::Keys(keys) => keys.execute(conf),
+        Command::Credentials(credentials) => credentials.execute(conf),
         Command::Usage(usage) => usage.execute(conf),
+        Command::Route(route) => route.execute(conf),
         Command::Sandbox(sandbox) => sandbox.execute(),
         Command::Env(env) => env.execute(conf),
     };
@@ -116,16 +126,23 @@ mod tests {
     #[test]
     fn commands_are_understood() {
         for line in [
-            "tollgate keys create --name n --owner o --json",
+            "tollgate keys create --name n --owner o --tag a --tag b --json",
             "tollgate keys list --url http://127.0.0.1:1 --token-file t",
             "tollgate keys show AbCdEfGhIjKl",
             "tollgate keys revoke AbCdEfGhIjKl --json",
+            "tollgate credentials list --provider p --json",
+            "tollgate credentials verify",
+            "tollgate credentials verify --provider p main --url http://127.0.0.1:1",
+            "tollgate credentials disable p/main --json",
+            "tollgate credentials enable main --provider p",
             "tollgate usage report --by key,model,provider,credential,day --from 7d --until 2026-01-31 --json",
             "tollgate usage report --key k --model m --provider p --credential c",
             "tollgate usage export --format csv --out f --from 24h",
             "tollgate usage export --json",
             "tollgate --conf other.toml usage export",
             "tollgate env claude --model m --url https://gateway.example --key k --shell fish",
+            "tollgate route explain f --path /v1/messages --header a:b --header c:d --key k --tag t --tag u --json",
+            "tollgate route explain - --owner o --client 2001:db8::1 --at 2026-01-31T22:00:00Z",
             "tollgate env codex --file",
             "tollgate env gemini --json",
         ] {
@@ -134,8 +151,12 @@ mod tests {
         for line in [
             "tollgate keys create",
             "tollgate keys show",
+            "tollgate credentials disable",
             "tollgate usage report --by week",
             "tollgate usage export --format xml",
+            "tollgate route explain",
+            "tollgate route explain f --header nothing",
+            "tollgate route explain f --at today",
             "tollgate env",
             "tollgate env emacs",
             "tollgate env claude --shell tcsh",

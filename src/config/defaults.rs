@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{AccessLog, Admin, Config, Durability, Ledger, Limits, Listener, Logs, Timeouts};
+use super::{
+    AccessLog, Admin, AffinitySettings, Config, Durability, HealthSettings, Ledger, Limits, Listener, Logs, Retries,
+    Timeouts,
+};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -26,11 +29,15 @@ impl Default for Config {
             // Measured (PINGORA.md): threads without stealing gave the better p99.
             work_stealing: false,
             trusted_proxies: Vec::new(),
+            client_address: Vec::new(),
             data: "data".into(),
             rules: "rules".into(),
             master_key: "conf/master.key".into(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            retries: Retries::default(),
+            affinity: AffinitySettings::default(),
+            health: HealthSettings::default(),
             admin: Admin::default(),
             metrics: Some(local(9090)),
             logs: Logs::default(),
@@ -65,7 +72,8 @@ impl Default for Limits {
             answer_kept: 16 * MIB,
             requests_per_connection: 1000,
             upstream_idle: 512,
-            attempts: 3,
+            attempts: 5,
+            min_pace: 0,
         }
     }
 }
@@ -90,6 +98,9 @@ impl Default for Timeouts {
             upstream_idle: Duration::from_secs(50),
             // The longest stream: `total`.
             drain: Duration::from_secs(15 * 60),
+            ping: Some(Duration::from_secs(15)),
+            ping_before: Some(Duration::from_secs(30)),
+            commit: Duration::from_secs(2),
         }
     }
 }
@@ -99,6 +110,8 @@ impl Default for Admin {
         Admin {
             listen: Some(local(8081)),
             allow_public: false,
+            allow_private: Vec::new(),
+            allow_ports: Vec::new(),
         }
     }
 }

@@ -18,6 +18,13 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 
 /// Writes a time so that [`parse`] reads it.
 pub fn show(time: Duration) -> String {
+    const DAY: u64 = 24 * 3600;
+    // Its months and years have fractions of days.
+    match (time.as_secs() / DAY, time.subsec_nanos()) {
+        (1, 0) if time.as_secs() == DAY => return "1day".to_owned(),
+        (days @ 2.., 0) if time.as_secs() == days * DAY => return format!("{days}days"),
+        _ => {}
+    }
     humantime::format_duration(time).to_string().replace(' ', "")
 }
 
@@ -60,5 +67,7 @@ mod tests {
             assert_eq!(parse(&show(time)), Ok(time));
         }
         assert_eq!(show(Duration::from_secs(900)), "15m");
+        assert_eq!(show(Duration::from_secs(24 * 3600)), "1day");
+        assert_eq!(show(Duration::from_secs(365 * 24 * 3600)), "365days");
     }
 }

@@ -71,6 +71,16 @@ impl<'a> Fields<'a> {
         self.prefix = prefix;
     }
 
+    /// Whether a field stands in the file; it is not asked for by that.
+    pub fn has(&self, name: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(name))
+    }
+
+    /// How many fields stand in the file.
+    pub fn count(&self) -> usize {
+        self.table.map_or(0, |table| table.len())
+    }
+
     /// Whether the table is there.
     pub fn present(&self) -> bool {
         self.table.is_some()

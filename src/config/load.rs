@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::defaults::{cores, local};
 use super::fields::Fields;
+use super::pools;
 use super::problem::{Problem, part};
 use super::sound::{self, Bound, Seen};
 use super::source::{MAX_FILE_BYTES, Report, Source, read_bounded};
@@ -19,10 +20,15 @@ use super::{AccessLog, Admin, Config, Durability, Ledger, Limits, Listener, Logs
 const MAX_THREADS: u64 = 256;
 /// Most listeners.
 const MAX_LISTENERS: usize = 64;
-/// Most networks in `trusted_proxies`.
+/// Most networks in one list.
 const MAX_NETWORKS: usize = 1024;
+/// Most ports in one list.
+const MAX_PORTS: usize = 64;
 /// Every time lies in these bounds: shorter is a mistake in the unit, longer is none at all.
 const TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(24 * 3600);
+
+/// How long the beginning of a stream may be held back.
+const COMMIT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -83,12 +89,19 @@ pub fn read_source(source: &Source, report: &Report) -> Config {
         listeners,
         threads,
         work_stealing: root.boolean("work_stealing").unwrap_or(default.work_stealing),
-        trusted_proxies: networks(&mut root),
+        trusted_proxies: root
+            .get("trusted_proxies")
+            .map(|value| networks_of(&value))
+            .unwrap_or_default(),
+        client_address: pools::client_address(&mut root),
         data: root.path("data").unwrap_or(default.data),
         rules: root.path("rules").unwrap_or(default.rules),
         master_key: root.path("master_key").unwrap_or(default.master_key),
         limits: limits(root.table("limits"), &mut seen),
         timeouts: timeouts(root.table("timeouts"), &mut seen),
+        retries: pools::retries(root.table("retries"), &mut seen),
+        affinity: pools::affinity(root.table("affinity")),
+        health: pools::health(root.table("health")),
         admin: admin(root.table("admin"), &mut seen),
         metrics: address_only(root.table("metrics"), local(9090), "metrics.listen", &mut seen),
         logs: logs(root.table("logs")),
@@ -102,7 +115,7 @@ pub fn read_source(source: &Source, report: &Report) -> Config {
 }
 
 /// A number that is known to be small enough.
-fn count(n: u64) -> usize {
+pub(super) fn count(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }
 
@@ -169,10 +182,8 @@ fn pem(value: &Value<'_>) -> Option<PathBuf> {
     None
 }
 
-fn networks(root: &mut Fields<'_>) -> Vec<IpNet> {
-    let Some(value) = root.get("trusted_proxies") else {
-        return Vec::new();
-    };
+/// A list of networks.
+pub(crate) fn networks_of(value: &Value<'_>) -> Vec<IpNet> {
     let all = value.list().unwrap_or_default();
     if all.len() > MAX_NETWORKS {
         value.problem(format!("there may be {MAX_NETWORKS} at most"));
@@ -204,6 +215,7 @@ fn limits<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Limits {
     let target = size("target", 256, 64 * KIB, default.target);
     let inflight_body = size("inflight_body", MIB, TIB, default.inflight_body);
     let answer_kept = size("answer_kept", 64 * KIB, GIB, default.answer_kept);
+    let min_pace = size("min_pace", 0, MIB, default.min_pace);
     let mut number = |name, least: u64, most: u64, default| fields.integer(name, least..=most).map_or(default, count);
     let limits = Limits {
         body,
@@ -215,6 +227,7 @@ fn limits<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Limits {
         connections_per_address: number("connections_per_address", 1, 1_000_000, default.connections_per_address),
         requests_per_address: number("requests_per_address", 1, 1_000_000, default.requests_per_address),
         answer_kept,
+        min_pace,
         upstream_idle: number("upstream_idle", 0, 100_000, default.upstream_idle),
         attempts: number("attempts", 1, 16, default.attempts),
         requests_per_connection: fields
@@ -228,6 +241,9 @@ fn limits<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Limits {
 
 fn timeouts<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Timeouts {
     let default = Timeouts::default();
+    let commit = fields.duration("commit", COMMIT).unwrap_or(default.commit);
+    let ping = time_or_off(&mut fields, "ping", default.ping);
+    let ping_before = time_or_off(&mut fields, "ping_before", default.ping_before);
     let mut time = |name, default| {
         let value = fields.get(name);
         let read = value.as_ref().and_then(|v| v.duration(TIMES)).unwrap_or(default);
@@ -250,9 +266,23 @@ fn timeouts<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Timeouts {
         write_stall: time("write_stall", default.write_stall),
         upstream_idle: time("upstream_idle", default.upstream_idle),
         drain: time("drain", default.drain),
+        ping,
+        ping_before,
+        commit,
     };
     fields.finish();
     timeouts
+}
+
+/// A time, or `"off"`.
+fn time_or_off(fields: &mut Fields<'_>, name: &'static str, default: Option<Duration>) -> Option<Duration> {
+    let Some(value) = fields.get(name) else {
+        return default;
+    };
+    match value.is_string().then(|| value.string()).flatten() {
+        Some("off") => None,
+        _ => value.duration(TIMES).or(default),
+    }
 }
 
 /// An address, or `"off"`. The outer `None`: nothing usable stands there.
@@ -279,8 +309,30 @@ fn admin<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Admin {
     if let Some(address) = listen {
         seen.bound.push(Bound::new("admin.listen", address, value));
     }
+    let allow_private = fields
+        .get("allow_private")
+        .map(|value| networks_of(&value))
+        .unwrap_or_default();
+    let allow_ports = ports(&mut fields, "allow_ports");
     fields.finish();
-    Admin { listen, allow_public }
+    Admin {
+        listen,
+        allow_public,
+        allow_private,
+        allow_ports,
+    }
+}
+
+fn ports(fields: &mut Fields<'_>, name: &'static str) -> Vec<u16> {
+    let Some(value) = fields.get(name) else {
+        return Vec::new();
+    };
+    let all = value.list().unwrap_or_default();
+    if all.len() > MAX_PORTS {
+        value.problem(format!("there may be {MAX_PORTS} at most"));
+    }
+    let port = |value: Value<'_>| u16::try_from(value.integer(1..=65_535)?).ok();
+    all.into_iter().take(MAX_PORTS).filter_map(port).collect()
 }
 
 /// A section with nothing but `listen`.

@@ -1,9 +1,12 @@
 //! `conf/tollgate.toml`: what is read at start and at upgrade. Names, defaults and bounds stand in `conf/tollgate.toml`.
 
+pub mod decimal;
 mod defaults;
 pub mod duration;
 pub mod fields;
+pub mod json;
 pub mod load;
+mod pools;
 pub mod problem;
 pub mod secret;
 pub mod size;
@@ -17,6 +20,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use pools::{AddressHeader, AffinitySettings, HealthSettings, Retries};
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
 
@@ -32,6 +36,8 @@ pub struct Config {
     pub work_stealing: bool,
     /// Networks whose `X-Forwarded-For` is believed (HARDENING H5). Empty: nobody's.
     pub trusted_proxies: Vec<IpNet>,
+    /// Headers with the client's address, each believed from some networks only. Empty: none is.
+    pub client_address: Vec<AddressHeader>,
     /// The data folder: store, journal, logs, first-run file.
     pub data: PathBuf,
     /// The rules folder.
@@ -42,6 +48,12 @@ pub struct Config {
     pub limits: Limits,
     /// Times.
     pub timeouts: Timeouts,
+    /// Further attempts, over all requests.
+    pub retries: Retries,
+    /// How conversations stay where they are.
+    pub affinity: AffinitySettings,
+    /// Active checks of providers.
+    pub health: HealthSettings,
     /// The admin listener.
     pub admin: Admin,
     /// The metrics listener; `None`: off.
@@ -99,8 +111,10 @@ pub struct Limits {
     pub requests_per_connection: u32,
     /// Idle upstream connections kept.
     pub upstream_idle: usize,
-    /// Attempts of one request over all candidates.
+    /// Attempts of one request over all candidates, where its route says nothing.
     pub attempts: usize,
+    /// Bytes per second below which an answer, before any of it was passed on, counts as failed; 0: off.
+    pub min_pace: usize,
 }
 
 /// Times, with the defaults of HARDENING's table.
@@ -136,6 +150,13 @@ pub struct Timeouts {
     pub upstream_idle: Duration,
     /// After SIGTERM: how long streams may go on.
     pub drain: Duration,
+    /// Silence within a stream after which the client gets a ping; `None`: it gets none.
+    pub ping: Option<Duration>,
+    /// The same before the first event of the answer; `None`: it gets none.
+    pub ping_before: Option<Duration>,
+    /// How long the beginning of a stream that holds no content yet is held back, so that another candidate can still
+    /// take over.
+    pub commit: Duration,
 }
 
 /// The admin API.
@@ -145,6 +166,10 @@ pub struct Admin {
     pub listen: Option<SocketAddr>,
     /// Allows an address that is not loopback.
     pub allow_public: bool,
+    /// Networks which URLs entered through the API may lead to although they are not public (HARDENING, SSRF).
+    pub allow_private: Vec<IpNet>,
+    /// Ports which such URLs may have besides 443 and 8443.
+    pub allow_ports: Vec<u16>,
 }
 
 /// Logs.

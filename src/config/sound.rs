@@ -69,6 +69,7 @@ pub(super) fn check<'a>(config: &Config, root: &mut Fields<'a>, seen: &Seen<'a>)
     addresses(seen);
     bodies(config, seen);
     times(config, seen);
+    waits(config, seen);
     folders(config, root);
 }
 
@@ -131,6 +132,20 @@ fn times(config: &Config, seen: &Seen<'_>) {
                 duration::show(whole_time)
             ));
         }
+    }
+}
+
+fn waits(config: &Config, seen: &Seen<'_>) {
+    let (wait, max_wait) = (config.retries.wait, config.retries.max_wait);
+    if let Some(value) = seen.first_of(&["retries.max_wait", "retries.wait"])
+        && wait > max_wait
+    {
+        value.problem(format!(
+            "the first wait (retries.wait = {}) is longer than the longest (retries.max_wait = {}). Raise the one or \
+             lower the other.",
+            duration::show(wait),
+            duration::show(max_wait)
+        ));
     }
 }
 

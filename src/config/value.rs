@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::fields::{Context, Fields};
-use super::{duration, size};
+use super::{decimal, duration, json, size};
 
 /// Longest piece of a value shown in a problem, in characters.
 const MAX_SHOWN: usize = 80;
@@ -20,7 +20,10 @@ const MAX_SHOWN: usize = 80;
 pub struct Value<'a> {
     context: Context<'a>,
     value: &'a DeValue<'a>,
+    /// Where the field begins.
     at: usize,
+    /// Where the value itself begins.
+    starts: usize,
     path: String,
     secret: bool,
 }
@@ -32,6 +35,7 @@ impl<'a> Value<'a> {
             context,
             value: value.get_ref(),
             at,
+            starts: value.span().start,
             path,
             secret: false,
         }
@@ -106,6 +110,35 @@ impl<'a> Value<'a> {
                 None
             }
         }
+    }
+
+    /// A decimal number, exactly, as a multiple of 10^-`digits`: `0.25`, within bounds.
+    pub fn decimal(&self, digits: u32, range: RangeInclusive<u64>) -> Option<u64> {
+        let read = match self.value {
+            DeValue::Integer(number) if number.radix() == 10 => decimal::parse(number.as_str(), digits),
+            DeValue::Float(number) => decimal::parse(number.as_str(), digits),
+            _ => return self.wrong("a plain number, as in 2 or 0.25"),
+        };
+        match read {
+            Ok(number) if range.contains(&number) => return Some(number),
+            Ok(_) => self.problem(format!(
+                "it must be from {} to {}",
+                decimal::show(*range.start(), digits),
+                decimal::show(*range.end(), digits)
+            )),
+            Err(why) => self.problem(why),
+        }
+        None
+    }
+
+    /// As JSON, to be handed on as it stands; an error says what JSON can't hold.
+    pub fn json(&self) -> Result<serde_json::Value, String> {
+        json::of(self.value, 0)
+    }
+
+    /// Whether it is a table which a dotted key made (`a.b = 1`), not one in braces.
+    pub fn is_dotted(&self) -> bool {
+        self.value.is_table() && json::is_dotted(&self.context, self.starts)
     }
 
     /// A number of bytes within bounds: `"32MiB"`, or a whole number.
@@ -238,6 +271,11 @@ impl<'a> Value<'a> {
             )),
             _ => self.wrong("a table, as in { ... }"),
         }
+    }
+
+    /// Whether it is true or false.
+    pub fn is_boolean(&self) -> bool {
+        self.value.is_bool()
     }
 
     /// Whether it is a text.

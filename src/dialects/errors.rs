@@ -3,8 +3,9 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::error_words::{self as words_of, Said};
 use super::loose::{List, Num, Obj, Str, Word};
-use crate::ir::{ApiError, ErrorKind};
+use crate::ir::{ApiError, ErrorKind, Resets};
 
 /// Longest message taken from a provider's error, in bytes.
 const MAX_MESSAGE: usize = 2048;
@@ -43,6 +44,7 @@ fn kind_of(word: &str) -> Option<ErrorKind> {
         "insufficient_quota"
         | "billing_error"
         | "billing_hard_limit_reached"
+        | "billing_not_active"
         | "insufficient_balance"
         | "exceeded_current_quota_error" => ErrorKind::InsufficientQuota,
         "overloaded_error"
@@ -84,6 +86,31 @@ struct Inner<'a> {
     param: Str<'a>,
     #[serde(borrow, default)]
     details: List<Detail<'a>>,
+    #[serde(borrow, default)]
+    metadata: Obj<Metadata<'a>>,
+}
+
+/// What OpenRouter tells of the provider behind it.
+#[derive(Default, Deserialize)]
+struct Metadata<'a> {
+    /// Its own words.
+    #[serde(borrow, default)]
+    raw: Str<'a>,
+    #[serde(borrow, default)]
+    headers: Obj<Limits<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+struct Limits<'a> {
+    #[serde(borrow, default, rename = "X-RateLimit-Reset")]
+    reset: Str<'a>,
+}
+
+/// One limit that was hit, of Google's `QuotaFailure`.
+#[derive(Default, Deserialize)]
+struct Violation<'a> {
+    #[serde(borrow, default, rename = "quotaId")]
+    quota: Str<'a>,
 }
 
 /// One of Google's error details.
@@ -93,6 +120,8 @@ struct Detail<'a> {
     reason: Str<'a>,
     #[serde(borrow, default, rename = "retryDelay")]
     retry_delay: Str<'a>,
+    #[serde(borrow, default)]
+    violations: List<Violation<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -128,7 +157,9 @@ pub(super) fn answer(status: u16, body: &[u8]) -> ApiError {
         } else {
             format!("the provider answered {status} without an error that can be read")
         };
-        ApiError::new(ErrorKind::from_status(status), message).status(status)
+        let mut error = ApiError::new(ErrorKind::from_status(status), message).status(status);
+        judge(&mut error, &Inner::default());
+        error
     })
 }
 
@@ -222,7 +253,45 @@ fn build(status: Option<u16>, inner: &Inner<'_>, message: Option<String>) -> Api
         .0
         .iter()
         .find_map(|d| whole_seconds(d.retry_delay.as_str()));
+    judge(&mut error, inner);
     error
+}
+
+/// What the words of an error say beyond its kind: what of the request was at fault, that the account has run dry, how long to
+/// wait.
+fn judge(error: &mut ApiError, inner: &Inner<'_>) {
+    let metadata = inner.metadata.0.as_ref();
+    let said = Said::new(
+        [
+            inner.code.0.as_deref().unwrap_or(""),
+            inner.kind.as_str(),
+            inner.status.as_str(),
+        ],
+        inner.details.0.iter().map(|detail| detail.reason.as_str()),
+        [
+            error.message.as_str(),
+            metadata.map_or("", |metadata| metadata.raw.as_str()),
+        ],
+    );
+    error.cause = words_of::cause(error.kind, &said);
+    if error.cause.is_none() && words_of::is_dry(error.kind, &said) {
+        error.kind = ErrorKind::InsufficientQuota;
+    }
+    if !matches!(
+        error.kind,
+        ErrorKind::RateLimit | ErrorKind::InsufficientQuota | ErrorKind::Overloaded
+    ) {
+        return;
+    }
+    error.retry_after_secs = error.retry_after_secs.or_else(|| words_of::wait(&said));
+    let mut quotas = inner.details.0.iter().flat_map(|detail| &detail.violations.0);
+    error.resets = if quotas.any(|violation| violation.quota.as_str().contains("PerDay")) {
+        Some(Resets::Daily)
+    } else {
+        let headers = metadata.and_then(|metadata| metadata.headers.0.as_ref());
+        let at = headers.and_then(|headers| super::reset::epoch(headers.reset.as_str()));
+        at.map(|at| Resets::At(at.seconds()))
+    };
 }
 
 /// A status is surer than a word, but where it says little the word says more.
@@ -255,118 +324,5 @@ fn cut(text: &mut String, most: usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_shape_of_error_is_read() {
-        let cases: [(u16, &str, ErrorKind, &str, Option<&str>); 12] = [
-            (
-                400,
-                r#"{"error":{"message":"no","type":"invalid_request_error","param":"x","code":null}}"#,
-                ErrorKind::InvalidRequest,
-                "no",
-                Some("invalid_request_error"),
-            ),
-            (
-                429,
-                r#"{"error":{"message":"pay","type":"insufficient_quota","code":"insufficient_quota"}}"#,
-                ErrorKind::InsufficientQuota,
-                "pay",
-                Some("insufficient_quota"),
-            ),
-            (
-                529,
-                r#"{"type":"error","error":{"type":"overloaded_error","message":"busy"}}"#,
-                ErrorKind::Overloaded,
-                "busy",
-                Some("overloaded_error"),
-            ),
-            (
-                400,
-                r#"[{"error":{"code":400,"message":"bad key","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}]"#,
-                ErrorKind::Authentication,
-                "bad key",
-                Some("400"),
-            ),
-            (404, r#"{"detail":"Not Found"}"#, ErrorKind::NotFound, "Not Found", None),
-            (500, r#"{"error":"boom"}"#, ErrorKind::Api, "boom", None),
-            (
-                403,
-                r#"{"message":"stop","error":true}"#,
-                ErrorKind::Permission,
-                "stop",
-                None,
-            ),
-            (
-                422,
-                r#"{"detail":[{"loc":1}]}"#,
-                ErrorKind::InvalidRequest,
-                "[{\"loc\":1}]",
-                None,
-            ),
-            (401, "Unauthorized", ErrorKind::Authentication, "Unauthorized", None),
-            (
-                502,
-                "<html>secret</html>",
-                ErrorKind::Api,
-                "the provider answered 502 without an error that can be read",
-                None,
-            ),
-            (
-                503,
-                "",
-                ErrorKind::Overloaded,
-                "the provider answered 503 without an error that can be read",
-                None,
-            ),
-            (
-                400,
-                "data: {\"error\":{\"message\":\"in a frame\"}}\n\n",
-                ErrorKind::InvalidRequest,
-                "in a frame",
-                None,
-            ),
-        ];
-        for (status, body, kind, message, code) in cases {
-            let error = answer(status, body.as_bytes());
-            let read = (error.kind, error.message.as_str(), error.code.as_deref(), error.status);
-            assert_eq!(read, (kind, message, code, status), "{body}");
-        }
-    }
-
-    #[test]
-    fn an_error_inside_a_good_answer_finds_its_status() {
-        let error = inside(r#"{"error":{"code":502,"message":"gone"}}"#);
-        assert_eq!((error.status, error.kind), (502, ErrorKind::Api));
-        let error = inside(r#"{"type":"overloaded_error","message":"busy"}"#);
-        assert_eq!((error.status, error.kind), (503, ErrorKind::Overloaded));
-        assert_eq!(inside("7").kind, ErrorKind::Api);
-    }
-
-    #[test]
-    fn a_retry_delay_is_rounded_up() {
-        let body = r#"{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED","details":[{"reason":"X"},{"@type":"t","retryDelay":"33.2s"}]}}"#;
-        let error = answer(429, body.as_bytes());
-        assert_eq!((error.kind, error.retry_after_secs), (ErrorKind::RateLimit, Some(34)));
-    }
-
-    #[test]
-    fn rubbish_never_panics() {
-        for body in [
-            "[",
-            "[[[[{}]]]]",
-            "[]",
-            "{",
-            "{}",
-            "\"",
-            "null",
-            "\u{0}",
-            "{\"error\":{\"message\":{}}}",
-            "event: x\ndata:",
-        ] {
-            answer(418, body.as_bytes());
-            inside(body);
-        }
-    }
-}
+#[path = "errors_tests.rs"]
+mod tests;

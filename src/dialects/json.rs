@@ -15,12 +15,13 @@ use super::cursor::special;
 use super::cursor::{Cursor, Wrong};
 use super::loose::Obj;
 use super::read::{self, Read};
-use super::{DecodeError, Peek, PeekError};
+use super::{DecodeError, Peek, PeekError, outline};
 use crate::ir::DialectId;
 
 /// Top-level fields which must not stand twice: routing, limits and conversion read them, and two parsers may choose
-/// differently among duplicates.
-pub const WATCHED: [&str; 9] = [
+/// differently among duplicates. Of all dialects together: a name that means nothing in one does not stand twice there
+/// either.
+pub const WATCHED: [&str; 21] = [
     "model",
     "stream",
     "stream_options",
@@ -30,7 +31,41 @@ pub const WATCHED: [&str; 9] = [
     "n",
     "models",
     "provider",
+    "prompt_cache_key",
+    "metadata",
+    "cachedContent",
+    "cached_content",
+    "instructions",
+    "system",
+    "systemInstruction",
+    "system_instruction",
+    "tools",
+    "messages",
+    "input",
+    "contents",
 ];
+
+/// The places in [`WATCHED`] of those read here.
+pub(super) mod place {
+    pub const MODEL: usize = 0;
+    pub const STREAM: usize = 1;
+    pub const STREAM_OPTIONS: usize = 2;
+    pub const MODELS: usize = 7;
+    pub const PROVIDER: usize = 8;
+    pub const CACHE_KEY: usize = 9;
+    pub const METADATA: usize = 10;
+    pub const CACHED_CONTENT: [usize; 2] = [11, 12];
+    pub const INSTRUCTIONS: usize = 13;
+    pub const SYSTEM: usize = 14;
+    pub const SYSTEM_INSTRUCTION: [usize; 2] = [15, 16];
+    pub const TOOLS: usize = 17;
+    pub const MESSAGES: usize = 18;
+    pub const INPUT: usize = 19;
+    pub const CONTENTS: usize = 20;
+}
+
+/// Where the fields of [`WATCHED`] stand.
+pub type Watched = Fields<{ WATCHED.len() }>;
 
 /// Where the watched fields of an object stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,9 +108,15 @@ fn members<const N: usize>(
     }
     let mut more = cursor.open(b'}')?;
     found.is_empty = !more;
+    // Most keys are told apart from all watched ones by their length alone.
+    let lengths = watch.iter().fold(0u64, |set, name| set | 1 << name.len().min(63));
+    let watched = |key: &[u8]| match lengths >> key.len().min(63) & 1 {
+        0 => None,
+        _ => watch.iter().position(|name| name.as_bytes() == key),
+    };
     while more {
         cursor.white_space();
-        let index = cursor.key(|key| watch.iter().position(|name| name.as_bytes() == key))?;
+        let index = cursor.key(watched)?;
         let start = cursor.at;
         cursor.skip_bounded()?;
         if let Some(index) = index {
@@ -91,20 +132,31 @@ fn members<const N: usize>(
     Ok(None)
 }
 
-/// What routing needs where the body names the model: checks the whole body, then reads `model` and `stream`.
-/// Also returns the fields ([`WATCHED`]), for what a dialect reads beyond that.
-pub fn peek(body: &[u8]) -> Result<(Peek, Fields<9>), PeekError> {
+/// What routing needs where the body names the model: checks the whole body, then reads `model` and `stream`, and what is
+/// said of providers and further models. Also returns the fields ([`WATCHED`]), for what a dialect reads beyond that.
+///
+/// A body with `models` and no `model` asks for the first of them: [`Outline::ours`](super::Outline::ours) then puts it where
+/// it belongs.
+pub fn peek(body: &[u8]) -> Result<(Peek, Watched), PeekError> {
     let fields = fields(body, &WATCHED)?;
-    let span = fields.values[0].clone().ok_or(PeekError::MissingModel)?;
-    let wrong = PeekError::WrongType {
-        field: "model",
-        expected: "a string with a name in it",
+    let mut outline = outline::wishes(body, &fields, true)?;
+    let span = fields.values[place::MODEL].clone();
+    let model = match &span {
+        None if outline.models.is_empty() => return Err(PeekError::MissingModel),
+        None => outline.models.remove(0),
+        Some(span) => {
+            let wrong = PeekError::WrongType {
+                field: "model",
+                expected: "a string with a name in it",
+            };
+            let model: String = serde_json::from_slice(&body[span.clone()]).map_err(|_| wrong.clone())?;
+            if model.trim().is_empty() {
+                return Err(wrong);
+            }
+            model
+        }
     };
-    let model: String = serde_json::from_slice(&body[span.clone()]).map_err(|_| wrong.clone())?;
-    if model.trim().is_empty() {
-        return Err(wrong);
-    }
-    let stream = match fields.values[1].clone().map(|span| &body[span]) {
+    let stream = match fields.values[place::STREAM].clone().map(|span| &body[span]) {
         None | Some(b"null" | b"false") => false,
         Some(b"true") => true,
         Some(_) => {
@@ -117,9 +169,10 @@ pub fn peek(body: &[u8]) -> Result<(Peek, Fields<9>), PeekError> {
     Ok((
         Peek {
             model,
-            model_span: Some(span),
+            model_span: span,
             stream,
             ask_usage: None,
+            outline,
         },
         fields,
     ))

@@ -12,15 +12,26 @@ mod openai_embeddings;
 mod openai_error;
 mod openai_models;
 pub mod openai_responses;
+pub mod reset;
+pub mod settings;
+pub mod spans;
 
 mod blocks;
 mod cursor;
+mod error_words;
 mod errors;
+mod instructions;
 mod loose;
+mod outline;
 mod paths;
 mod read;
 mod values;
 mod write;
+
+#[cfg(test)]
+mod edits_recorded_tests;
+#[cfg(test)]
+mod instructions_tests;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -86,6 +97,29 @@ pub struct Peek {
     /// and the client did not. If it is applied, the frame which [`StreamDecoder::is_usage_only`] names is to be
     /// withheld from the client.
     pub ask_usage: Option<Splice>,
+    /// What stands beside that.
+    pub outline: Outline,
+}
+
+/// What else routing needs of a body, found in the same pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// `provider`, where it is a text: the provider asked for. (An object there is OpenRouter's, and stays.)
+    pub provider: Option<String>,
+    /// `models`: further wishes, in order. Without a `model` beside them the first is [`Peek::model`], and not in here.
+    pub models: Vec<String>,
+    /// The edits that take both out of the body: they are for us. (Without a `model`, they put the first of `models` there.)
+    /// Where there are any, the body has to be edited and peeked again, since all spans move; the second peek finds neither.
+    pub ours: Vec<Splice>,
+    /// `prompt_cache_key`, or what the dialect has like it: names the conversation.
+    pub cache_key: Option<String>,
+    /// Working on it twice would do harm (a job is begun, a stored conversation grows): it is repeated only where nobody can have
+    /// begun to work on it.
+    pub once: bool,
+    /// Where instructions and tools stand, in order. (OpenAI Chat's instructions stand in the conversation.)
+    pub preamble: Vec<Range<usize>>,
+    /// Where the conversation stands, brackets or quotes included.
+    pub prompt: Option<Range<usize>>,
 }
 
 /// One edit of a body: the bytes of `at` are replaced by `with`.
@@ -215,6 +249,34 @@ pub trait Dialect: RequestCodec + AnswerEncoder + Send + Sync + 'static {
     /// Writes an error into a stream which has begun, at a frame border, ending the stream as the dialect ends failed
     /// ones: never with its mark of success. `first` says that no element went out yet (a JSON array must be opened).
     fn encode_stream_error(&self, error: &ApiError, request_id: &str, framing: Framing, first: bool) -> Vec<u8>;
+
+    /// What keeps a silent stream alive, at a frame border; `None`: the dialect has nothing that its clients pass over.
+    fn ping(&self, _framing: Framing) -> Option<&'static str> {
+        None
+    }
+
+    /// Headers (lower case) in which its clients name their session, the surest first.
+    fn session_headers(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Where a setting of the gateway's own word stands in its bodies, as a dotted path: `max_output_tokens`,
+    /// `temperature` ...; `None`: it has no such setting. See [`settings`].
+    fn setting(&self, _word: &str) -> Option<&'static str> {
+        None
+    }
+
+    /// True if both are names of one field in its bodies: the same word, or an older and a newer one for the same thing.
+    fn same_field(&self, one: &str, other: &str) -> bool {
+        one == other
+    }
+
+    /// The edits of a conversation's body that put texts before and after its instructions (the system prompt), with everything
+    /// else as it was. Texts join the instructions there are; the body was peeked. None where the body has no conversation, or
+    /// instructions of no form that the dialect knows. Not idempotent: each time they are put anew.
+    fn add_instructions(&self, _body: &[u8], _before: Option<&str>, _after: Option<&str>) -> Vec<Splice> {
+        Vec::new()
+    }
 
     /// Writes the list of models, or one of them.
     fn encode_models(&self, models: &[ModelEntry]) -> Vec<u8>;

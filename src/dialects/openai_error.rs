@@ -1,8 +1,15 @@
-//! OpenAI's error body, which both of its dialects write: `{"error":{"message","type","param","code"}}`.
+//! OpenAI's error body and what keeps its streams alive, which both of its dialects write: `{"error":{"message","type","param","code"}}`.
 
 use serde_json::{Value, json};
 
 use crate::ir::{ApiError, ErrorKind};
+use crate::sse::Framing;
+
+/// A comment: readers of server-sent events pass over it (WHATWG HTML, 9.2.6), and OpenRouter sends such to every client of
+/// these dialects.
+pub(super) fn ping(framing: Framing) -> Option<&'static str> {
+    (framing == Framing::Sse).then_some(": ping\n\n")
+}
 
 /// The type and the code that go with a kind (OpenAI's error guide; the last three are ours).
 fn words(kind: ErrorKind) -> (&'static str, Option<&'static str>) {

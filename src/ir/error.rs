@@ -66,6 +66,28 @@ pub struct ApiError {
     pub param: Option<String>,
     /// When to try again, in seconds.
     pub retry_after_secs: Option<u32>,
+    /// What of the request was at fault, where another model might take it.
+    pub cause: Option<Cause>,
+    /// When the limit that was hit begins anew, where the error tells that and not how long to wait.
+    pub resets: Option<Resets>,
+}
+
+/// When a limit that was hit begins anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Resets {
+    /// At this time, in seconds since 1970.
+    At(i64),
+    /// With the provider's next day: what it allows a day is used up.
+    Daily,
+}
+
+/// What of a request was at fault, where another model might take it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The prompt is longer than the model's context.
+    ContextTooLong,
+    /// The provider's policy refuses the content.
+    ContentPolicy,
 }
 
 impl ApiError {
@@ -92,6 +114,8 @@ impl ApiError {
             code: None,
             param: None,
             retry_after_secs: None,
+            cause: None,
+            resets: None,
         }
     }
 

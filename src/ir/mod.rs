@@ -22,7 +22,7 @@ pub mod usage;
 use std::fmt;
 
 pub use embedding::{EmbeddingInput, EmbeddingRequest, EmbeddingResponse};
-pub use error::{ApiError, ErrorKind};
+pub use error::{ApiError, Cause, ErrorKind, Resets};
 pub use finish::{FinishKind, FinishReason};
 pub use loss::{Loss, LossKind, LossReport};
 pub use message::{Block, CacheHint, Content, Media, MediaSource, Message, Role, ToolCall, ToolResult};

@@ -34,6 +34,8 @@ pub struct ClientKey {
     pub created_at: UnixMicros,
     /// When it was revoked; `None`: it is good.
     pub revoked_at: Option<UnixMicros>,
+    /// Words by which routes tell keys apart, as they were given.
+    pub tags: Vec<String>,
 }
 
 /// The text of a key, shown once: `sk-tg-<12 public>-<32 secret>`, base62; the last four characters of the secret are a

@@ -3,13 +3,13 @@
 pub mod client_key;
 pub mod master;
 pub mod ring;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hmac::Mac;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 pub use client_key::{ClientKey, KeyText};
@@ -23,10 +23,12 @@ use ring::{KeyMac, Snapshot};
 
 /// Longest name or owner of a key, in characters.
 pub const NAME_MAX: usize = 100;
+/// Most tags of a key.
+pub const TAGS_MAX: usize = 16;
+/// Longest tag, in characters.
+pub const TAG_MAX: usize = 64;
 /// The fact by which a master key is recognised.
 const CHECK: &str = "master-key-check";
-/// Version of a stored key: the first byte of its value.
-const STORED_VERSION: u8 = 1;
 
 /// Why a key was refused. All are 401.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,10 +50,10 @@ pub enum KeysError {
     /// There is no key of that id.
     #[error("there is no key {0}")]
     NoSuchKey(KeyId),
-    /// A name or an owner can't be taken.
+    /// A name, an owner or a tag can't be taken.
     #[error("the key's {field} {why}")]
     Unfit {
-        /// `name` or `owner`.
+        /// `name`, `owner` or `tags`.
         field: &'static str,
         /// What is wrong with it.
         why: &'static str,
@@ -86,13 +88,6 @@ struct Stored {
     mac: KeyMac,
 }
 
-/// Its form: postcard after one version byte.
-#[derive(Serialize, Deserialize)]
-struct StoredForm {
-    key: ClientKey,
-    mac: [u8; 32],
-}
-
 /// What a new key is given.
 #[derive(Clone, Debug, Default)]
 pub struct NewKey {
@@ -100,6 +95,8 @@ pub struct NewKey {
     pub name: String,
     /// Whom it belongs to.
     pub owner: Option<String>,
+    /// Words by which routes tell keys apart: at most [`TAGS_MAX`], each of 1 to [`TAG_MAX`] characters, none twice.
+    pub tags: Vec<String>,
 }
 
 impl Keys {
@@ -122,8 +119,12 @@ impl Keys {
         let mut known = BTreeMap::new();
         let mut snapshot = Snapshot::default();
         for (id, value) in store.keys().all()? {
-            let stored = parse(&value)
+            let (key, mac) = stored::read(&value)
                 .ok_or_else(|| StoreError::Failed(format!("the key {} is unreadable", String::from_utf8_lossy(&id))))?;
+            let stored = Stored {
+                key: Arc::new(key),
+                mac: KeyMac(mac),
+            };
             snapshot.insert(stored.mac, stored.key.clone());
             known.insert(stored.key.id.clone(), stored);
         }
@@ -146,6 +147,7 @@ impl Keys {
         if let Some(owner) = &new.owner {
             check_text("owner", owner)?;
         }
+        check_tags(&new.tags)?;
         let mut known = self.known.lock();
         let mut text = KeyText::generate().map_err(KeysError::Random)?;
         while known.contains_key(&text.id()) {
@@ -158,6 +160,7 @@ impl Keys {
             last4: text.last4(),
             created_at: self.clock.now(),
             revoked_at: None,
+            tags: new.tags,
         });
         let mac = self.ring.mac(text.0.expose().as_bytes());
         self.change(&mut known, Stored { key: key.clone(), mac })?;
@@ -201,28 +204,13 @@ impl Keys {
 
     /// First on disk, then in the ring, so that nothing is granted which a crash would undo.
     fn change(&self, known: &mut BTreeMap<KeyId, Stored>, stored: Stored) -> Result<(), KeysError> {
-        let form = StoredForm {
-            key: ClientKey::clone(&stored.key),
-            mac: stored.mac.0,
-        };
-        let value = postcard::to_extend(&form, vec![STORED_VERSION])
+        let value = stored::write(&stored.key, stored.mac.0)
             .map_err(|e| StoreError::Failed(format!("a key can't be encoded: {e}")))?;
         self.store.keys().put(&stored.key.id.0, &value)?;
         self.ring.put(stored.mac, stored.key.clone());
         known.insert(stored.key.id.clone(), stored);
         Ok(())
     }
-}
-
-fn parse(value: &[u8]) -> Option<Stored> {
-    let (&STORED_VERSION, form) = value.split_first()? else {
-        return None;
-    };
-    let form: StoredForm = postcard::from_bytes(form).ok()?;
-    Some(Stored {
-        key: Arc::new(form.key),
-        mac: KeyMac(form.mac),
-    })
 }
 
 fn check_text(field: &'static str, text: &str) -> Result<(), KeysError> {
@@ -236,6 +224,23 @@ fn check_text(field: &'static str, text: &str) -> Result<(), KeysError> {
         return Ok(());
     };
     Err(KeysError::Unfit { field, why })
+}
+
+fn check_tags(tags: &[String]) -> Result<(), KeysError> {
+    let why = if tags.len() > TAGS_MAX {
+        "are more than 16"
+    } else if tags.iter().any(|tag| tag.trim().is_empty()) {
+        "have an empty one"
+    } else if tags.iter().any(|tag| tag.chars().count() > TAG_MAX) {
+        "have one of more than 64 characters"
+    } else if tags.iter().flat_map(|tag| tag.chars()).any(char::is_control) {
+        "have control characters"
+    } else if tags.iter().enumerate().any(|(at, tag)| tags[..at].contains(tag)) {
+        "have one twice"
+    } else {
+        return Ok(());
+    };
+    Err(KeysError::Unfit { field: "tags", why })
 }
 
 /// Are two secrets equal? In time that depends on their lengths only; empty is never equal (HARDENING S4).

@@ -28,7 +28,7 @@ impl House {
 fn named(name: &str) -> NewKey {
     NewKey {
         name: name.into(),
-        owner: None,
+        ..NewKey::default()
     }
 }
 
@@ -140,11 +140,49 @@ fn names_are_checked() {
         let new = NewKey {
             name: "good".into(),
             owner: Some(bad.into()),
+            ..NewKey::default()
         };
         assert!(matches!(keys.create(new), Err(KeysError::Unfit { field: "owner", .. })));
     }
     assert!(keys.list().is_empty());
     keys.create(named(&"é".repeat(100))).unwrap();
+}
+
+#[test]
+fn tags_are_checked_and_kept() {
+    let house = House::new();
+    let keys = house.open();
+    let tagged = |tags: Vec<String>| NewKey {
+        tags,
+        ..named("tagged")
+    };
+    let many = |count: usize| (0..count).map(|at| format!("tag {at}")).collect::<Vec<_>>();
+    for bad in [
+        many(TAGS_MAX + 1),
+        vec![String::new()],
+        vec!["a".into(), " ".into()],
+        vec!["x".repeat(TAG_MAX + 1)],
+        vec!["a\nb".into()],
+        vec!["twice".into(), "once".into(), "twice".into()],
+    ] {
+        let refused = keys.create(tagged(bad.clone()));
+        assert!(
+            matches!(refused, Err(KeysError::Unfit { field: "tags", .. })),
+            "{bad:?}"
+        );
+    }
+    let mut most = many(TAGS_MAX - 1);
+    most.push("\u{e9}".repeat(TAG_MAX));
+    let (key, text) = keys.create(tagged(most.clone())).unwrap();
+    drop(keys);
+    let keys = house.open();
+    let known = keys.ring().authenticate(text.0.expose().as_bytes()).unwrap();
+    assert_eq!(
+        (&known, &known.tags),
+        (&key, &most),
+        "a request's key has its tags, after a restart too"
+    );
+    assert_eq!(keys.revoke(&key.id).unwrap().tags, most);
 }
 
 #[test]

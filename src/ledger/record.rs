@@ -121,3 +121,27 @@ pub struct Row {
     /// How it ended.
     pub ended: Ended,
 }
+
+/// Words in [`Closing::error`] of attempts of which nothing reached a provider that could have begun to work.
+pub const NEVER_SENT: [&str; 4] = [
+    "upstream_connect_failed",
+    "upstream_connect_timeout",
+    "upstream_tls_failed",
+    "dead_connection",
+];
+
+impl Row {
+    /// It may have cost money nobody told of: it failed after it was sent, and no usage came. (An error status is not billed by
+    /// any provider we know.)
+    pub fn maybe_billed(&self) -> bool {
+        let failed = match self.ended {
+            Ended::Complete | Ended::UpstreamError => false,
+            Ended::UpstreamFailed => {
+                let word = self.closing.error.as_deref().unwrap_or_default();
+                !NEVER_SENT.contains(&word)
+            }
+            Ended::UpstreamBroke | Ended::ClientGone | Ended::TimedOut | Ended::Panicked | Ended::Interrupted => true,
+        };
+        failed && self.closing.usage.is_none()
+    }
+}

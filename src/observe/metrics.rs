@@ -28,9 +28,13 @@ fn register_common() -> prometheus::Result<()> {
     prometheus::register(Box::new(super::process::Process::new()?))
 }
 
-/// Serves `GET /metrics`.
-pub fn router() -> Router {
-    Router::new().route("/metrics", get(serve))
+/// Serves `GET /metrics`. `before` is called before each page: what is only counted when it is asked for is set there.
+pub fn router(before: impl Fn() + Clone + Send + Sync + 'static) -> Router {
+    let page = async move || {
+        before();
+        serve().await
+    };
+    Router::new().route("/metrics", get(page))
 }
 
 async fn serve() -> Response {
@@ -69,7 +73,7 @@ mod tests {
     async fn the_page_is_served_as_prometheus_text() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/metrics", listener.local_addr().expect("an address"));
-        let server = tokio::spawn(async move { axum::serve(listener, router()).await });
+        let server = tokio::spawn(async move { axum::serve(listener, router(|| ())).await });
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
         let answer = client.get(url).send().await.expect("an answer");
         assert_eq!(

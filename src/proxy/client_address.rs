@@ -1,14 +1,26 @@
-//! The client's address (HARDENING H5): the peer's, unless the peer is a trusted proxy; then the right-most address of
-//! `X-Forwarded-For` that is not.
+//! The client's address (HARDENING H5): the peer's, unless the peer is known to name its client in a header of its own, or is
+//! a trusted proxy; then the right-most address of `X-Forwarded-For` that is not.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use pingora::proxy::Session;
 
+use crate::config::AddressHeader;
+
 /// The address of who asks; `None`: unknown (not an internet socket).
-pub fn of(session: &Session, trusted: &[IpNet]) -> Option<IpAddr> {
+pub fn of(session: &Session, trusted: &[IpNet], named: &[AddressHeader]) -> Option<IpAddr> {
     let peer = session.client_addr()?.as_inet()?.ip().to_canonical();
+    let named = named.iter().filter(|named| is_trusted(peer, &named.from));
+    for named in named {
+        // Two of them, or one that can't be read: somebody meddled with it.
+        let mut values = session.req_header().headers.get_all(&named.header).iter();
+        if let (Some(value), None) = (values.next(), values.next())
+            && let Some(address) = value.to_str().ok().and_then(|text| text.trim().parse::<IpAddr>().ok())
+        {
+            return Some(address.to_canonical());
+        }
+    }
     if trusted.is_empty() || !is_trusted(peer, trusted) {
         return Some(peer);
     }

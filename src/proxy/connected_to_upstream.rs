@@ -1,10 +1,24 @@
 //! Connected, nothing sent yet: from here on the attempt may cost money, so its row has to be on record. Without it the
 //! call would be lost if this process died.
 
+use std::time::Instant;
+
+use pingora::protocols::Digest;
+
 use super::context::RequestContext;
 
 /// Pingora's `connected_to_upstream`.
-pub async fn execute(ctx: &RequestContext) {
+pub async fn execute(reused: bool, digest: Option<&Digest>, ctx: &RequestContext) {
+    if let Some(attempt) = &ctx.attempt
+        && let Some(dial) = attempt.dial.filter(|_| !reused)
+    {
+        // The first timing is the lowest layer's: connecting, without TLS.
+        let timing = digest.and_then(|digest| digest.timing_digest.first()?.as_ref());
+        let took = timing.and_then(|timing| timing.establishment_duration);
+        let took = took.unwrap_or_else(|| attempt.began.elapsed());
+        let way = attempt.endpoint.way(attempt.credential.as_deref());
+        attempt.endpoint.dialled(way, dial, Ok(took), Instant::now());
+    }
     if let Some(entry) = ctx.attempt.as_ref().and_then(|attempt| attempt.entry.as_ref())
         && !entry.is_written()
     {

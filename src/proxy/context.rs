@@ -13,10 +13,12 @@ use crate::ir::{ApiError, DialectId};
 use crate::keys::ClientKey;
 use crate::ledger::Entry;
 use crate::observe::redact::Masker;
-use crate::routing::RoutePlan;
+use crate::routing::affinity::Scope;
+use crate::routing::{Choice, RoutePlan};
 use crate::rules::Credential;
 use crate::translate::Conversion;
-use crate::upstream::{Endpoint, Pool};
+use crate::translate::request::Decoded;
+use crate::upstream::{Dial, Endpoint, Failure, Hold, Pool};
 
 use super::gate::GateControl;
 use super::intake::BodyPermit;
@@ -42,6 +44,10 @@ pub struct RequestContext {
     pub gate: Option<GateControl>,
     /// Our own error, where we refuse or fail.
     pub refusal: Option<ApiError>,
+    /// What the client is told if no attempt can follow the one which failed last.
+    pub last_failure: Option<ApiError>,
+    /// That is in a provider's words.
+    pub theirs: bool,
     /// What conversion lost in the last attempt; empty: nothing.
     pub loss: String,
     /// Counted as in flight until dropped.
@@ -66,16 +72,22 @@ pub struct Client {
     pub body_permit: Option<BodyPermit>,
     /// What was read of it.
     pub peek: Option<Peek>,
+    /// All of it, where a route wanted to know; taken by the first conversion.
+    pub decoded: Option<Decoded>,
     /// Bytes of the body as they came.
     pub body_bytes: u64,
 }
 
 /// Where it may go.
 pub struct RouteStage {
-    /// Candidates in order; the next one is at the front.
+    /// Candidates, and which is next.
     pub plan: RoutePlan,
-    /// How many of them were taken.
-    pub taken: usize,
+    /// The next attempt, where it was found when the one before failed.
+    pub next: Option<Choice>,
+    /// Addresses to which no connection could be made.
+    pub tried: Vec<std::net::SocketAddr>,
+    /// Under which mark the place of the conversation is remembered.
+    pub scope: Option<Scope>,
     /// `/p/...`: the rest of the path for the provider.
     pub passthrough: Option<String>,
     /// Hides our credentials in what providers say.
@@ -90,10 +102,14 @@ pub struct Attempt {
     pub entry: Option<Entry>,
     /// When it began.
     pub began: Instant,
+    /// Which candidate it tries.
+    pub index: usize,
     /// The provider and its state.
     pub pool: Arc<Pool>,
     /// Its address.
     pub endpoint: Arc<Endpoint>,
+    /// The seat taken; given back when the attempt is over.
+    pub hold: Option<Hold>,
     /// The credential used; `None`: the provider wants none.
     pub credential: Option<Arc<Credential>>,
     /// The dialect spoken; `None`: passthrough.
@@ -110,6 +126,12 @@ pub struct Attempt {
     pub conversion: Option<Arc<Conversion>>,
     /// Status of the provider's answer.
     pub status: Option<u16>,
+    /// The header of its error answer: it may say how long to wait.
+    pub told: Option<http::HeaderMap>,
+    /// How it failed, once that is judged.
+    pub failure: Option<Failure>,
+    /// What was dialled.
+    pub dial: Option<Dial>,
     /// Until the header of the answer.
     pub first_byte: Option<std::time::Duration>,
     /// Until its first event with content.
@@ -152,6 +174,7 @@ impl RequestContext {
                 body: Bytes::new(),
                 body_permit: None,
                 peek: None,
+                decoded: None,
                 body_bytes: 0,
             },
             route: None,
@@ -160,6 +183,8 @@ impl RequestContext {
             response: Response::default(),
             gate: None,
             refusal: None,
+            last_failure: None,
+            theirs: false,
             loss: String::new(),
             in_flight: None,
         }

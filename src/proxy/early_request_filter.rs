@@ -26,7 +26,7 @@ pub fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContex
         session.set_keepalive(None);
     }
     ctx.client.request_id = RequestId::from_client(session.get_header("x-request-id").map(|id| id.as_bytes()));
-    ctx.client.address = client_address::of(session, &gateway.config.trusted_proxies);
+    ctx.client.address = client_address::of(session, &gateway.config.trusted_proxies, &gateway.config.client_address);
     if let Err(refusal) = front_check::check(session.req_header(), &gateway.config.limits) {
         return refused(ctx, refusal);
     }

@@ -1,43 +1,177 @@
-//! What may follow a failure upstream: another attempt, as long as nothing went to the client and the provider can't have
-//! begun to work on the request; else the end.
+//! What follows a failure upstream: the next candidate, as long as nothing of an answer went to the client and the request may
+//! be repeated; else the end.
+//!
+//! The next candidate is found when the one before is judged, and its seat taken: an error answer is thrown away only
+//! where another attempt is sure to follow, and otherwise goes to the client as it came.
 
-use pingora::{Error, ErrorSource};
+use std::time::Instant;
+
+use pingora::{Error, ErrorSource, ErrorType};
+
+use crate::egress;
+use crate::ir::{ApiError, ErrorKind, StreamEnd};
+use crate::translate::AnswerKind;
+use crate::upstream::Failure;
 
 use super::Gateway;
 use super::context::RequestContext;
-use super::logging;
+use super::held::{Expired, Held};
+use super::{logging, metrics, refuse};
 
 /// Pingora's `fail_to_connect`: nothing was sent, so any request may be tried again.
 pub fn after_connect_failure(gateway: &Gateway, ctx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
-    let retry = may_try_again(gateway, ctx);
+    if let Some(attempt) = &ctx.attempt
+        && let Some(dial) = attempt.dial
+    {
+        let way = attempt.endpoint.way(attempt.credential.as_deref());
+        attempt
+            .endpoint
+            .dialled(way, dial, Err(egress::side(&error)), Instant::now());
+        if let Some(stage) = &mut ctx.route {
+            stage.tried.push(dial.pin.unwrap_or(dial.address));
+        }
+    }
+    let failure = if is_tls(&error) { Failure::Tls } else { Failure::Connect };
+    let retry = follow(gateway, ctx, failure);
     if retry {
-        logging::conclude(ctx, Some(&error));
+        ctx.theirs = false;
+        ctx.last_failure = Some(refuse::describe(&error, None));
+        logging::conclude(gateway, ctx, Some(&error));
     }
     error.set_retry(retry);
     error
 }
 
-/// Pingora's `error_while_proxy`: only a pooled connection that turned out to be dead may be tried again, as no byte of an
-/// answer came on it (its default refuses every POST).
+/// Pingora's `error_while_proxy` (whose default refuses every POST).
 pub fn after_failure(gateway: &Gateway, ctx: &mut RequestContext, mut error: Box<Error>, reused: bool) -> Box<Error> {
-    let untouched = ctx.gate.as_ref().is_some_and(|gate| {
-        let held = gate.lock();
-        !held.committed && !held.answered && held.expired.is_none()
-    });
-    let retry = reused && untouched && *error.esource() == ErrorSource::Upstream && may_try_again(gateway, ctx);
+    let retry = may_follow(gateway, ctx, &error, reused);
     if retry {
-        logging::conclude(ctx, Some(&error));
+        let expired = ctx.gate.as_ref().and_then(|gate| gate.lock().expired);
+        let told = ctx.gate.as_ref().and_then(|gate| gate.lock().reported());
+        ctx.theirs = told.is_some();
+        ctx.last_failure = Some(told.unwrap_or_else(|| refuse::describe(&error, expired)));
+        logging::conclude(gateway, ctx, Some(&error));
     }
     error.set_retry(retry);
     error
 }
 
-fn may_try_again(gateway: &Gateway, ctx: &RequestContext) -> bool {
-    let total = ctx
-        .gate
+fn may_follow(gateway: &Gateway, ctx: &mut RequestContext, error: &Error, reused: bool) -> bool {
+    if ctx.route.as_ref().is_some_and(|stage| stage.next.is_some()) {
+        return true;
+    }
+    if ctx.response.estimate || ctx.refusal.is_some() {
+        return false;
+    }
+    let Some(gate) = &ctx.gate else { return false };
+    let failure = {
+        let held = gate.lock();
+        if held.committed || *error.esource() == ErrorSource::Downstream && held.expired.is_none() {
+            return false;
+        }
+        match held.expired {
+            Some(Expired::Total) => return false,
+            Some(Expired::FirstByte) => Failure::FirstByte,
+            Some(Expired::Idle | Expired::Pace) => Failure::Slow,
+            None if held.judge || held.failure().is_some() => match judge(&held, status(ctx), true) {
+                Some(failure) => failure,
+                None => return false,
+            },
+            None if *error.esource() != ErrorSource::Upstream => return false,
+            None if reused && !held.answered => Failure::DeadConnection,
+            None => Failure::Broke,
+        }
+    };
+    if ctx.attempt.as_ref().is_some_and(|attempt| attempt.failure.is_some()) {
+        // Judged before, and nothing could follow.
+        return false;
+    }
+    follow(gateway, ctx, failure)
+}
+
+fn status(ctx: &RequestContext) -> u16 {
+    ctx.attempt.as_ref().and_then(|attempt| attempt.status).unwrap_or(0)
+}
+
+/// How the answer of an attempt failed, as far as can be told by now; `None`: it did not (yet). `end`: it is over.
+pub fn judge(held: &Held, status: u16, end: bool) -> Option<Failure> {
+    let answer = held.answer.as_ref()?;
+    let meter = answer.meter();
+    if status >= 400 {
+        return end.then(|| match &meter.error {
+            Some(error) => Failure::of(status, error),
+            None => Failure::of(status, &ApiError::new(ErrorKind::from_status(status), "")),
+        });
+    }
+    if let Some(error) = &meter.error {
+        return Some(Failure::of(200, error));
+    }
+    if answer.failure().is_some() {
+        return Some(Failure::Unreadable);
+    }
+    let stream = matches!(answer.plan().kind, AnswerKind::Stream(_));
+    (end && stream && held.ended == Some(StreamEnd::Truncated)).then_some(Failure::Broke)
+}
+
+/// Looks for the next attempt after this failure, and takes its seat. False: none can follow.
+pub fn follow(gateway: &Gateway, ctx: &mut RequestContext, failure: Failure) -> bool {
+    let Some(attempt) = &mut ctx.attempt else { return false };
+    attempt.failure = Some(failure);
+    let index = attempt.index;
+    let Some(gate) = &ctx.gate else { return false };
+    let (committed, in_time) = {
+        let held = gate.lock();
+        let total = held.clocks.map(|clocks| clocks.total);
+        (
+            held.committed,
+            total.is_none_or(|total| tokio::time::Instant::now() < total),
+        )
+    };
+    let once = ctx.client.peek.as_ref().is_some_and(|peek| peek.outline.once);
+    let repeatable = !once || failure.is_untouched();
+    let Some(stage) = &mut ctx.route else { return false };
+    let most = stage
+        .plan
+        .route
         .as_ref()
-        .and_then(|gate| gate.lock().clocks)
-        .map(|clocks| clocks.total);
-    usize::from(ctx.attempts) < gateway.config.limits.attempts
-        && total.is_none_or(|total| tokio::time::Instant::now() < total)
+        .and_then(|route| route.attempts)
+        .map(usize::from);
+    let most = most.unwrap_or(gateway.config.limits.attempts);
+    if committed || !in_time || !repeatable || usize::from(ctx.attempts) >= most || !stage.plan.failed(index, failure) {
+        return false;
+    }
+    let now = Instant::now();
+    let Ok(choice) = stage.plan.next(now) else { return false };
+    if !gateway.budget.withdraw(now) {
+        return false;
+    }
+    metrics::failed_over(&attempt.pool.provider.name, failure);
+    stage.next = Some(choice);
+    true
+}
+
+/// An attempt failed for a fault of our own credential, and none can follow: what the client is told. It must not take the
+/// provider's 401 for one of its own key.
+pub fn ours(ctx: &RequestContext, failure: Failure) -> Option<ApiError> {
+    let attempt = ctx.attempt.as_ref()?;
+    let credential = attempt.credential.as_ref()?;
+    let status = attempt.status.filter(|status| matches!(status, 401..=403))?;
+    failure.is_ours().then(|| {
+        let message = format!(
+            "none of our credentials for this model can be used: the provider `{}` refused the credential `{}` ({status})",
+            attempt.pool.provider.name, credential.name
+        );
+        ApiError::new(ErrorKind::UpstreamCredentialsExhausted, message).code("upstream_credentials_exhausted")
+    })
+}
+
+fn is_tls(error: &Error) -> bool {
+    matches!(
+        error.etype(),
+        ErrorType::TLSHandshakeFailure
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::InvalidCert
+            | ErrorType::HandshakeError
+            | ErrorType::TLSWantX509Lookup
+    )
 }

@@ -202,6 +202,7 @@ mod tests {
             requests_per_connection: 10,
             upstream_idle: 1,
             attempts: 1,
+            min_pace: 0,
         }
     }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Version, header};
 use parking_lot::{Mutex, MutexGuard};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
@@ -29,7 +29,9 @@ use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::{Instant, Sleep};
 
-use super::held::{Expired, Held, Release};
+use crate::ir::StreamEnd;
+
+use super::held::{Due, Expired, HOLD_STREAM, Held, Release, Unsent};
 
 /// Smallest piece in which a request body is handed to the upstream pipe.
 const PIECE: usize = 64 * 1024;
@@ -134,6 +136,24 @@ impl Gate {
             self.inner_mut().set_keepalive(None);
         }
         let mut tasks = Vec::with_capacity(3);
+        let opened = self.control.lock().opened;
+        if opened && let Some(header) = self.header.take() {
+            // The client has its header, with our status.
+            let stream = header.status.as_u16() < 400 && exact_type(&header, "text/event-stream");
+            if !stream {
+                {
+                    let mut held = self.control.lock();
+                    body = held.instead(header.status.as_u16());
+                    held.ended = Some(StreamEnd::Failed);
+                }
+                self.write(vec![HttpTask::Body(Some(body), false), HttpTask::Done])
+                    .await?;
+                return match end {
+                    true => Ok(true),
+                    false => Error::e_explain(ErrorType::InternalError, "the provider did not answer with a stream"),
+                };
+            }
+        }
         if let Some(mut header) = self.header.take() {
             if header.status.as_u16() >= 400
                 && let Some(masker) = masker
@@ -163,10 +183,42 @@ impl Gate {
         self.write(tasks).await
     }
 
+    /// Keeps a client patient that has heard nothing for long. Before the answer a header of our own goes first.
+    async fn ping(&mut self) -> Result<()> {
+        let (text, header) = {
+            let mut held = self.control.lock();
+            let Some(text) = held.ping() else { return Ok(()) };
+            let first = !held.committed && !held.opened;
+            held.opened |= first;
+            (text, first.then(|| held.opening()).transpose()?)
+        };
+        let header = match header {
+            Some(mut header) => {
+                if self.inner().req_header().version == Version::HTTP_11 {
+                    header.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+                }
+                if self.control.lock().close {
+                    self.inner_mut().set_keepalive(None);
+                }
+                Some(header)
+            }
+            None => None,
+        };
+        let mut tasks = Vec::with_capacity(2);
+        tasks.extend(header.map(|header| HttpTask::Header(Box::new(header), false)));
+        tasks.push(HttpTask::Body(Some(Bytes::from_static(text.as_bytes())), false));
+        self.write(tasks).await?;
+        Ok(())
+    }
+
     /// Writes to the client, within the total time. (That the client takes something at all is the inner session's write
     /// timeout.)
     async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let total = self.control.lock().clocks.map(|clocks| clocks.total);
+        let total = {
+            let mut held = self.control.lock();
+            held.last_sent = Some(Instant::now());
+            held.clocks.map(|clocks| clocks.total)
+        };
         let write = self.inner_mut().response_duplex_vec(tasks);
         match total {
             None => write.await,
@@ -179,6 +231,15 @@ impl Gate {
             },
         }
     }
+}
+
+fn exact_type(header: &ResponseHeader, kind: &str) -> bool {
+    let value = header.headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    value.is_some_and(|value| {
+        value
+            .get(..kind.len())
+            .is_some_and(|value| value.eq_ignore_ascii_case(kind.as_bytes()))
+    })
 }
 
 #[async_trait]
@@ -231,7 +292,7 @@ impl CustomSession for Gate {
             return self.read_body_bytes().await;
         }
         loop {
-            let Some((at, which)) = self.control.lock().next_expiry() else {
+            let Some((at, due)) = self.control.lock().next_due() else {
                 return self.inner_mut().read_body_or_idle(true).await;
             };
             // One timer for the life of the request, moved forward only when it fires: an event of a stream costs none.
@@ -247,11 +308,30 @@ impl CustomSession for Gate {
                 read = inner.read_body_or_idle(true) => return read,
                 () = timer.as_mut() => {}
             }
-            if at <= Instant::now() {
+            let now = Instant::now();
+            if now < at {
+                timer.as_mut().reset(at);
+                continue;
+            }
+            let expired = match due {
+                Due::Expired(which) => Some(which),
+                Due::Pace => (!self.control.lock().keeps_pace(now)).then_some(Expired::Pace),
+                Due::Ping => {
+                    self.ping().await.map_err(|e| e.into_down())?;
+                    None
+                }
+                Due::Commit => {
+                    self.control.lock().commit_at = None;
+                    if !self.parts.is_empty() {
+                        self.commit(false).await.map_err(|e| e.into_down())?;
+                    }
+                    None
+                }
+            };
+            if let Some(which) = expired {
                 self.control.lock().expired = Some(which);
                 return Error::e_explain(ErrorType::ReadTimedout, "one of the gateway's clocks ran out");
             }
-            timer.as_mut().reset(at);
         }
     }
 
@@ -309,12 +389,29 @@ impl CustomSession for Gate {
                 HttpTask::Failed(error) => return Err(error),
             }
         }
-        let go = end
-            || match self.control.lock().release {
-                Release::FirstFrame => !self.parts.is_empty(),
+        let go = {
+            let mut held = self.control.lock();
+            if end && held.judge {
+                // Nobody saw its end: it is judged where it failed, and sent from there if nothing follows.
+                let body = self.parts.concat().into();
+                held.unsent = self.header.take().map(|header| Unsent { header, body });
+                self.parts.clear();
+                return Error::e_explain(ErrorType::InternalError, "an error answer is to be judged");
+            }
+            end || match held.release {
+                Release::Content if self.parts.is_empty() => false,
+                Release::Content => {
+                    let go = held.is_worth_sending() || self.held_bytes > HOLD_STREAM;
+                    let wait = held.clocks.map(|clocks| clocks.commit);
+                    if let Some(wait) = wait.filter(|_| !go && held.commit_at.is_none()) {
+                        held.commit_at = Some(Instant::now() + wait);
+                    }
+                    go
+                }
                 Release::AtEnd => self.held_bytes > HOLD_WHOLE,
                 Release::Now => true,
-            };
+            }
+        };
         if go {
             self.commit(end).await.map_err(|e| e.into_down())
         } else {
@@ -352,11 +449,11 @@ impl CustomSession for Gate {
     }
 
     fn response_written(&self) -> Option<&ResponseHeader> {
-        if self.control.lock().committed {
-            self.inner().response_written()
-        } else {
-            None
-        }
+        let begun = {
+            let held = self.control.lock();
+            held.committed || held.opened
+        };
+        if begun { self.inner().response_written() } else { None }
     }
 
     async fn shutdown(&mut self, _code: u32, _why: &str) {

@@ -11,19 +11,27 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession as HttpSession;
 use tokio::time::Instant;
 
+use crate::dialects::Dialect;
 use crate::ir::{ApiError, ErrorKind, LossReport, StreamEnd};
 use crate::observe::redact::Masker;
+use crate::sse::Framing;
 use crate::translate::{AnswerKind, AnswerStream};
 
 /// What conversion could not carry, in an answer's header.
 const LOSS: &str = "x-tollgate-loss";
 
+/// Most of a stream's beginning that is held back while it has no content, in bytes.
+pub const HOLD_STREAM: usize = 64 * 1024;
+
+/// An answer is given so long before its pace is looked at, and looked at again as often.
+const PACE_AFTER: Duration = Duration::from_secs(10);
+
 /// When the held answer may go out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Release {
-    /// With the first whole frame of a stream.
+    /// With the first event of a stream that has content, after [`Clocks::commit`], or with [`HOLD_STREAM`] bytes.
     #[default]
-    FirstFrame,
+    Content,
     /// At its end, with an exact Content-Length, or when [`HOLD_WHOLE`](super::gate::HOLD_WHOLE) is exceeded.
     AtEnd,
     /// At once.
@@ -37,8 +45,23 @@ pub enum Expired {
     FirstByte,
     /// The provider fell silent within its answer.
     Idle,
+    /// Its answer came too slowly to be worth waiting for, while there was another to ask.
+    Pace,
     /// The whole exchange took too long.
     Total,
+}
+
+/// What is due next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// A clock runs out: the attempt ends.
+    Expired(Expired),
+    /// A beginning without content was held back long enough.
+    Commit,
+    /// The client has heard nothing for long: a ping.
+    Ping,
+    /// The pace is to be looked at.
+    Pace,
 }
 
 /// The clocks of one attempt.
@@ -48,8 +71,35 @@ pub struct Clocks {
     pub first_byte: Duration,
     /// Between two pieces of it.
     pub idle: Duration,
+    /// How long the beginning of a stream is held back while it has no content.
+    pub commit: Duration,
+    /// Bytes a second below which an answer that is not worth sending yet is given up, while there is another to ask; 0: none.
+    pub min_pace: usize,
     /// When the whole request must be over.
     pub total: Instant,
+}
+
+/// Who is answered, and how a silence is bridged.
+#[derive(Clone, Copy)]
+pub struct Listener {
+    /// The client's dialect.
+    pub dialect: &'static dyn Dialect,
+    /// How its stream is framed.
+    pub framing: Framing,
+    /// What keeps it patient, if it asked for a stream and its dialect has something.
+    pub ping: Option<&'static str>,
+    /// After so much silence within an answer; `None`: never.
+    pub ping_after: Option<Duration>,
+    /// … and before its first event: from then on its status is 200, and a failure is told as an event.
+    pub ping_before: Option<Duration>,
+}
+
+/// An answer which was read to its end before anybody could decide whether it is to be sent.
+pub struct Unsent {
+    /// Its header, as it would go out.
+    pub header: Box<ResponseHeader>,
+    /// Its body.
+    pub body: Bytes,
 }
 
 /// What gate and phases share for one request.
@@ -63,6 +113,22 @@ pub struct Held {
     pub release: Release,
     /// Something of it is on the wire: no other attempt may follow.
     pub committed: bool,
+    /// A header of our own and a ping are on the wire: another attempt may follow, but the status is 200.
+    pub opened: bool,
+    /// Who is answered; `None`: nobody is to be pinged.
+    pub listener: Option<Listener>,
+    /// When something last went to the client, or the request began.
+    pub last_sent: Option<Instant>,
+    /// When the beginning of a stream goes out though it has no content.
+    pub commit_at: Option<Instant>,
+    /// When the answer's header came, and when its pace is looked at next.
+    pub pace: Option<(Instant, Instant)>,
+    /// There is another candidate to ask.
+    pub others: bool,
+    /// An error answer is to be judged before it is sent.
+    pub judge: bool,
+    /// An answer that ended where nobody could judge it.
+    pub unsent: Option<Unsent>,
     /// The end of the answer was seen and its tail was given out.
     pub ended: Option<StreamEnd>,
     /// Close the connection after the answer.
@@ -77,6 +143,8 @@ pub struct Held {
     pub expired: Option<Expired>,
     /// Hides our credentials in error answers.
     pub masker: Option<Arc<Masker>>,
+    /// Hides our credentials in what providers say of errors.
+    pub words: Option<Arc<Masker>>,
     /// The client's request id, for errors written into a stream.
     pub request_id: Arc<str>,
     /// What conversion lost of the request.
@@ -93,13 +161,101 @@ impl Held {
         self.body = body;
         self.request_loss = loss;
         self.answer = None;
-        self.release = Release::FirstFrame;
+        self.release = Release::Content;
+        self.commit_at = None;
+        self.pace = None;
+        self.judge = false;
+        self.unsent = None;
         self.ended = None;
         self.answered = false;
         self.expired = None;
         self.received = 0;
         self.clocks = Some(clocks);
-        self.last_activity = Some(Instant::now());
+        let now = Instant::now();
+        self.last_activity = Some(now);
+        self.last_sent.get_or_insert(now);
+    }
+
+    /// The header of the answer came.
+    pub fn begin_answer(&mut self, answer: AnswerStream, release: Release) {
+        let now = Instant::now();
+        self.answered = true;
+        self.last_activity = Some(now);
+        self.release = release;
+        self.answer = Some(answer);
+        if self.clocks.is_some_and(|clocks| clocks.min_pace > 0) {
+            self.pace = Some((now, now + PACE_AFTER));
+        }
+    }
+
+    /// A stream that is held back has content, or an end worth telling.
+    pub(super) fn is_worth_sending(&self) -> bool {
+        self.answer.as_ref().is_none_or(|answer| {
+            let meter = answer.meter();
+            meter.content_events > 0 || meter.finish.is_some() || meter.error.is_some()
+        })
+    }
+
+    /// The ping that may be written now; `None`: none, as the client's dialect has none, its stream is within a frame, or over.
+    pub(super) fn ping(&self) -> Option<&'static str> {
+        let listener = self.listener.as_ref()?;
+        let fits = match &self.answer {
+            Some(answer) if self.committed => {
+                matches!(self.release, Release::Content) && self.ended.is_none() && answer.may_ping()
+            }
+            _ => !self.committed,
+        };
+        listener.ping.filter(|_| fits)
+    }
+
+    /// The header with which a client is kept waiting whose answer has not begun.
+    pub(super) fn opening(&self) -> Result<ResponseHeader> {
+        let mut header = ResponseHeader::build(200, Some(8))?;
+        header.insert_header(header::CONTENT_TYPE, "text/event-stream")?;
+        header.insert_header(header::CACHE_CONTROL, "no-cache, no-transform")?;
+        header.insert_header("x-accel-buffering", "no")?;
+        header.insert_header("x-request-id", &*self.request_id)?;
+        if let Some(name) = self.listener.and_then(|listener| listener.dialect.request_id_header()) {
+            header.insert_header(name, &*self.request_id)?;
+        }
+        Ok(header)
+    }
+
+    /// What a client gets instead of an answer that is no stream, once it was kept waiting with a stream's header.
+    pub(super) fn instead(&self, status: u16) -> Bytes {
+        let error = self.reported().unwrap_or_else(|| {
+            ApiError::new(
+                ErrorKind::from_status(status),
+                "the provider did not answer with a stream",
+            )
+            .status(status)
+        });
+        self.first_event(&error)
+    }
+
+    /// The error the provider told, if it told one, without our credentials.
+    pub fn reported(&self) -> Option<ApiError> {
+        let answer = self.answer.as_ref()?;
+        let told = answer.meter().error.as_ref().or_else(|| answer.failure())?;
+        let mut error = told.clone();
+        if let Some(masker) = &self.words {
+            let texts = [Some(&mut error.message), error.code.as_mut(), error.param.as_mut()];
+            for text in texts.into_iter().flatten() {
+                *text = masker.mask(text).into();
+            }
+        }
+        Some(error)
+    }
+
+    /// An error as the only event of a stream.
+    fn first_event(&self, error: &ApiError) -> Bytes {
+        match self.listener {
+            Some(to) => to
+                .dialect
+                .encode_stream_error(error, &self.request_id, to.framing, true)
+                .into(),
+            None => Bytes::new(),
+        }
     }
 
     /// Takes a chunk of the answer and returns what may go to the client.
@@ -143,6 +299,9 @@ impl Held {
     /// An error as the last event of a stream; empty where none can be written (inside an unfinished frame, compressed
     /// bytes): then only breaking the connection tells the client.
     pub fn error_event(&mut self, error: &ApiError) -> Bytes {
+        if self.opened && !self.committed {
+            return self.first_event(error);
+        }
         match &mut self.answer {
             Some(answer) if answer.is_converted() => answer.fail(error).unwrap_or_default(),
             Some(answer) => match answer.plan().kind {
@@ -189,19 +348,50 @@ impl Held {
         Ok(())
     }
 
-    /// When the next clock runs out, and which.
-    pub(super) fn next_expiry(&self) -> Option<(Instant, Expired)> {
+    /// What is due next, and when.
+    pub(super) fn next_due(&self) -> Option<(Instant, Due)> {
         let (clocks, last) = (self.clocks?, self.last_activity?);
         let (silent, which) = if self.answered {
             (clocks.idle, Expired::Idle)
         } else {
             (clocks.first_byte, Expired::FirstByte)
         };
-        let silent = last + silent;
-        Some(if clocks.total <= silent {
-            (clocks.total, Expired::Total)
-        } else {
-            (silent, which)
-        })
+        let mut due = (last + silent, Due::Expired(which));
+        let mut sooner = |at: Instant, what: Due| {
+            if at < due.0 {
+                due = (at, what);
+            }
+        };
+        sooner(clocks.total, Due::Expired(Expired::Total));
+        if let Some(at) = self.commit_at.filter(|_| !self.committed) {
+            sooner(at, Due::Commit);
+        }
+        if let Some((_, at)) = self.pace.filter(|_| !self.committed) {
+            sooner(at, Due::Pace);
+        }
+        if let (Some(listener), Some(sent)) = (&self.listener, self.last_sent) {
+            let wait = if self.committed || self.opened {
+                listener.ping_after
+            } else {
+                listener.ping_before
+            };
+            if let Some(wait) = wait.filter(|_| self.ping().is_some()) {
+                sooner(sent + wait, Due::Ping);
+            }
+        }
+        Some(due)
+    }
+
+    /// Looks at the pace. False: it is too slow, and there is another to ask.
+    pub(super) fn keeps_pace(&mut self, now: Instant) -> bool {
+        let (Some(clocks), Some((since, _))) = (self.clocks, self.pace) else {
+            return true;
+        };
+        self.pace = Some((since, now + PACE_AFTER));
+        let wanted = now
+            .duration_since(since)
+            .as_secs()
+            .saturating_mul(clocks.min_pace as u64);
+        self.received >= wanted || !self.others
     }
 }

@@ -1,13 +1,17 @@
 //! The last phase: close the attempt's row, count, write the log line.
 
+use std::time::Instant;
+
 use http::Version;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
-use crate::ir::{StreamEnd, Usage};
+use crate::dialects::reset;
+use crate::ir::{ApiError, ErrorKind, StreamEnd, Usage};
 use crate::ledger::Ended;
 use crate::observe::access_log::{Line, rfc3339};
 use crate::observe::redact::printable;
+use crate::upstream::{Failure, Outcome};
 
 use super::Gateway;
 use super::context::RequestContext;
@@ -28,7 +32,7 @@ pub struct Concluded {
 }
 
 /// Closes the attempt under way: its row, and what the metrics say of it.
-pub fn conclude(ctx: &mut RequestContext, error: Option<&Error>) -> Option<Concluded> {
+pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Error>) -> Option<Concluded> {
     let attempt = ctx.attempt.as_mut()?;
     let mut entry = attempt.entry.take()?;
     let held = ctx.gate.as_ref().map(|gate| gate.lock());
@@ -40,7 +44,9 @@ pub fn conclude(ctx: &mut RequestContext, error: Option<&Error>) -> Option<Concl
         .map(|answer| answer.meter());
     // A provider that does not count tokens has answered; the estimate is ours.
     let error = error.filter(|_| !ctx.response.estimate);
-    let ended = ended(attempt.status, stream_end, expired, error);
+    // Judged by what it said, not by how it broke off.
+    let judged = attempt.failure.filter(|failure| !failure.is_silence());
+    let ended = ended(attempt.status, stream_end, expired, error, judged.is_some());
     let closing = &mut entry.closing;
     closing.status = attempt.status;
     closing.response_bytes = held.as_ref().map_or(attempt.received, |held| held.received);
@@ -50,8 +56,10 @@ pub fn conclude(ctx: &mut RequestContext, error: Option<&Error>) -> Option<Concl
     closing.error = match (ended, error) {
         (Ended::Complete, _) => None,
         (Ended::ClientGone, _) => Some("client_gone".into()),
+        _ if attempt.failure == Some(Failure::DeadConnection) => Some(Failure::DeadConnection.as_str().into()),
+        (Ended::UpstreamError, _) => attempt.status.map(|status| format!("status_{status}")),
+        (Ended::UpstreamBroke, Some(_)) if judged.is_some() => judged.map(|failure| failure.as_str().into()),
         (_, Some(error)) => Some(refuse::word(error, expired)),
-        (Ended::UpstreamError, None) => attempt.status.map(|status| format!("status_{status}")),
         (_, None) => Some("upstream_stream_truncated".into()),
     };
     if let Some(failure) = held.as_ref().and_then(|held| held.answer.as_ref()?.failure()) {
@@ -65,6 +73,13 @@ pub fn conclude(ctx: &mut RequestContext, error: Option<&Error>) -> Option<Concl
         closing.tool_calls = meter.tool_calls;
     }
     let usage = closing.usage;
+    let error_told = meter.and_then(|meter| meter.error.as_ref());
+    let retry_after = (attempt.told.is_some() || error_told.is_some()).then(|| {
+        let none = http::HeaderMap::new();
+        let headers = attempt.told.as_ref().unwrap_or(&none);
+        reset::wait(headers, attempt.status.unwrap_or(0), error_told, gateway.clock.now())
+    });
+    let retry_after = retry_after.flatten();
     let loss = held.map(|held| held.loss()).unwrap_or_default();
     if let (Some(target), Some(dialect)) = (&ctx.client.target, attempt.dialect) {
         metrics::lost(target.dialect.id(), dialect, &loss);
@@ -72,6 +87,28 @@ pub fn conclude(ctx: &mut RequestContext, error: Option<&Error>) -> Option<Concl
     ctx.loss = loss.summary().unwrap_or_default();
     metrics::attempt_ended(ctx.client.target.as_ref(), attempt, ended, usage, &entry.closing);
     entry.close(ended);
+    if let Some(hold) = attempt.hold.take() {
+        let failure = attempt.failure.or(match ended {
+            Ended::Complete | Ended::ClientGone | Ended::Panicked | Ended::Interrupted => None,
+            Ended::UpstreamBroke | Ended::UpstreamFailed => Some(Failure::Broke),
+            Ended::TimedOut if expired == Some(Expired::FirstByte) => Some(Failure::FirstByte),
+            Ended::TimedOut => Some(Failure::Slow),
+            // Unread (passthrough, a coding we can't read): its status is all there is.
+            Ended::UpstreamError => {
+                let status = attempt.status.unwrap_or(0);
+                let error = ApiError::new(ErrorKind::from_status(status), "");
+                Some(Failure::of(status, &error))
+            }
+        });
+        let outcome = Outcome {
+            failure,
+            retry_after,
+            first_token: attempt.first_token.or(attempt.first_byte).filter(|_| failure.is_none()),
+            tokens: usage.map(|usage| usage.input_total() + usage.output_total()),
+            inconclusive: failure.is_none() && ended != Ended::Complete || expired == Some(Expired::Total),
+        };
+        hold.settle(&outcome, Instant::now());
+    }
     Some(Concluded {
         ended,
         input_tokens: usage.map(|usage| usage.input_total()),
@@ -79,9 +116,16 @@ pub fn conclude(ctx: &mut RequestContext, error: Option<&Error>) -> Option<Concl
     })
 }
 
-fn ended(status: Option<u16>, stream_end: Option<StreamEnd>, expired: Option<Expired>, error: Option<&Error>) -> Ended {
+fn ended(
+    status: Option<u16>,
+    stream_end: Option<StreamEnd>,
+    expired: Option<Expired>,
+    error: Option<&Error>,
+    judged: bool,
+) -> Ended {
     match error {
         _ if expired.is_some() => Ended::TimedOut,
+        Some(_) if judged && status.is_some_and(|status| status >= 400) => Ended::UpstreamError,
         Some(error) if *error.esource() == ErrorSource::Downstream => Ended::ClientGone,
         Some(_) if status.is_some() => Ended::UpstreamBroke,
         Some(_) => Ended::UpstreamFailed,
@@ -95,9 +139,21 @@ fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// Where a conversation was answered is where it goes next.
+fn remember(gateway: &Gateway, ctx: &RequestContext) {
+    if let (Some(stage), Some(attempt)) = (&ctx.route, &ctx.attempt)
+        && let (Some(scope), Some(hold)) = (stage.scope, &attempt.hold)
+        && attempt.status.is_some_and(|status| status < 300)
+        && let Some(place) = stage.plan.remembered(attempt.index, hold)
+    {
+        metrics::stayed(gateway.affinities.keep(scope, place, Instant::now()));
+    }
+}
+
 /// Pingora's `logging`.
 pub fn execute(gateway: &Gateway, session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
-    let concluded = conclude(ctx, error);
+    remember(gateway, ctx);
+    let concluded = conclude(gateway, ctx, error);
     if let Some(gate) = &ctx.gate {
         gate.unwrap(&mut session.downstream_session);
     }

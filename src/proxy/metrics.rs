@@ -15,6 +15,8 @@ use prometheus::{
 use crate::dialects::Target;
 use crate::ir::{DialectId, LossKind, LossReport, Usage};
 use crate::ledger::{Closing, Ended};
+use crate::routing::affinity::Kept;
+use crate::upstream::Failure;
 
 use super::context::{Attempt, RequestContext};
 
@@ -76,6 +78,22 @@ static ATTEMPTS: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!
     "Upstream attempts, by provider, credential and how they ended.",
     &["provider", "credential", "ended"]
 ));
+static FAILOVERS: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
+    "tollgate_failovers_total",
+    "Attempts that were followed by another, by the provider which failed and how.",
+    &["provider", "failure"]
+));
+static AFFINITY: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
+    "tollgate_affinity_total",
+    "Answered requests of a known conversation: fresh (its first), stayed (where it was), moved.",
+    &["result"]
+));
+static PROMPT_TOKENS: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
+    "tollgate_prompt_tokens_total",
+    "Prompt tokens as providers reported them, by whether their prompt cache had them: the cache-hit share is the part \
+     with cached=\"yes\".",
+    &["provider", "cached"]
+));
 static REFUSALS: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
     "tollgate_refusals_total",
     "Errors of our own sent to clients, by code.",
@@ -136,6 +154,16 @@ static TIME_PER_TOKEN: LazyLock<HistogramVec> = registered!(register_histogram_v
     &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"],
     PER_TOKEN.to_vec()
 ));
+
+/// An attempt failed, and another follows.
+pub fn failed_over(provider: &str, failure: Failure) {
+    FAILOVERS.with_label_values(&[provider, failure.as_str()]).inc();
+}
+
+/// A request of a known conversation was answered.
+pub fn stayed(kept: Kept) {
+    AFFINITY.with_label_values(&[kept.as_str()]).inc();
+}
 
 /// Makes every family appear on the page from the start.
 pub fn declare() {
@@ -279,6 +307,12 @@ pub fn attempt_ended(
         }
     }
     if let Some(usage) = usage {
+        for (cached, tokens) in [
+            ("yes", usage.cache_read),
+            ("no", usage.input_total() - usage.cache_read),
+        ] {
+            PROMPT_TOKENS.with_label_values(&[provider, cached]).inc_by(tokens);
+        }
         let classes = [
             usage.input + usage.input_audio,
             usage.cache_read,

@@ -35,7 +35,7 @@ use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
-use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 
@@ -46,7 +46,8 @@ use crate::keys::Ring;
 use crate::ledger::Ledger;
 use crate::limits::flood::Flood;
 use crate::observe::access_log::AccessLog;
-use crate::upstream::LiveFleet;
+use crate::routing::affinity::Affinities;
+use crate::upstream::{LiveFleet, RetryBudget};
 
 use context::RequestContext;
 use intake::BodyBudget;
@@ -63,6 +64,10 @@ pub struct Gateway {
     pub fleet: Arc<LiveFleet>,
     /// Providers' addresses.
     pub names: Arc<Names>,
+    /// Where conversations were.
+    pub affinities: Arc<Affinities>,
+    /// How many retries there may be.
+    pub budget: Arc<RetryBudget>,
     /// The ledger.
     pub ledger: Ledger,
     /// Floods.
@@ -108,13 +113,13 @@ impl ProxyHttp for Gateway {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        _reused: bool,
+        reused: bool,
         _peer: &HttpPeer,
         _fd: RawFd,
-        _digest: Option<&Digest>,
+        digest: Option<&Digest>,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
-        connected_to_upstream::execute(ctx).await;
+        connected_to_upstream::execute(reused, digest, ctx).await;
         Ok(())
     }
 
@@ -152,7 +157,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Box<RequestContext>,
     ) -> Result<Option<Duration>> {
-        response_body_filter::execute(body, end, ctx)?;
+        response_body_filter::execute(self, body, end, ctx)?;
         Ok(None)
     }
 
@@ -188,6 +193,17 @@ impl ProxyHttp for Gateway {
     fn request_summary(&self, _session: &Session, ctx: &Box<RequestContext>) -> String {
         // Pingora's own holds the target, and with it a key in the query.
         format!("request {}", ctx.client.request_id)
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Box<RequestContext>,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        // Each attempt has its row, and metrics count failovers.
+        true
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &Box<RequestContext>, _error: &Error) -> bool {

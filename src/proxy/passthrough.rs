@@ -4,7 +4,7 @@
 use pingora::proxy::Session;
 
 use crate::ir::{ApiError, ErrorKind};
-use crate::routing::{Candidate, RoutePlan};
+use crate::routing::{Candidate, RoutePlan, Tier};
 
 use super::Gateway;
 use super::context::{RequestContext, RouteStage};
@@ -69,17 +69,19 @@ pub async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut Request
     let candidate = Candidate {
         pool: pool.clone(),
         endpoint: endpoint.clone(),
+        lane: pool.lane(""),
         model: None,
+        target: None,
+        tier: Tier::Target,
     };
     session.set_read_timeout(Some(gateway.config.timeouts.body_read));
     session.set_write_timeout(Some(gateway.config.timeouts.write_stall));
-    let plan = RoutePlan {
-        route: None,
-        candidates: vec![candidate],
-    };
+    let plan = RoutePlan::new(None, vec![candidate]);
     ctx.route = Some(RouteStage {
         plan,
-        taken: 0,
+        next: None,
+        tried: Vec::new(),
+        scope: None,
         passthrough: Some(full),
         masker: fleet.masker().clone(),
         overhead: ctx.began.elapsed(),

@@ -8,8 +8,9 @@ use crate::dialects::{self, Answering, Splice, Target, Upstream};
 use crate::ir::{ApiError, DialectId, ErrorKind, LossReport, Operation};
 use crate::routing::Candidate;
 use crate::rules::{OnLoss, Route, StreamUsage, UpstreamStream};
+use crate::translate::edit::{self, Change, How};
 use crate::translate::opaque;
-use crate::translate::request::Asked;
+use crate::translate::request::{Asked, Decoded};
 use crate::translate::{Conversion, Converted, Mask, Recipient, request, splice};
 
 use super::Gateway;
@@ -61,10 +62,32 @@ pub async fn execute(gateway: &Gateway, ctx: &mut RequestContext, candidate: &Ca
     let renamed = candidate.model.as_ref().is_some_and(|model| **model != *peek.model);
     let repeated = inside && renamed && peek.model_span.is_none();
     let same = candidate.endpoint.dialect == target.dialect.id() && stream == peek.stream && !repeated;
-    if same && !opaque::has_sealed(&ctx.client.body) {
-        return Ok(spliced(ctx, candidate));
+    let prepared = if same && !opaque::has_sealed(&ctx.client.body) {
+        spliced(ctx, candidate)
+    } else {
+        convert(gateway, ctx, candidate, stream, !same).await?
+    };
+    edited(ctx, candidate, prepared)
+}
+
+/// What the route, then the target, change in the body.
+fn edited(ctx: &RequestContext, candidate: &Candidate, mut prepared: Prepared) -> Result<Prepared, ApiError> {
+    let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_deref());
+    let of_route = route.map(|route| &route.edits).filter(|edits| !edits.is_empty());
+    let of_target = candidate.target.as_ref().map(|target| &target.edits);
+    for edits in of_route.into_iter().chain(of_target.filter(|edits| !edits.is_empty())) {
+        let set = edits.set.iter().map(|(path, value)| (path, How::Set(value)));
+        let default = edits.default.iter().map(|(path, value)| (path, How::Default(value)));
+        let remove = edits.remove.iter().map(|path| (path, How::Remove));
+        let changes: Vec<Change<'_>> = remove
+            .chain(default)
+            .chain(set)
+            .map(|(path, how)| Change { path, how })
+            .collect();
+        prepared.body = edit::apply(&prepared.body, dialects::get(candidate.endpoint.dialect), &changes)
+            .map_err(|error| ApiError::new(ErrorKind::InvalidRequest, error.to_string()).code("route_edit_failed"))?;
     }
-    convert(gateway, ctx, candidate, stream, !same).await
+    Ok(prepared)
 }
 
 fn upstream_stream(target: &Target, asked: bool, route: Option<&Route>) -> bool {
@@ -135,6 +158,7 @@ async fn convert(
         model: model.clone(),
         stream,
         ask_usage: stream && candidate.pool.provider.stream_usage == StreamUsage::Ask,
+        decoded: ctx.client.decoded.take(),
     };
     let done = if work.body.len() < ELSEWHERE {
         work.run()
@@ -201,12 +225,17 @@ struct Work {
     model: Arc<str>,
     stream: bool,
     ask_usage: bool,
+    /// The request, if it was read before.
+    decoded: Option<Decoded>,
 }
 
 impl Work {
     /// Reads the body anew for each attempt: a second one is rare, and a copy of what was read would cost every first one.
     fn run(self) -> Result<Converted, ApiError> {
-        let decoded = request::decode(&self.target, &self.body).map_err(unreadable)?;
+        let decoded = match self.decoded {
+            Some(decoded) => decoded,
+            None => request::decode(&self.target, &self.body).map_err(unreadable)?,
+        };
         let to = Recipient {
             dialect: dialects::get(self.dialect),
             provider: &self.provider,

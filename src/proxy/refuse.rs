@@ -11,10 +11,11 @@ use pingora_proxy::FailToProxy;
 
 use crate::dialects::{self, Dialect, Line};
 use crate::ir::{ApiError, ErrorKind};
+use crate::routing::Exhausted;
 
 use super::context::RequestContext;
-use super::held::Expired;
-use super::local;
+use super::held::{Expired, Unsent};
+use super::{failover, local};
 
 /// After a refusal the rest of an upload is read and thrown away for this long, so that the client gets to read the
 /// answer before the connection closes (as nginx's `lingering_close` does).
@@ -129,15 +130,34 @@ pub async fn execute(session: &mut Session, error: &Error, ctx: &mut RequestCont
         error_code: 0,
         can_reuse_downstream: false,
     };
-    let (committed, expired, failure) = match &ctx.gate {
+    let (committed, expired, failure, unsent) = match &ctx.gate {
         Some(gate) => {
-            let held = gate.lock();
-            (held.committed, held.expired, held.failure().cloned())
+            let mut held = gate.lock();
+            let begun = held.committed || held.opened;
+            (begun, held.expired, held.failure().cloned(), held.unsent.take())
         }
-        None => (session.response_written().is_some(), None, None),
+        None => (session.response_written().is_some(), None, None, None),
     };
+    if let Some(unsent) = unsent.filter(|_| ctx.refusal.is_none()) {
+        let ours = ctx
+            .attempt
+            .as_ref()
+            .and_then(|attempt| failover::ours(ctx, attempt.failure?));
+        match ours {
+            Some(refusal) => ctx.refusal = Some(refusal),
+            None if !committed => return send_unsent(session, ctx, unsent).await,
+            None => {
+                let status = unsent.header.status.as_u16();
+                let told = ctx.gate.as_ref().and_then(|gate| gate.lock().reported());
+                ctx.theirs = true;
+                ctx.refusal = Some(told.unwrap_or_else(|| {
+                    ApiError::new(ErrorKind::from_status(status), "the provider failed").status(status)
+                }));
+            }
+        }
+    }
     let own = ctx.refusal.take();
-    let theirs = own.is_none() && failure.is_some();
+    let theirs = ctx.theirs || own.is_none() && failure.is_some();
     let refusal = own.or(failure);
     if refusal.is_none() && expired.is_none() && *error.esource() == ErrorSource::Downstream {
         return shutting;
@@ -179,13 +199,66 @@ pub async fn execute(session: &mut Session, error: &Error, ctx: &mut RequestCont
     }
 }
 
+/// An error answer that ended before anybody could decide whether it is to be sent: it goes out as it came.
+async fn send_unsent(session: &mut Session, ctx: &mut RequestContext, unsent: Unsent) -> FailToProxy {
+    if let Some(gate) = &ctx.gate {
+        gate.unwrap(&mut session.downstream_session);
+    }
+    let Unsent { mut header, body } = unsent;
+    let status = header.status.as_u16();
+    ctx.response.sent = body.len() as u64;
+    let written = async {
+        header.remove_header(&header::TRANSFER_ENCODING);
+        header.insert_header(header::CONTENT_LENGTH, body.len())?;
+        session.set_keepalive(None);
+        session.write_response_header(header, body.is_empty()).await?;
+        session.write_response_body(Some(body), true).await
+    };
+    if let Err(error) = written.await {
+        tracing::debug!(%error, "an error answer could not be sent");
+    }
+    FailToProxy {
+        error_code: status,
+        can_reuse_downstream: false,
+    }
+}
+
+/// Nobody can be asked: all that could be cool down, or our own credentials are at fault.
+pub fn exhausted(ctx: &RequestContext, exhausted: &Exhausted) -> ApiError {
+    let model = ctx.client.peek.as_ref().map_or("", |peek| &peek.model);
+    let model = crate::observe::redact::printable(model, 64);
+    let wait = exhausted.until.map(|until| {
+        let wait = until.saturating_duration_since(std::time::Instant::now());
+        u32::try_from(wait.as_millis().div_ceil(1000))
+            .unwrap_or(u32::MAX)
+            .max(1)
+    });
+    let error = match wait {
+        Some(wait) if !exhausted.ours => ApiError::new(
+            ErrorKind::RateLimit,
+            format!("every provider of the model `{model}` asks us to wait; try again in {wait} s"),
+        )
+        .code("upstream_cooling_down"),
+        _ => ApiError::new(
+            ErrorKind::UpstreamCredentialsExhausted,
+            format!("none of our credentials for the model `{model}` can be used just now"),
+        )
+        .code("upstream_credentials_exhausted"),
+    };
+    match wait {
+        Some(wait) => error.retry_after(wait),
+        None => error,
+    }
+}
+
 /// The answer has begun: an error event ends it, where one can be written; else the connection just breaks, which no
 /// client takes for an end.
 async fn tell_in_stream(session: &mut Session, ctx: &mut RequestContext, refusal: ApiError) {
     let event = match &ctx.gate {
         Some(gate) => {
             let mut held = gate.lock();
-            if held.ended.is_some() {
+            let waiting = held.opened && !held.committed;
+            if held.ended.is_some() && !waiting {
                 return;
             }
             held.ended = Some(crate::ir::StreamEnd::Truncated);
@@ -207,7 +280,7 @@ async fn tell_in_stream(session: &mut Session, ctx: &mut RequestContext, refusal
 }
 
 /// What the client is told of a failure upstream.
-fn describe(error: &Error, expired: Option<Expired>) -> ApiError {
+pub fn describe(error: &Error, expired: Option<Expired>) -> ApiError {
     match expired {
         Some(Expired::FirstByte) => {
             return timeout(
@@ -216,6 +289,7 @@ fn describe(error: &Error, expired: Option<Expired>) -> ApiError {
             );
         }
         Some(Expired::Idle) => return timeout("the provider fell silent within its answer", "upstream_idle_timeout"),
+        Some(Expired::Pace) => return timeout("the provider answered too slowly", "upstream_too_slow"),
         Some(Expired::Total) => {
             return timeout(
                 "the request took longer than the gateway allows",

@@ -1,19 +1,26 @@
 //! Recognise dialect and operation, authenticate, take in the body, route, admit.
 
+use std::time::Instant;
+
+use bytes::Bytes;
 use http::header;
 use pingora::Result;
 use pingora::proxy::Session;
 
-use crate::dialects::{self, Line, PeekError, Target};
+use crate::dialects::{self, Line, Peek, PeekError, Target};
 use crate::ir::{ApiError, ErrorKind, Operation};
 use crate::keys::KeyError;
 use crate::ledger::LedgerError;
-use crate::routing::{self, NoRoute};
+use crate::routing::affinity::{self, Session as Conversation};
+use crate::routing::{self, Asker, NoRoute, Query, Survey};
+use crate::translate::request::Decoded;
+use crate::translate::{estimate, request, splice};
 
 use super::Gateway;
 use super::client_auth::presented;
 use super::context::{RequestContext, RouteStage};
 use super::gate::GateControl;
+use super::held::Listener;
 use super::intake::{self, NoBody};
 use super::prepare::ELSEWHERE;
 use super::{local, passthrough, refuse};
@@ -73,7 +80,8 @@ async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCont
         return Err(Stop::Answered);
     }
     take_in(gateway, session, ctx, &target).await?;
-    route(gateway, ctx, &target)?;
+    route(gateway, session, ctx, &target).await?;
+    instruct(ctx, &target)?;
     if target.operation == Operation::CountTokens && !is_counted(ctx) {
         local::estimated_count(session, ctx, &target).await?;
         return Err(Stop::Answered);
@@ -84,7 +92,17 @@ async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCont
     {
         let mut held = gate.lock();
         held.request_id = ctx.client.request_id.0.clone();
+        held.words = ctx.route.as_ref().map(|stage| stage.masker.clone());
         held.close = session.is_process_shutting_down() || gateway.is_draining();
+        if ctx.wants_stream() && target.operation == Operation::Chat {
+            held.listener = Some(Listener {
+                dialect: target.dialect,
+                framing: target.framing,
+                ping: target.dialect.ping(target.framing),
+                ping_after: gateway.config.timeouts.ping,
+                ping_before: gateway.config.timeouts.ping_before,
+            });
+        }
     }
     // Setters which do nothing on a wrapped session come before it.
     session.set_read_timeout(None);
@@ -177,17 +195,79 @@ async fn take_in(
     })?;
     ctx.client.body_bytes = body.received;
     ctx.client.body_permit = Some(body.permit);
-    let peeked = if body.bytes.len() < ELSEWHERE {
-        target.dialect.peek(target, &body.bytes)
+    let (mut peek, mut bytes) = peek(target, body.bytes).await?;
+    if !peek.outline.ours.is_empty() {
+        // `provider` and `models` are for us: no provider gets to see them.
+        let (provider, models) = (peek.outline.provider.take(), std::mem::take(&mut peek.outline.models));
+        let without = splice::apply(&bytes, std::mem::take(&mut peek.outline.ours));
+        (peek, bytes) = self::peek(target, without).await?;
+        (peek.outline.provider, peek.outline.models) = (provider, models);
+    }
+    ctx.client.peek = Some(peek);
+    ctx.client.body = bytes;
+    Ok(())
+}
+
+async fn peek(target: &Target, bytes: Bytes) -> Result<(Peek, Bytes), ApiError> {
+    let peeked = if bytes.len() < ELSEWHERE {
+        target.dialect.peek(target, &bytes)
     } else {
-        let (target, bytes) = (target.clone(), body.bytes.clone());
+        let (target, bytes) = (target.clone(), bytes.clone());
         let peek = tokio::task::spawn_blocking(move || target.dialect.peek(&target, &bytes)).await;
-        peek.map_err(|_| {
-            ApiError::new(ErrorKind::Api, "the gateway failed to read the request").code("internal_error")
-        })?
+        peek.map_err(|_| unread())?
     };
-    ctx.client.peek = Some(peeked.map_err(unreadable)?);
-    ctx.client.body = body.bytes;
+    Ok((peeked.map_err(unreadable)?, bytes))
+}
+
+fn unread() -> ApiError {
+    ApiError::new(ErrorKind::Api, "the gateway failed to read the request").code("internal_error")
+}
+
+/// Reads all of a request, where a route wants to know what stands inside. What can't be read says nothing: whether it is
+/// refused is for the candidate to say, whose own format it may be.
+async fn survey(ctx: &mut RequestContext, target: &Target) -> Result<Option<Survey>, ApiError> {
+    let body = ctx.client.body.clone();
+    let decoded = if body.len() < ELSEWHERE {
+        request::decode(target, &body)
+    } else {
+        let target = target.clone();
+        let decode = tokio::task::spawn_blocking(move || request::decode(&target, &body)).await;
+        decode.map_err(|_| unread())?
+    };
+    let Ok(decoded) = decoded else { return Ok(None) };
+    let survey = match &decoded {
+        Decoded::Chat(request) => Survey::of(request, estimate::prompt_tokens(request)),
+        Decoded::Embeddings(request) => Survey {
+            prompt_tokens: estimate::embedding_tokens(request),
+            ..Survey::default()
+        },
+    };
+    ctx.client.decoded = Some(decoded);
+    Ok(Some(survey))
+}
+
+/// Adds the route's own instructions to the client's.
+fn instruct(ctx: &mut RequestContext, target: &Target) -> Result<(), ApiError> {
+    let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_ref());
+    let Some(route) = route.filter(|route| !route.instructions.is_empty()) else {
+        return Ok(());
+    };
+    if !matches!(target.operation, Operation::Chat | Operation::CountTokens) {
+        return Ok(());
+    }
+    let added = &route.instructions;
+    let edits = target
+        .dialect
+        .add_instructions(&ctx.client.body, added.before.as_deref(), added.after.as_deref());
+    if edits.is_empty() {
+        return Ok(());
+    }
+    ctx.client.body = splice::apply(&ctx.client.body, edits);
+    let outline = ctx.client.peek.take().map(|peek| peek.outline).unwrap_or_default();
+    let mut peek = target.dialect.peek(target, &ctx.client.body).map_err(unreadable)?;
+    (peek.outline.provider, peek.outline.models) = (outline.provider, outline.models);
+    ctx.client.peek = Some(peek);
+    ctx.client.decoded = None;
     Ok(())
 }
 
@@ -222,37 +302,99 @@ fn unreadable(error: PeekError) -> ApiError {
     }
 }
 
-fn route(gateway: &Gateway, ctx: &mut RequestContext, target: &Target) -> Result<(), ApiError> {
+async fn route(
+    gateway: &Gateway,
+    session: &Session,
+    ctx: &mut RequestContext,
+    target: &Target,
+) -> Result<(), ApiError> {
+    let fleet = gateway.fleet.load();
+    let survey = match &ctx.client.peek {
+        Some(peek) if routing::needs_survey(&fleet, &peek.model, &peek.outline.models) => survey(ctx, target).await?,
+        Some(_) => None,
+        None => return Err(not_found()),
+    };
     let Some(peek) = &ctx.client.peek else {
         return Err(not_found());
     };
-    let fleet = gateway.fleet.load();
     // Tokens are estimated where nobody counts them.
     let operation = target.operation;
     let knows =
         |dialect| operation == Operation::CountTokens || dialects::get(dialect).own_target(operation, false).is_some();
-    let plan = routing::resolve(&fleet, &peek.model, target.dialect.id(), &knows).map_err(|none| {
-        let message = none.to_string();
-        match none {
-            NoRoute::UnknownModel(_) => ApiError::new(ErrorKind::NotFound, message)
-                .code("model_not_found")
-                .param("model"),
-            NoRoute::NotOffered { .. } => ApiError::new(ErrorKind::InvalidRequest, message)
-                .code("unsupported_operation")
-                .param("model"),
-            NoRoute::NoCredential(_) => {
-                ApiError::new(ErrorKind::UpstreamCredentialsExhausted, message).code("upstream_credentials_exhausted")
-            }
+    let key = ctx.client.key.as_ref();
+    let asker = key.map(|key| Asker {
+        id: &key.id.0,
+        name: &key.name,
+        owner: key.owner.as_deref(),
+        tags: &key.tags,
+    });
+    let headers = &session.req_header().headers;
+    let key = key.map_or("", |key| &key.id.0);
+    let named = affinity::named(
+        target.dialect.session_headers(),
+        &gateway.config.affinity.headers,
+        headers,
+        &peek.outline,
+        key,
+    );
+    let query = Query {
+        request: &ctx.client.request_id.0,
+        model: &peek.model,
+        wishes: &peek.outline.models,
+        provider: peek.outline.provider.as_deref(),
+        dialect: target.dialect.id(),
+        operation,
+        stream: peek.stream,
+        asker,
+        address: ctx.client.address,
+        headers,
+        at: ctx.at,
+        survey: survey.as_ref(),
+        session: named.map(|session| session.id),
+    };
+    let mut plan = routing::resolve(&fleet, &query, &knows).map_err(no_route)?;
+    // The beginning of a conversation is only looked at where it would be remembered.
+    let scope = match named {
+        Some(session) => plan.scope(Some(session)),
+        None if plan.scope(Some(Conversation::UNNAMED)).is_some() => {
+            plan.scope(affinity::by_beginning(&peek.outline, &ctx.client.body, key))
         }
-    })?;
+        None => None,
+    };
+    if let Some(scope) = scope {
+        plan.stick(gateway.affinities.get(scope, Instant::now()).as_ref());
+    }
     ctx.route = Some(RouteStage {
         plan,
-        taken: 0,
+        next: None,
+        tried: Vec::new(),
+        scope,
         passthrough: None,
         masker: fleet.masker().clone(),
         overhead: ctx.began.elapsed(),
     });
     Ok(())
+}
+
+fn no_route(none: NoRoute) -> ApiError {
+    let message = none.to_string();
+    match none {
+        NoRoute::UnknownModel(_) => ApiError::new(ErrorKind::NotFound, message)
+            .code("model_not_found")
+            .param("model"),
+        NoRoute::NotOffered { .. } => ApiError::new(ErrorKind::InvalidRequest, message)
+            .code("unsupported_operation")
+            .param("model"),
+        NoRoute::UnknownProvider(_) => ApiError::new(ErrorKind::NotFound, message)
+            .code("provider_not_found")
+            .param("provider"),
+        NoRoute::Unfit { .. } => ApiError::new(ErrorKind::InvalidRequest, message)
+            .code("unsupported_by_model")
+            .param("model"),
+        NoRoute::NoCredential(_) => {
+            ApiError::new(ErrorKind::UpstreamCredentialsExhausted, message).code("upstream_credentials_exhausted")
+        }
+    }
 }
 
 /// Some candidate's provider counts tokens.

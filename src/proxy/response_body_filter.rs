@@ -1,12 +1,14 @@
-//! A chunk of the answer: read by the tap, passed on.
+//! A chunk of the answer: read by the tap, judged while nothing went out, passed on.
 
 use bytes::Bytes;
 use pingora::{Error, ErrorType, Result};
 
+use super::Gateway;
 use super::context::RequestContext;
+use super::failover;
 
 /// Pingora's `response_body_filter`. Synchronous; sees arbitrary chunks.
-pub fn execute(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestContext) -> Result<()> {
+pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestContext) -> Result<()> {
     let Some(attempt) = &mut ctx.attempt else { return Ok(()) };
     let Some(gate) = &ctx.gate else {
         let bytes = body.as_ref().map_or(0, Bytes::len) as u64;
@@ -14,6 +16,7 @@ pub fn execute(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestContext) ->
         ctx.response.sent += bytes;
         return Ok(());
     };
+    let gate = gate.clone();
     let mut held = gate.lock();
     if held.committed && !attempt.body.is_empty() {
         // No other attempt can follow: a long stream need not hold on to a long prompt.
@@ -33,15 +36,38 @@ pub fn execute(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestContext) ->
                     .is_some_and(|answer| answer.meter().content_events > 0)
             {
                 attempt.first_token = Some(elapsed);
+                if let Some(hold) = &attempt.hold {
+                    hold.answering(elapsed, std::time::Instant::now());
+                }
             }
             out
         }
         _ => Bytes::new(),
     };
     let out = if end { join(out, held.finish_answer()) } else { out };
-    if held.failure().is_some() {
-        // Nothing went out: the client gets a proper error.
-        return Error::e_explain(ErrorType::InternalError, "the provider's answer can't be passed on");
+    if !held.committed {
+        let status = attempt.status.unwrap_or(0);
+        let failure = if attempt.failure.is_none() {
+            failover::judge(&held, status, end)
+        } else {
+            None
+        };
+        held.judge &= !end;
+        let failed = held.failure().is_some();
+        drop(held);
+        if let Some(failure) = failure {
+            if failover::follow(gateway, ctx, failure) {
+                return Error::e_explain(ErrorType::InternalError, "the next candidate is asked");
+            }
+            if let Some(refusal) = failover::ours(ctx, failure) {
+                ctx.refusal = Some(refusal);
+                return Error::e_explain(ErrorType::InternalError, "our credential was refused");
+            }
+        }
+        if failed {
+            // Nothing went out: the client gets a proper error.
+            return Error::e_explain(ErrorType::InternalError, "the provider's answer can't be passed on");
+        }
     }
     ctx.response.sent += out.len() as u64;
     // `None` would end the body; an empty chunk is just nothing.

@@ -4,67 +4,56 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pingora::protocols::ALPN;
 use pingora::protocols::http::compression::ResponseCompressionCtx;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
+use crate::egress::{self, ConnectTimes, Reach};
 use crate::ir::Operation;
 use crate::ledger::Opening;
-use crate::routing::Candidate;
-use crate::rules::{HttpVersions, RouteTimeouts};
+use crate::routing::{Candidate, Choice};
+use crate::rules::RouteTimeouts;
 
 use super::Gateway;
 use super::context::{Attempt, RequestContext};
 use super::held::Clocks;
 use super::prepare::{self, Prepared};
+use super::refuse;
 
-/// Requests which share one HTTP/2 connection to a provider (Pingora's default is 1: no sharing).
-const H2_STREAMS: usize = 100;
-
-/// How often an HTTP/2 connection to a provider is pinged.
-const H2_PING: Duration = Duration::from_secs(30);
-
-/// Wait before the second retry; doubled each time, up to [`MAX_WAIT`]. The first retry follows at once.
-const WAIT: Duration = Duration::from_millis(50);
-
-/// Longest wait before a retry.
-const MAX_WAIT: Duration = Duration::from_millis(800);
+/// Retries before the wait stops doubling.
+const MAX_DOUBLINGS: u32 = 16;
 
 /// Pingora's `upstream_peer`.
 pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
-    let Some(route) = &ctx.route else {
+    if ctx.route.is_none() {
         return Error::e_explain(ErrorType::InternalError, "no route");
-    };
-    if route.plan.candidates.is_empty() {
-        return Error::e_explain(ErrorType::InternalError, "no candidate");
     }
-    let (candidate, mut prepared) = next_candidate(gateway, ctx).await?;
+    let (choice, mut prepared) = next_candidate(gateway, ctx).await?;
     ctx.attempts += 1;
-    if ctx.attempts > 2 {
-        tokio::time::sleep(
-            WAIT.saturating_mul(1 << u32::from(ctx.attempts - 3).min(8))
-                .min(MAX_WAIT),
-        )
-        .await;
+    if ctx.attempts == 1 {
+        gateway.budget.deposit();
+    } else if let Some(wait) = wait(gateway, ctx.attempts, choice.again) {
+        tokio::time::sleep(wait).await;
     }
     // One-shot: a second attempt would find it spent, and panic (PINGORA.md).
     session.upstream_compression = ResponseCompressionCtx::new(0, false, false);
 
+    let candidate = choice.candidate.clone();
     let timeouts = Times::of(gateway, ctx, &candidate);
-    let credential = candidate.pool.credential();
     let loss = std::mem::take(&mut prepared.loss);
-    let attempt = open(gateway, ctx, &candidate, credential, prepared);
-    let address = match candidate.endpoint.address(&gateway.names).await {
-        Some(address) => address,
-        None => {
-            ctx.attempt = Some(attempt);
-            let error: Box<Error> =
-                Error::explain(ErrorType::ConnectNoRoute, "the name of the provider does not resolve");
-            return Err(super::failover::after_connect_failure(gateway, ctx, error.into_up()));
-        }
-    };
+    let mut attempt = open(gateway, ctx, choice, prepared);
+    let way = candidate.endpoint.way(attempt.credential.as_deref());
+    let tried = ctx.route.as_ref().map_or(&[][..], |stage| &stage.tried);
+    let mut dial = candidate
+        .endpoint
+        .dial(way, &gateway.names, tried, Instant::now())
+        .await;
+    if dial.is_none() && !tried.is_empty() {
+        // All were tried: again from the best.
+        dial = candidate.endpoint.dial(way, &gateway.names, &[], Instant::now()).await;
+    }
+    attempt.dial = dial;
     if let Some(gate) = &ctx.gate {
         let stream = attempt.stream;
         let clocks = Clocks {
@@ -74,31 +63,84 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                 timeouts.first_byte_whole
             },
             idle: timeouts.idle,
+            commit: gateway.config.timeouts.commit,
+            min_pace: gateway.config.limits.min_pace,
             total: tokio::time::Instant::from_std(
                 ctx.began + if stream { timeouts.total } else { timeouts.total_whole },
             ),
         };
-        gate.lock().begin_attempt(attempt.body.clone(), loss, clocks);
+        let mut held = gate.lock();
+        held.begin_attempt(attempt.body.clone(), loss, clocks);
+        held.others = ctx
+            .route
+            .as_ref()
+            .is_some_and(|stage| stage.plan.has_others(attempt.index));
     }
     ctx.attempt = Some(attempt);
-    Ok(Box::new(peer(gateway, ctx, &candidate, address, &timeouts)))
+    let Some(dial) = dial else {
+        let error: Box<Error> = Error::explain(ErrorType::ConnectNoRoute, "the name of the provider does not resolve");
+        return Err(super::failover::after_connect_failure(gateway, ctx, error.into_up()));
+    };
+    let limits = &gateway.config.timeouts;
+    Ok(Box::new(egress::peer(Reach {
+        address: dial.address,
+        pin: dial.pin,
+        tls: candidate.endpoint.tls,
+        host: &candidate.endpoint.host,
+        port: candidate.endpoint.port,
+        http: candidate.pool.provider.http,
+        egress: way,
+        times: ConnectTimes {
+            connect: timeouts.connect,
+            total: limits.connect_total,
+            idle: limits.upstream_idle,
+            // The gate has clocks of its own, which tell first byte from idle.
+            read: ctx.gate.is_none().then(|| timeouts.first_byte_whole.max(timeouts.idle)),
+            // A provider that takes no body is caught here.
+            write: timeouts.idle,
+        },
+    })))
+}
+
+/// How long to wait before this attempt: the first one follows at once, unless it asks the same again; then the wait doubles. Half
+/// of it is jitter, so that requests which failed together do not come together again (AWS Architecture Blog,
+/// "Exponential Backoff And Jitter", 2015: equal jitter).
+fn wait(gateway: &Gateway, attempt: u16, again: bool) -> Option<Duration> {
+    let retries = u32::from(attempt) - 1 + u32::from(again);
+    let doublings = retries.checked_sub(2)?.min(MAX_DOUBLINGS);
+    let settings = &gateway.config.retries;
+    let whole = settings.wait.saturating_mul(1 << doublings).min(settings.max_wait);
+    Some(whole / 2 + whole.mul_f64(crate::upstream::random_share() / 2.0))
 }
 
 /// The next candidate that can be asked this, and what to ask it. Candidates whose dialect can't carry the request are passed over;
 /// if none can, the client is told why the first could not.
-async fn next_candidate(gateway: &Gateway, ctx: &mut RequestContext) -> Result<(Candidate, Prepared)> {
+async fn next_candidate(gateway: &Gateway, ctx: &mut RequestContext) -> Result<(Choice, Prepared)> {
     let mut refusal = None;
-    let count = ctx.route.as_ref().map_or(0, |stage| stage.plan.candidates.len());
-    for _ in 0..count {
-        let Some(route) = &mut ctx.route else { break };
-        let candidate = route.plan.candidates[route.taken % count].clone();
-        route.taken += 1;
-        match prepare::execute(gateway, ctx, &candidate).await {
-            Ok(prepared) => return Ok((candidate, prepared)),
+    let exhausted = loop {
+        let Some(stage) = &mut ctx.route else {
+            return Error::e_explain(ErrorType::InternalError, "no route");
+        };
+        let now = Instant::now();
+        let choice = match stage.next.take().map_or_else(|| stage.plan.next(now), Ok) {
+            Ok(choice) => choice,
+            Err(exhausted) => break exhausted,
+        };
+        match prepare::execute(gateway, ctx, &choice.candidate).await {
+            Ok(prepared) => return Ok((choice, prepared)),
             Err(error) => refusal = refusal.or(Some(error)),
         }
-    }
-    ctx.refusal = refusal;
+        if let Some(stage) = &mut ctx.route {
+            stage.plan.unfit(choice.index);
+        }
+    };
+    // What failed last, if something did, says more than why nobody else could be asked.
+    ctx.theirs &= ctx.last_failure.is_some();
+    ctx.refusal = ctx
+        .last_failure
+        .take()
+        .or(refusal)
+        .or_else(|| Some(refuse::exhausted(ctx, &exhausted)));
     Error::e_explain(ErrorType::InternalError, "no candidate can be asked this")
 }
 
@@ -148,13 +190,12 @@ fn named(name: &'static str) -> Arc<str> {
     })
 }
 
-fn open(
-    gateway: &Gateway,
-    ctx: &RequestContext,
-    candidate: &Candidate,
-    credential: Option<Arc<crate::rules::Credential>>,
-    prepared: Prepared,
-) -> Attempt {
+fn open(gateway: &Gateway, ctx: &RequestContext, choice: Choice, prepared: Prepared) -> Attempt {
+    let Choice {
+        index, candidate, hold, ..
+    } = choice;
+    let candidate = &candidate;
+    let credential = hold.credential().cloned();
     let Prepared {
         body,
         model,
@@ -205,8 +246,10 @@ fn open(
     Attempt {
         entry: Some(entry),
         began: Instant::now(),
+        index,
         pool: candidate.pool.clone(),
         endpoint: candidate.endpoint.clone(),
+        hold: Some(hold),
         credential,
         dialect,
         model,
@@ -215,44 +258,12 @@ fn open(
         stream,
         conversion,
         status: None,
+        told: None,
+        failure: None,
+        dial: None,
         first_byte: None,
         first_token: None,
         last_chunk: None,
         received: 0,
     }
-}
-
-fn peer(
-    gateway: &Gateway,
-    ctx: &RequestContext,
-    candidate: &Candidate,
-    address: std::net::SocketAddr,
-    times: &Times,
-) -> HttpPeer {
-    let endpoint = &candidate.endpoint;
-    let provider = &candidate.pool.provider;
-    let sni = if endpoint.tls {
-        endpoint.host.to_string()
-    } else {
-        String::new()
-    };
-    let mut peer = HttpPeer::new(address, endpoint.tls, sni);
-    let options = &mut peer.options;
-    options.alpn = match provider.http {
-        HttpVersions::H1 => ALPN::H1,
-        HttpVersions::H2 => ALPN::H2,
-        HttpVersions::Both if endpoint.tls => ALPN::H2H1,
-        HttpVersions::Both => ALPN::H1,
-    };
-    options.max_h2_streams = H2_STREAMS;
-    options.h2_ping_interval = Some(H2_PING);
-    options.connection_timeout = Some(times.connect);
-    options.total_connection_timeout = Some(gateway.config.timeouts.connect_total.max(times.connect));
-    options.idle_timeout = Some(gateway.config.timeouts.upstream_idle);
-    // The gate has clocks of its own, which tell first byte from idle; a provider that takes no body is caught here.
-    options.write_timeout = Some(times.idle);
-    if ctx.gate.is_none() {
-        options.read_timeout = Some(times.first_byte_whole.max(times.idle));
-    }
-    peer
 }

@@ -3,7 +3,6 @@
 use http::header;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
-use tokio::time::Instant;
 
 use crate::dialects;
 use crate::ir::Operation;
@@ -23,6 +22,9 @@ pub fn execute(gateway: &Gateway, answer: &mut ResponseHeader, ctx: &mut Request
     let status = answer.status.as_u16();
     attempt.status = Some(status);
     attempt.first_byte = Some(attempt.began.elapsed());
+    if status >= 400 {
+        attempt.told = Some(answer.headers.clone());
+    }
     let (Some(gate), Some(target)) = (&ctx.gate, &ctx.client.target) else {
         return Ok(());
     };
@@ -49,10 +51,9 @@ pub fn execute(gateway: &Gateway, answer: &mut ResponseHeader, ctx: &mut Request
     ctx.response.converted = conversion.is_some();
     let coding = coding(answer);
     let mut held = gate.lock();
-    held.answered = true;
-    held.last_activity = Some(Instant::now());
-    held.release = match to_client {
-        AnswerKind::Stream(_) => Release::FirstFrame,
+    let release = match to_client {
+        AnswerKind::Stream(_) if coding != Coding::Unknown => Release::Content,
+        AnswerKind::Stream(_) => Release::Now,
         AnswerKind::Whole | AnswerKind::Error => Release::AtEnd,
         AnswerKind::Opaque => Release::Now,
     };
@@ -62,7 +63,8 @@ pub fn execute(gateway: &Gateway, answer: &mut ResponseHeader, ctx: &mut Request
         .as_ref()
         .filter(|_| coding == Coding::Identity || conversion.is_some())
         .map(|stage| stage.masker.clone());
-    held.answer = Some(AnswerStream::new(AnswerPlan {
+    held.judge = kind == AnswerKind::Error;
+    let answer = AnswerStream::new(AnswerPlan {
         dialect: attempt.dialect.map_or(target.dialect, dialects::get),
         operation: target.operation,
         status,
@@ -71,7 +73,8 @@ pub fn execute(gateway: &Gateway, answer: &mut ResponseHeader, ctx: &mut Request
         withhold_usage: attempt.withhold_usage && coding == Coding::Identity,
         max_kept: gateway.config.limits.answer_kept,
         conversion,
-    }));
+    });
+    held.begin_answer(answer, release);
     Ok(())
 }
 

@@ -1,31 +1,28 @@
-//! Which candidates a request has, in order. Pure: no clock, no network, not async.
+//! Which candidates a request has, and which is next. Pure: no clock, no network, not async.
 
-pub mod weights;
-
-use std::sync::Arc;
+pub mod affinity;
+mod beginning;
+pub mod conditions;
+pub mod explain;
+pub mod find;
+mod fitness;
+mod hash;
+pub mod plan;
+pub mod query;
+mod strategy;
+pub mod survey;
+#[cfg(test)]
+mod tests;
 
 use crate::ir::DialectId;
-use crate::rules::Route;
-use crate::upstream::{Endpoint, Fleet, Pool};
+use crate::upstream::Fleet;
 
-/// One place a request may go.
-#[derive(Clone)]
-pub struct Candidate {
-    /// The provider and its state.
-    pub pool: Arc<Pool>,
-    /// Its address for the dialect.
-    pub endpoint: Arc<Endpoint>,
-    /// The name it needs; `None`: the one the client said.
-    pub model: Option<Arc<str>>,
-}
-
-/// Candidates in the order in which they are to be tried. Never empty.
-pub struct RoutePlan {
-    /// The route; `None`: the model named its provider.
-    pub route: Option<Arc<Route>>,
-    /// The candidates.
-    pub candidates: Vec<Candidate>,
-}
+pub use affinity::{Affinities, Kept, Scope, Session, Sticky};
+pub use explain::{Explanation, explain};
+pub use find::LeftOut;
+pub use plan::{Candidate, Choice, Exhausted, RoutePlan, Tier};
+pub use query::{Asker, Query};
+pub use survey::Survey;
 
 /// Why there is no plan.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +30,9 @@ pub enum NoRoute {
     /// No route matches, and the name is not `provider/model`.
     #[error("the model `{0}` is not offered here; GET /v1/models lists what is")]
     UnknownModel(String),
+    /// The client asks for a provider that there is not.
+    #[error("there is no provider `{0}` here; leave the field `provider` out")]
+    UnknownProvider(String),
     /// There is a route, but none of its providers speaks a dialect which knows what is asked.
     #[error("the model `{model}` is not offered for this operation; its providers speak: {spoken}")]
     NotOffered {
@@ -41,80 +41,32 @@ pub enum NoRoute {
         /// What the providers speak.
         spoken: String,
     },
+    /// There is a route, but its models can't take what the request asks of them.
+    #[error("the model `{model}` can't take this request: {missing}")]
+    Unfit {
+        /// The model asked for.
+        model: String,
+        /// Which model can't take what.
+        missing: String,
+    },
     /// There is a route, but none of its providers has a usable credential.
     #[error("none of our credentials for the model `{0}` can be used just now")]
     NoCredential(String),
 }
 
-/// Finds the candidates for a model. `provider/model` always addresses the provider of that name; else the first route which
-/// matches wins, and its targets are ordered by their weights, smoothly over requests.
-///
-/// A provider is asked in the client's `dialect` if it speaks it, else in the first it speaks of those that can do what is asked:
-/// `knows` tells.
-pub fn resolve(
-    fleet: &Fleet,
-    model: &str,
-    dialect: DialectId,
-    knows: &dyn Fn(DialectId) -> bool,
-) -> Result<RoutePlan, NoRoute> {
-    if let Some((provider, rest)) = model.split_once('/')
-        && !rest.is_empty()
-        && let Some(pool) = fleet.pool(provider)
-    {
-        let candidates = vec![(pool.clone(), Some(Arc::from(rest)))];
-        return plan(None, candidates, model, dialect, knows);
-    }
-    let Some(route) = fleet.rules().route_for(model) else {
-        return Err(NoRoute::UnknownModel(model.to_owned()));
-    };
-    let order = fleet.order_of(route);
-    let targets = order.into_iter().filter_map(|index| {
-        let target = route.targets.get(index)?;
-        Some((fleet.pool(&target.provider.name)?.clone(), target.model.clone()))
-    });
-    plan(Some(route.clone()), targets.collect(), model, dialect, knows)
+/// Some route that may take this request asks for what stands inside it ([`Survey`]): by a condition, by what it requires of
+/// models, or to compare prices.
+pub fn needs_survey(fleet: &Fleet, model: &str, wishes: &[String]) -> bool {
+    find::needs_survey(fleet, model, wishes)
 }
 
-fn plan(
-    route: Option<Arc<Route>>,
-    targets: Vec<(Arc<Pool>, Option<Arc<str>>)>,
-    model: &str,
-    dialect: DialectId,
-    knows: &dyn Fn(DialectId) -> bool,
-) -> Result<RoutePlan, NoRoute> {
-    let speaking = targets.iter().filter_map(|(pool, model)| {
-        let other = || pool.endpoints().iter().find(|endpoint| knows(endpoint.dialect));
-        let endpoint = pool.endpoint(dialect).or_else(other)?.clone();
-        Some(Candidate {
-            pool: pool.clone(),
-            endpoint,
-            model: model.clone(),
-        })
-    });
-    let speaking: Vec<Candidate> = speaking.collect();
-    if speaking.is_empty() {
-        let mut spoken: Vec<&str> = targets
-            .iter()
-            .flat_map(|(pool, _)| pool.dialects())
-            .map(DialectId::as_str)
-            .collect();
-        spoken.sort_unstable();
-        spoken.dedup();
-        return Err(if spoken.is_empty() {
-            NoRoute::NoCredential(model.to_owned())
-        } else {
-            NoRoute::NotOffered {
-                model: model.to_owned(),
-                spoken: spoken.join(", "),
-            }
-        });
-    }
-    let candidates: Vec<Candidate> = speaking
-        .into_iter()
-        .filter(|candidate| candidate.pool.is_usable())
-        .collect();
-    if candidates.is_empty() {
-        return Err(NoRoute::NoCredential(model.to_owned()));
-    }
-    Ok(RoutePlan { route, candidates })
+/// Finds the candidates for a request. An alias is followed first. The provider that the client names (`provider`, or
+/// `provider/model`) is asked for the model as it stands; else the first route wins which takes the name and whose conditions
+/// hold. Further wishes (`models`) follow in their order, each after all of the one before; a name that leads nowhere is passed over,
+/// and if all do, the first says why.
+///
+/// A provider is asked in the client's dialect if it speaks it, else in the first it speaks of those that can do what is asked:
+/// `knows` tells.
+pub fn resolve(fleet: &Fleet, query: &Query<'_>, knows: &dyn Fn(DialectId) -> bool) -> Result<RoutePlan, NoRoute> {
+    find::find(fleet, query, knows, &mut ())
 }

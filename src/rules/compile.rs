@@ -4,23 +4,26 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixMicros};
 use crate::config::problem::part;
 use crate::config::source::{Document, Report, Source};
 use crate::config::{Problem, Problems};
 
+use super::alias::Aliases;
 use super::environment::{Environment, Process};
 use super::folder::Folder;
+use super::lint::Lint;
 use super::names::{self, Names};
-use super::route::{self, Known, Taken};
-use super::{Provider, Rules, provider};
+use super::patterns::{self, Patterns};
+use super::route::{self, Written};
+use super::tables::Lines;
+use super::target::Known;
+use super::{ModelFacts, ModelTable, Price, PriceTable, Provider, Route, Rules, provider};
 
 /// Most providers.
 const MAX_PROVIDERS: usize = 10_000;
 /// Most routes.
 const MAX_ROUTES: usize = 20_000;
-
-const LATER: &[(&str, &str)] = &[("price", "prices"), ("prices", "prices"), ("alias", "aliases")];
 
 /// Reads and compiles `folder/*.toml` in name order; every problem at once. Warnings come along with the rules.
 pub fn compile(folder: &Path, clock: &Clock) -> Result<(Rules, Problems), Problems> {
@@ -45,9 +48,8 @@ pub(super) fn compile_folder(
 ) -> Result<(Rules, Problems), Problems> {
     let report = Report::default();
     read.problems.into_iter().for_each(|problem| report.add(problem));
-    let rules = join(&read.sources, folder, &report, environment, |providers, routes| {
-        Rules::new(providers, routes, clock.now(), read.digest)
-    });
+    let joined = join(&read.sources, folder, &report, environment);
+    let rules = joined.map(|joined| joined.rules(clock.now(), read.digest));
     let files: Vec<&Path> = read.sources.iter().map(|source| source.file.as_path()).collect();
     match (part(report.into_problems(&files)), rules) {
         ((wrong, warnings), Some(rules)) if wrong.is_empty() => Ok((rules, warnings)),
@@ -55,15 +57,59 @@ pub(super) fn compile_folder(
     }
 }
 
-type Made = Result<Rules, globset::Error>;
+/// What all files say together.
+struct Joined {
+    providers: Vec<Arc<Provider>>,
+    by_name: HashMap<Arc<str>, Arc<Provider>>,
+    routes: Vec<Arc<Route>>,
+    patterns: Patterns,
+    aliases: HashMap<Arc<str>, Arc<str>>,
+    models: ModelTable,
+    prices: PriceTable,
+}
 
-fn join(
-    sources: &[Source],
-    folder: &Path,
-    report: &Report,
-    environment: &dyn Environment,
-    make: impl FnOnce(Vec<Arc<Provider>>, Vec<Arc<super::Route>>) -> Made,
-) -> Option<Rules> {
+impl Rules {
+    /// Providers and routes alone, without aliases and tables. An error is a glob's.
+    pub fn new(
+        providers: Vec<Arc<Provider>>,
+        routes: Vec<Arc<Route>>,
+        loaded_at: UnixMicros,
+        digest: u32,
+    ) -> Result<Self, globset::Error> {
+        let numbered = (0u32..).zip(&routes);
+        let patterns =
+            Patterns::new(numbered.flat_map(|(n, route)| route.models.iter().map(move |model| (model.as_str(), n))))?;
+        let joined = Joined {
+            by_name: providers.iter().map(|p| (p.name.clone(), p.clone())).collect(),
+            providers,
+            routes,
+            patterns,
+            aliases: HashMap::new(),
+            models: ModelTable::default(),
+            prices: PriceTable::default(),
+        };
+        Ok(joined.rules(loaded_at, digest))
+    }
+}
+
+impl Joined {
+    fn rules(self, loaded_at: UnixMicros, digest: u32) -> Rules {
+        Rules {
+            providers: self.providers,
+            by_name: self.by_name,
+            routes: self.routes,
+            loaded_at,
+            digest,
+            aliases: self.aliases,
+            models: self.models,
+            prices: self.prices,
+            patterns: self.patterns,
+        }
+    }
+}
+
+/// `None`: there is too much of something, and that is reported.
+fn join(sources: &[Source], folder: &Path, report: &Report, environment: &dyn Environment) -> Option<Joined> {
     let documents: Vec<Document<'_>> = sources.iter().map(|source| source.parse(report)).collect();
     let (names, providers) = providers(&documents, report, environment);
     let by_name: HashMap<Arc<str>, Arc<Provider>> = providers.iter().map(|p| (p.name.clone(), p.clone())).collect();
@@ -71,10 +117,10 @@ fn join(
         providers: &by_name,
         names: &names,
     };
-    let routes = routes(&documents, report, &known);
+    let read = read(&documents, report, &known);
     for (count, most, thing) in [
         (providers.len(), MAX_PROVIDERS, "providers"),
-        (routes.len(), MAX_ROUTES, "routes"),
+        (read.routes.len(), MAX_ROUTES, "routes"),
     ] {
         if count > most {
             let help = format!("there may be {most} at most");
@@ -82,12 +128,51 @@ fn join(
             return None;
         }
     }
-    make(providers, routes)
-        .map_err(|error| {
-            let help = format!("{error}. Make them fewer or shorter.");
-            report.add(Problem::of_file(folder, "the model globs of all routes together", help));
-        })
-        .ok()
+    let too_large = |what: &str, error: globset::Error| {
+        let help = format!("{error}. Make them fewer or shorter.");
+        report.add(Problem::of_file(
+            folder,
+            format!("the model globs of all {what} together"),
+            help,
+        ));
+    };
+    let numbered = read.routes.iter().zip(0_u32..);
+    let patterns = numbered.flat_map(|(written, n)| written.models.iter().map(move |(model, _)| (*model, n)));
+    let patterns = Patterns::new(patterns)
+        .map_err(|error| too_large("routes", error))
+        .ok()?;
+    let models = ModelTable::new(read.models.lines)
+        .map_err(|error| too_large("models", error))
+        .ok()?;
+    let prices = PriceTable::new(read.prices.lines)
+        .map_err(|error| too_large("prices", error))
+        .ok()?;
+    let spelt = read.routes.iter().flat_map(|written| &written.models);
+    let spelt: Vec<&str> = spelt
+        .map(|(model, _)| *model)
+        .filter(|model| patterns::is_name(model))
+        .collect();
+    let whole = documents.iter().all(|document| document.sound);
+    let aliases = read.aliases.flatten(&patterns, &spelt, &names, whole);
+    let lint = Lint {
+        routes: &read.routes,
+        patterns: &patterns,
+        aliases: &read.aliases,
+        providers: &names,
+        models: &models,
+        prices: &prices,
+    };
+    lint.warn();
+    let routes = read.routes.into_iter().filter_map(|written| written.route).collect();
+    Some(Joined {
+        providers,
+        by_name,
+        routes,
+        patterns,
+        aliases,
+        models,
+        prices,
+    })
 }
 
 /// The names of all providers, and those which are sound. A file with a syntax error gives its names only: what else it
@@ -102,7 +187,7 @@ fn providers(
     let silent = Report::default();
     for document in documents {
         let report = if document.sound { report } else { &silent };
-        let mut root = document.root(report, LATER);
+        let mut root = document.root(report, &[]);
         for (name, value) in root.table("provider").entries() {
             if !document.sound {
                 names.push(name.to_owned());
@@ -119,19 +204,27 @@ fn providers(
     (names, providers)
 }
 
-fn routes(documents: &[Document<'_>], report: &Report, known: &Known<'_>) -> Vec<Arc<super::Route>> {
-    let (mut names, mut taken) = (Names::default(), Taken::default());
-    let mut routes = Vec::new();
+/// What the files say beside their providers.
+#[derive(Default)]
+struct Read<'a> {
+    routes: Vec<Written<'a>>,
+    aliases: Aliases<'a>,
+    models: Lines<ModelFacts>,
+    prices: Lines<Price>,
+}
+
+fn read<'a>(documents: &'a [Document<'a>], report: &'a Report, known: &Known<'_>) -> Read<'a> {
+    let mut names = Names::default();
+    let mut read = Read::default();
     for document in documents.iter().filter(|document| document.sound) {
-        let mut root = document.root(report, LATER);
+        let mut root = document.root(report, &[]);
         // Asked for again, so that it is known; a provider that is no table was told of before.
         let _ = root.get("provider");
-        routes.extend(
-            route::all(&mut root, known, &mut names, &mut taken)
-                .into_iter()
-                .map(Arc::new),
-        );
+        read.routes.extend(route::all(&mut root, known, &mut names));
+        read.aliases.read(&mut root);
+        read.models.read(&mut root, known.names);
+        read.prices.read(&mut root, known.names);
         root.finish();
     }
-    routes
+    read
 }

@@ -1,30 +1,24 @@
 //! `[[provider.NAME.credential]]`: keys, by reference. The key itself never stands in a rules file.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
-use crate::config::Secret;
 use crate::config::fields::Fields;
-use crate::config::source::read_bounded;
-use crate::config::value::{Value, looks_secret};
 
-use super::Credential;
-use super::environment::{Environment, is_name};
+use super::egress_file;
+use super::environment::Environment;
 use super::names::{self, Names};
+use super::reference::{self, Thing};
+use super::{Credential, CredentialLimits, Egress};
 
-/// Largest file a key is read from.
-const MAX_KEY_FILE: u64 = 16 << 10;
 /// Largest weight.
 pub(super) const MAX_WEIGHT: u64 = 1000;
 /// Most credentials of one provider.
 const MAX_CREDENTIALS: usize = 1000;
 
-const LATER: &[(&str, &str)] = &[("limits", "limits of a credential")];
-
-const HELP: &str = "put the key into an environment variable and write \"env:NAME\", or into a file of its own and \
-                    write \"file:PATH\"";
+/// Largest limit: more is none at all.
+const MAX_LIMIT: u64 = 1_000_000_000_000;
+/// Most requests at once with one credential.
+const MAX_CONCURRENT: u64 = 1_000_000;
 
 /// All credentials of a provider.
 pub(super) fn all(provider: &mut Fields<'_>, environment: &dyn Environment) -> Vec<Arc<Credential>> {
@@ -52,76 +46,35 @@ fn one(mut fields: Fields<'_>, names: &mut Names, environment: &dyn Environment)
     let weight = fields.integer("weight", 0..=MAX_WEIGHT).unwrap_or(1);
     let key = fields
         .need("key", "key = \"env:NAME\" or key = \"file:PATH\"")
-        .and_then(|value| key(&value.secret(), environment));
-    fields.later(LATER).finish();
-    let (secret, inactive) = match key? {
-        Ok(secret) => (Some(secret), None),
-        Err(reason) => (None, Some(reason)),
+        .and_then(|value| reference::read(&value.secret(), Thing::Key, environment));
+    let tags = fields.get("tags").map(|value| names::tags(&value)).unwrap_or_default();
+    let limits = limits(fields.table("limits"));
+    let egress = egress_file::egress(&mut fields, environment);
+    fields.finish();
+    let (secret, egress, inactive) = match (key?, egress?) {
+        (Ok(secret), Ok(egress)) => (Some(secret), egress, None),
+        (Err(reason), egress) => (None, egress.unwrap_or_default(), Some(reason)),
+        (_, Err(reason)) => (None, Egress::default(), Some(reason)),
     };
     Some(Credential {
         name: name?.into(),
         secret,
         inactive,
         weight: u32::try_from(weight).unwrap_or(1),
+        tags,
+        limits,
+        egress,
     })
 }
 
-/// The key, or why it can't be had now. `None`: the reference is wrong, and reported.
-fn key(value: &Value<'_>, environment: &dyn Environment) -> Option<Result<Secret, String>> {
-    let found = match value.string()?.split_once(':') {
-        Some(("env", name)) if is_name(name) && !is_key(name) => environment
-            .get(name)
-            .and_then(|text| sendable(text, &format!("the environment variable {name}"))),
-        Some(("env", _)) => {
-            value.problem(
-                "after env: stands the name of an environment variable (letters, digits and _), not the key itself",
-            );
-            return None;
-        }
-        Some(("file", path)) if !path.is_empty() && !path.contains('\0') => file(Path::new(path)),
-        Some(("file", _)) => {
-            value.problem("after file: stands the path of a file which holds the key and nothing else");
-            return None;
-        }
-        Some(("store", _)) => {
-            value.problem(format!(
-                "this version does not have it yet: keys kept in the store. Until then, {HELP}."
-            ));
-            return None;
-        }
-        _ => {
-            value.problem(format!(
-                "a key must not stand in this file (if this is one, replace it now): {HELP}."
-            ));
-            return None;
-        }
+fn limits(mut fields: Fields<'_>) -> CredentialLimits {
+    let limits = CredentialLimits {
+        requests_per_minute: fields.integer("requests_per_minute", 1..=MAX_LIMIT),
+        tokens_per_minute: fields.integer("tokens_per_minute", 1..=MAX_LIMIT),
+        concurrent: fields
+            .integer("concurrent", 1..=MAX_CONCURRENT)
+            .and_then(|n| u32::try_from(n).ok()),
     };
-    Some(found)
-}
-
-/// A key put where its variable's name belongs. The name is told in logs, so that this must be noticed.
-fn is_key(name: &str) -> bool {
-    looks_secret(name) && name.contains(|c: char| c.is_ascii_lowercase())
-}
-
-fn file(path: &Path) -> Result<Secret, String> {
-    let named = format!("the file {}", path.display());
-    let bytes = read_bounded(path, MAX_KEY_FILE).map_err(|why| format!("{named} can't be read: {why}"))?;
-    let bytes = Zeroizing::new(bytes);
-    let text = std::str::from_utf8(&bytes).map_err(|_| format!("{named} is not UTF-8"))?;
-    match text.trim() {
-        "" => Err(format!("{named} is empty")),
-        text => sendable(text.to_owned(), &named),
-    }
-}
-
-/// A key travels in a header: visible ASCII.
-fn sendable(text: String, named: &str) -> Result<Secret, String> {
-    let secret = Secret::new(text);
-    match secret.expose().bytes().all(|b| b.is_ascii_graphic()) {
-        true => Ok(secret),
-        false => Err(format!(
-            "{named} holds more than a key: there are characters in it which no header can carry"
-        )),
-    }
+    fields.finish();
+    limits
 }

@@ -2,22 +2,40 @@
 //! or nothing.
 
 mod address;
+mod alias;
 pub mod compile;
+mod conditions;
 mod credential;
+mod edits;
+pub mod egress;
+mod egress_file;
 pub mod environment;
 pub mod folder;
-mod matcher;
+mod health;
+mod lint;
+pub mod models;
 mod names;
+mod patterns;
+pub mod prices;
 mod provider;
+mod reference;
 mod route;
 pub mod snapshot;
+mod table;
+mod tables;
+mod target;
 pub mod watch;
 pub mod watcher;
+pub mod when;
 
 pub use compile::{compile, compile_with};
+pub use egress::Egress;
+pub use models::{ModelFacts, ModelTable};
+pub use prices::{Price, PriceTable};
 pub use snapshot::{
-    Auth, Base, Credential, HttpVersions, OnLoss, Provider, Route, RouteTimeouts, Rules, StreamUsage, Target,
-    UpstreamStream,
+    Affinity, Auth, Base, Credential, CredentialLimits, Edits, FallbackOn, Health, HttpVersions, Instructions, OnLoss,
+    Provider, Requirement, Route, RouteTimeouts, Rules, Strategy, StreamUsage, Target, UpstreamStream,
 };
 pub use watch::{Live, OnChange, ReloadStatus};
 pub use watcher::Watch;
+pub use when::When;

@@ -13,7 +13,10 @@ use crate::config::value::Value;
 use crate::dialects;
 
 use super::environment::Environment;
-use super::{Auth, Base, Credential, HttpVersions, Provider, RouteTimeouts, StreamUsage, address, credential};
+use super::{
+    Auth, Base, Credential, Egress, HttpVersions, Provider, RouteTimeouts, Strategy, StreamUsage, address, credential,
+    egress_file, health,
+};
 
 /// Most addresses in `connect_to`.
 const MAX_ADDRESSES: usize = 64;
@@ -25,9 +28,6 @@ const MAX_REASONS: usize = 4;
 const TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(24 * 3600);
 
 const LATER: &[(&str, &str)] = &[
-    ("proxy", "egress through a proxy"),
-    ("health", "active health checks"),
-    ("ca", "certificates of one's own"),
     ("limits", "limits of a provider"),
     ("prices", "prices"),
     ("models", "lists of models"),
@@ -59,6 +59,14 @@ pub(super) fn compile(name: &str, value: &Value<'_>, environment: &dyn Environme
         .unwrap_or_default();
     let headers = fields.get("headers").map(|value| headers(&value)).unwrap_or_default();
     let timeouts = timeouts(fields.table("timeouts"));
+    let strategy = fields.get("strategy").and_then(|value| strategy(&value));
+    let health = fields.get("health").map(|value| health::read(&value));
+    let cooldown = fields
+        .get("cooldown")
+        .and_then(|value| value.word(&[("on", true), ("off", false)]));
+    let egress = egress_file::egress(&mut fields, environment);
+    let tls_value = fields.get("tls");
+    let tls = tls_value.as_ref().map(egress_file::tls);
 
     match (&auth, fields.get("credential")) {
         (Some(Auth::None), Some(credential)) => credential
@@ -75,8 +83,23 @@ pub(super) fn compile(name: &str, value: &Value<'_>, environment: &dyn Environme
         .iter()
         .flat_map(|(base, _)| &base.url)
         .all(|url| url.scheme() == "http");
+    if let (true, Some(value)) = (plain, &tls_value) {
+        value.warn("it says nothing here: all of the provider's URLs are http://, without TLS. Write https:// there.");
+    }
+    let (egress, no_proxy) = match egress? {
+        Ok(egress) => (egress, None),
+        Err(reason) => (Egress::default(), Some(reason)),
+    };
+    let tls = match tls {
+        None => None,
+        Some(read) => Some(Arc::new(read?)),
+    };
+    let health = match health {
+        None => health::Health::default(),
+        Some(read) => read?,
+    };
     let usual = if plain { HttpVersions::H1 } else { HttpVersions::Both };
-    let inactive = inactive(&bases, auth.as_ref(), &credentials);
+    let inactive = inactive(&bases, auth.as_ref(), &credentials).or(no_proxy);
     Some(Provider {
         name: name.into(),
         bases: bases.into_iter().map(|(base, _)| base).collect(),
@@ -87,6 +110,10 @@ pub(super) fn compile(name: &str, value: &Value<'_>, environment: &dyn Environme
         headers,
         credentials,
         timeouts,
+        strategy: strategy.unwrap_or_default(),
+        egress: Egress { tls, ..egress },
+        health,
+        cooldown: cooldown.unwrap_or(true),
         inactive,
     })
 }
@@ -229,7 +256,7 @@ fn headers(value: &Value<'_>) -> Vec<(HeaderName, HeaderValue)> {
 }
 
 /// Headers in which keys travel.
-fn of_a_credential(name: &str) -> bool {
+pub(super) fn of_a_credential(name: &str) -> bool {
     const NAMES: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "api-key", "apikey"];
     const ENDS: [&str; 4] = ["api-key", "-token", "-secret", "-authorization"];
     NAMES.contains(&name) || ENDS.iter().any(|end| name.ends_with(end))
@@ -255,6 +282,18 @@ fn of_the_gateway(name: &str) -> bool {
         "via",
     ];
     NAMES.contains(&name)
+}
+
+/// How one of several is chosen, at a provider or a route.
+pub(super) fn strategy(value: &Value<'_>) -> Option<Strategy> {
+    value.word(&[
+        ("weighted", Strategy::Weighted),
+        ("round_robin", Strategy::RoundRobin),
+        ("least_used", Strategy::LeastUsed),
+        ("least_latency", Strategy::LeastLatency),
+        ("adaptive", Strategy::Adaptive),
+        ("cheapest", Strategy::Cheapest),
+    ])
 }
 
 /// Times of a provider or a route.

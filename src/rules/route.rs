@@ -1,60 +1,47 @@
-//! `[[route]]`: which model names it takes, and where it sends them.
+//! `[[route]]`: which requests it takes, where it sends them, and what it changes.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::fields::{Fields, no_such};
+use crate::config::fields::Fields;
 use crate::config::value::Value;
 
-use super::credential::MAX_WEIGHT;
-use super::matcher::{MAX_PATTERN, glob};
+use super::edits::{edits, instructions};
+use super::models::ABILITIES;
 use super::names::{self, Names};
-use super::{OnLoss, Provider, Route, Target, UpstreamStream, provider};
+use super::target::{self, Known};
+use super::{Affinity, FallbackOn, OnLoss, Requirement, Route, Target, UpstreamStream, conditions, provider};
 
-/// Most models of one route.
-const MAX_MODELS: usize = 1000;
-/// Most targets of one route.
-const MAX_TARGETS: usize = 100;
-/// Longest name of a model at a provider.
-const MAX_MODEL: usize = 256;
+/// Most attempts of one request.
+const MAX_ATTEMPTS: u64 = 16;
 
-const LATER: &[(&str, &str)] = &[
-    ("when", "conditions of a route"),
-    ("fallback", "fallbacks; until then give several targets"),
-    ("strategy", "strategies; targets are chosen by weight"),
-    (
-        "attempts",
-        "attempts of a route; there is limits.attempts in the configuration",
-    ),
-    ("limits", "limits of a route"),
-    ("prices", "prices"),
-];
+const LATER: &[(&str, &str)] = &[("limits", "limits of a route"), ("prices", "prices of a route")];
 
-/// What routes refer to.
-pub(super) struct Known<'r> {
-    /// Providers which are sound.
-    pub(super) providers: &'r HashMap<Arc<str>, Arc<Provider>>,
-    /// Names of all providers, in the files' order, with those that have problems of their own.
-    pub(super) names: &'r [String],
+/// A route as it stands in its file, so that what concerns several of them can name the line.
+pub(super) struct Written<'a> {
+    /// The route; `None`: something in it is wrong, and reported.
+    pub(super) route: Option<Arc<Route>>,
+    /// Its names and globs, where each stands.
+    pub(super) models: Vec<(&'a str, Value<'a>)>,
+    /// `model`.
+    pub(super) model: Option<Value<'a>>,
+    /// `when`, as JSON.
+    pub(super) when: Option<serde_json::Value>,
+    /// `require`.
+    pub(super) require: Option<Value<'a>>,
+    /// `strategy`.
+    pub(super) strategy: Option<Value<'a>>,
 }
 
-/// Where each pattern was first taken.
-#[derive(Default)]
-pub(super) struct Taken(HashMap<String, String>);
-
 /// Compiles the `[[route]]`s of one file.
-pub(super) fn all(root: &mut Fields<'_>, known: &Known<'_>, names: &mut Names, taken: &mut Taken) -> Vec<Route> {
-    let Some(value) = root.get("route") else {
-        return Vec::new();
-    };
-    let entries = value.list().unwrap_or_default();
+pub(super) fn all<'a>(root: &mut Fields<'a>, known: &Known<'_>, names: &mut Names) -> Vec<Written<'a>> {
+    let entries = root.get("route").and_then(|value| value.list()).unwrap_or_default();
     entries
         .into_iter()
-        .filter_map(|value| one(value.table()?, known, names, taken))
+        .filter_map(|value| Some(one(value.table()?, known, names)))
         .collect()
 }
 
-fn one(mut fields: Fields<'_>, known: &Known<'_>, names: &mut Names, taken: &mut Taken) -> Option<Route> {
+fn one<'a>(mut fields: Fields<'a>, known: &Known<'_>, names: &mut Names) -> Written<'a> {
     let name = fields.need("name", "name = \"...\"").and_then(|value| {
         let name = names::check_phrase(&value)?;
         names.claim("route", name, &value);
@@ -63,12 +50,32 @@ fn one(mut fields: Fields<'_>, known: &Known<'_>, names: &mut Names, taken: &mut
     if let Some(name) = name {
         fields.call(format!("route \"{name}\": "));
     }
-    let models = fields
-        .need("model", "model = \"NAME\"; globs as \"abc-*\" and lists are allowed")
-        .map(|value| models(&value, name.unwrap_or_default(), taken));
-    let targets = fields
-        .need("targets", "targets = [ { provider = \"NAME\" } ]")
-        .map(|value| targets(&value, known));
+    let model = fields.need("model", "model = \"NAME\"; globs as \"abc-*\" and lists are allowed");
+    let models = model.as_ref().map(names::models).unwrap_or_default();
+    let when_value = fields.get("when");
+    let when = when_value.as_ref().and_then(conditions::read);
+    let targets = targets(&mut fields, known);
+    let primary = targets.as_deref().unwrap_or_default();
+    let fallback = fields
+        .get("fallback")
+        .map(|value| target::fallback(&value, known, primary))
+        .unwrap_or_default();
+    let fallback_on = fields
+        .get("fallback_on")
+        .map(|value| fallback_on(&value, known, primary))
+        .unwrap_or_default();
+    let strategy = fields.get("strategy");
+    let attempts = fields.integer("attempts", 1..=MAX_ATTEMPTS);
+    let require = fields.get("require");
+    let affinity = fields.get("affinity").and_then(|value| {
+        value.word(&[
+            ("auto", Affinity::Auto),
+            ("session", Affinity::Session),
+            ("off", Affinity::Off),
+        ])
+    });
+    let edits = edits(&mut fields);
+    let instructions = instructions(fields.table("system"));
     let timeouts = provider::timeouts(fields.table("timeouts"));
     let on_loss = fields
         .get("on_loss")
@@ -81,104 +88,77 @@ fn one(mut fields: Fields<'_>, known: &Known<'_>, names: &mut Names, taken: &mut
         ])
     });
     fields.later(LATER).finish();
-    Some(Route {
-        name: name?.into(),
-        models: models?,
-        targets: targets?,
-        timeouts,
-        on_loss: on_loss.unwrap_or_default(),
-        upstream_stream: upstream_stream.unwrap_or_default(),
-    })
-}
-
-fn models(value: &Value<'_>, route: &str, taken: &mut Taken) -> Vec<String> {
-    let all = value.one_or_list();
-    if all.is_empty() || all.len() > MAX_MODELS {
-        value.problem(format!("a route takes 1 to {MAX_MODELS} model names or globs"));
-    }
-    let mut models = Vec::new();
-    for value in all.into_iter().take(MAX_MODELS) {
-        let Some(pattern) = value.string() else { continue };
-        if pattern.is_empty() || pattern.len() > MAX_PATTERN || pattern.contains(char::is_control) {
-            value.problem(format!(
-                "a model name or glob has 1 to {MAX_PATTERN} bytes, none of them a control character"
-            ));
-        } else if let Err(error) = glob(pattern) {
-            value.problem(format!(
-                "this is not a glob: {}. A \\ before a character takes it as it is.",
-                error.kind()
-            ));
-        } else {
-            taken.check(pattern, route, &value);
-            models.push(pattern.to_owned());
-        }
-    }
-    models
-}
-
-impl Taken {
-    /// Warns of a pattern that can never match, since an earlier route takes all it could.
-    fn check(&mut self, pattern: &str, route: &str, value: &Value<'_>) {
-        let earlier = self.0.get("*").or_else(|| self.0.get(pattern));
-        if let Some(earlier) = earlier {
-            value.warn(format!("it never matches: {earlier} comes first and takes the same"));
-            return;
-        }
-        let (file, line) = value.place();
-        let place = format!("route \"{route}\" at {}:{line}", file.display());
-        self.0.insert(pattern.to_owned(), place);
-    }
-}
-
-fn targets(value: &Value<'_>, known: &Known<'_>) -> Vec<Target> {
-    let all = value.list();
-    let wrong_kind = all.is_none();
-    let all = all.unwrap_or_default();
-    if !wrong_kind && (all.is_empty() || all.len() > MAX_TARGETS) {
-        value.problem(format!("a route has 1 to {MAX_TARGETS} targets"));
-    }
-    let mut weights = Vec::new();
-    let mut targets = Vec::new();
-    for value in all.into_iter().take(MAX_TARGETS) {
-        let Some(fields) = value.table() else { continue };
-        let (target, weight) = target(fields, known);
-        weights.push(weight);
-        targets.extend(target);
-    }
-    if !weights.is_empty() && weights.iter().all(|w| *w == Some(0)) {
-        value.problem("every target weighs 0, so that none would be chosen. Give one a weight of 1 or more.");
-    }
-    targets
-}
-
-/// A target, and its weight even if the rest is wrong.
-fn target(mut fields: Fields<'_>, known: &Known<'_>) -> (Option<Target>, Option<u32>) {
-    let provider = fields.need("provider", "provider = \"NAME\"").and_then(|value| {
-        let name = value.string()?;
-        if !known.names.iter().any(|n| n == name) {
-            value.problem(no_such("provider", name, known.names.iter().map(String::as_str)));
-        }
-        known.providers.get(name)
-    });
-    let model = fields.get("model").and_then(|value| {
-        let model = value.string()?;
-        if (1..=MAX_MODEL).contains(&model.len()) && !model.contains(char::is_control) {
-            return Some(model.into());
-        }
-        value.problem(format!(
-            "a model's name has 1 to {MAX_MODEL} bytes, none of them a control character"
-        ));
-        None
-    });
-    let weight = match fields.get("weight") {
-        None => Some(1),
-        Some(value) => value.integer(0..=MAX_WEIGHT).and_then(|w| u32::try_from(w).ok()),
+    let route = match (name, &model, targets) {
+        (Some(name), Some(_), Some(targets)) => Some(Arc::new(Route {
+            name: name.into(),
+            models: models.iter().map(|(model, _)| (*model).to_owned()).collect(),
+            when,
+            targets,
+            fallback,
+            fallback_on,
+            strategy: strategy.as_ref().and_then(provider::strategy).unwrap_or_default(),
+            attempts: attempts.and_then(|n| u16::try_from(n).ok()),
+            require: require.as_ref().map(requirements).unwrap_or_default(),
+            affinity: affinity.unwrap_or_default(),
+            edits,
+            instructions,
+            timeouts,
+            on_loss: on_loss.unwrap_or_default(),
+            upstream_stream: upstream_stream.unwrap_or_default(),
+        })),
+        _ => None,
     };
-    fields.finish();
-    let target = provider.map(|provider| Target {
-        provider: provider.clone(),
+    Written {
+        route,
+        models,
         model,
-        weight: weight.unwrap_or(1),
+        when: when_value.and_then(|value| value.json().ok()),
+        require,
+        strategy,
+    }
+}
+
+fn targets(fields: &mut Fields<'_>, known: &Known<'_>) -> Option<Vec<Target>> {
+    const EXAMPLE: &str = "targets = [ { provider = \"NAME\" } ]";
+    if !fields.has("targets") && (fields.has("fallback") || fields.has("fallback_on")) {
+        let _ = fields.get("targets");
+        fields.problem(format!(
+            "targets is missing, and fallbacks are asked only when the targets have failed. Write {EXAMPLE}."
+        ));
+        return None;
+    }
+    fields
+        .need("targets", EXAMPLE)
+        .map(|value| target::targets(&value, known))
+}
+
+fn fallback_on(value: &Value<'_>, known: &Known<'_>, targets: &[Target]) -> Vec<(FallbackOn, Vec<Target>)> {
+    let Some(mut fields) = value.table() else {
+        return Vec::new();
+    };
+    let all = [
+        ("context_too_long", FallbackOn::ContextTooLong),
+        ("content_policy", FallbackOn::ContentPolicy),
+        ("overloaded", FallbackOn::Overloaded),
+    ];
+    let lists = all.map(|(name, on)| {
+        let value = fields.get(name)?;
+        Some((on, target::fallback(&value, known, targets)))
     });
-    (target, weight)
+    fields.finish();
+    lists.into_iter().flatten().collect()
+}
+
+fn requirements(value: &Value<'_>) -> Vec<Requirement> {
+    let words: Vec<_> = std::iter::once(("context", Requirement::Context))
+        .chain(ABILITIES)
+        .collect();
+    let all = value.one_or_list();
+    let mut found: Vec<Requirement> = Vec::new();
+    for requirement in all.iter().filter_map(|value| value.word(&words)) {
+        if !found.contains(&requirement) {
+            found.push(requirement);
+        }
+    }
+    found
 }

@@ -11,7 +11,14 @@ use crate::clock::UnixMicros;
 use crate::config::Secret;
 use crate::ir::DialectId;
 
-use super::matcher::Matcher;
+use super::egress::Egress;
+use super::models::ModelTable;
+use super::patterns::Patterns;
+use super::prices::PriceTable;
+use super::when::When;
+
+pub use super::edits::{Edits, Instructions};
+pub use super::health::Health;
 
 /// All rules.
 #[derive(Debug)]
@@ -26,34 +33,32 @@ pub struct Rules {
     pub loaded_at: UnixMicros,
     /// CRC-32C over the files, to tell one state from another.
     pub digest: u32,
-    /// Every glob of every route, compiled into one.
-    matcher: Matcher,
+    /// Other names for models: what a client says, and what it stands for in the end.
+    pub aliases: HashMap<Arc<str>, Arc<str>>,
+    /// What is known of models.
+    pub models: ModelTable,
+    /// What models cost.
+    pub prices: PriceTable,
+    /// The models of all routes, by the route's place in `routes`.
+    pub(super) patterns: Patterns,
 }
 
 impl Rules {
-    /// Joins what was compiled. An error is the matcher's: globs too large together.
-    pub fn new(
-        providers: Vec<Arc<Provider>>,
-        routes: Vec<Arc<Route>>,
-        loaded_at: UnixMicros,
-        digest: u32,
-    ) -> Result<Self, globset::Error> {
-        let by_name = providers.iter().map(|p| (p.name.clone(), p.clone())).collect();
-        let matcher = Matcher::new(routes.iter().map(|route| route.models.as_slice()))?;
-        Ok(Rules {
-            providers,
-            by_name,
-            routes,
-            loaded_at,
-            digest,
-            matcher,
-        })
+    /// Every route whose model names or globs match, in order: the first whose conditions hold too is taken.
+    pub fn routes_for(&self, model: &str) -> impl Iterator<Item = &Arc<Route>> {
+        let numbers = self.patterns.all(model).into_iter();
+        numbers.filter_map(|number| self.routes.get(usize::try_from(number).ok()?))
     }
 
-    /// The first route whose model names or globs match. All are asked at once, so that it costs about the same with a
-    /// thousand routes.
+    /// The first route whose model names or globs match, whatever its conditions. All are asked at once, so that it costs
+    /// about the same with a thousand routes.
     pub fn route_for(&self, model: &str) -> Option<&Arc<Route>> {
-        self.routes.get(self.matcher.first(model)?)
+        self.routes.get(usize::try_from(self.patterns.first(model)?).ok()?)
+    }
+
+    /// What a name stands for, if it is another name for a model: the last of a chain of aliases, never one itself.
+    pub fn alias(&self, model: &str) -> Option<&Arc<str>> {
+        self.aliases.get(model)
     }
 
     /// The provider of that name, inactive ones too.
@@ -83,6 +88,14 @@ pub struct Provider {
     pub credentials: Vec<Arc<Credential>>,
     /// Times of its own.
     pub timeouts: RouteTimeouts,
+    /// How its credentials are chosen where no route says it.
+    pub strategy: Strategy,
+    /// How it is reached from here.
+    pub egress: Egress,
+    /// Active checks.
+    pub health: Health,
+    /// Whether failures cool its credentials down.
+    pub cooldown: bool,
     /// Why it can't be used (no credential active, no base URL complete); `None`: it can.
     pub inactive: Option<String>,
 }
@@ -141,6 +154,41 @@ pub struct Credential {
     pub inactive: Option<String>,
     /// Its share; 0: only if all others are unusable.
     pub weight: u32,
+    /// Words by which targets pick among credentials.
+    pub tags: Vec<Arc<str>>,
+    /// What its owner allows.
+    pub limits: CredentialLimits,
+    /// How the provider is reached with it; what is not set here is the provider's.
+    pub egress: Egress,
+}
+
+/// What a credential may be used for, per minute or at once; `None`: no limit of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CredentialLimits {
+    /// Requests in any 60 seconds.
+    pub requests_per_minute: Option<u64>,
+    /// Tokens (prompt and answer) in any 60 seconds.
+    pub tokens_per_minute: Option<u64>,
+    /// Requests under way at once.
+    pub concurrent: Option<u32>,
+}
+
+/// How one of several is chosen: targets of a route, credentials of a provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Strategy {
+    /// By weight, smoothly (the default).
+    #[default]
+    Weighted,
+    /// One after the other, whatever their weights.
+    RoundRobin,
+    /// The one with the fewest requests under way for its weight.
+    LeastUsed,
+    /// The better of two by the decaying average of the time to the first token.
+    LeastLatency,
+    /// The better of two by success, latency and load together.
+    Adaptive,
+    /// The cheapest for this request; unknown prices last.
+    Cheapest,
 }
 
 /// One `[[route]]`.
@@ -150,8 +198,26 @@ pub struct Route {
     pub name: Arc<str>,
     /// Model names and globs, as written.
     pub models: Vec<String>,
+    /// What else must hold; `None`: nothing.
+    pub when: Option<Box<When>>,
     /// Where it sends, weighted.
     pub targets: Vec<Target>,
+    /// Where it sends, in order, when no target is left.
+    pub fallback: Vec<Target>,
+    /// Where it sends, in order, what failed in a way that would repeat itself at the targets.
+    pub fallback_on: Vec<(FallbackOn, Vec<Target>)>,
+    /// How its targets, and their credentials, are chosen.
+    pub strategy: Strategy,
+    /// Most attempts of one request; `None`: the configuration's.
+    pub attempts: Option<u16>,
+    /// What of a request its provider's model must be able to take, by the table of models.
+    pub require: Vec<Requirement>,
+    /// Whether conversations stay where they are.
+    pub affinity: Affinity,
+    /// What is changed in the body, in the provider's words.
+    pub edits: Edits,
+    /// What is added to the instructions.
+    pub instructions: Instructions,
     /// Times of its own.
     pub timeouts: RouteTimeouts,
     /// What conversion may lose.
@@ -191,6 +257,56 @@ pub struct Target {
     pub model: Option<Arc<str>>,
     /// Its share.
     pub weight: u32,
+    /// Only credentials with all of these tags.
+    pub tags: Vec<Arc<str>>,
+    /// What is changed in the body there, after what the route changes.
+    pub edits: Edits,
+}
+
+/// Failures with a fallback list of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FallbackOn {
+    /// The prompt is longer than the model's context: `context_too_long`.
+    ContextTooLong,
+    /// The provider's policy refuses the content: `content_policy`.
+    ContentPolicy,
+    /// The provider is overloaded: `overloaded`.
+    Overloaded,
+}
+
+/// What of a request the table of models is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Requirement {
+    /// Prompt and requested answer fit the model's context, the answer its limit.
+    Context,
+    /// If the request has tools.
+    Tools,
+    /// If it has images.
+    Vision,
+    /// If it has documents.
+    Documents,
+    /// If it has audio.
+    Audio,
+    /// If it has video.
+    Video,
+    /// If it asks for structured output.
+    Structured,
+    /// If it asks for reasoning.
+    Reasoning,
+}
+
+/// Whether a conversation stays with the provider, credential and model it began with, so that the provider's prompt cache
+/// hits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Affinity {
+    /// By the session the client names (a header, `prompt_cache_key`), else by the stable beginning of a long prompt (the
+    /// default).
+    #[default]
+    Auto,
+    /// By the session the client names.
+    Session,
+    /// Not.
+    Off,
 }
 
 /// Times a route or a provider sets; `None`: the configuration's.

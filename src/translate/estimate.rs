@@ -1,6 +1,6 @@
 //! How many tokens a request may have, where no provider counts them. An estimate, and told as one.
 
-use crate::ir::{Content, Media, MediaSource, Request, ToolDefinition};
+use crate::ir::{Content, EmbeddingInput, EmbeddingRequest, Media, MediaSource, Request, ToolDefinition};
 
 /// Characters of ASCII text per token: the rule of thumb of OpenAI's tokenizer guide ("one token generally corresponds to
 /// ~4 characters of text for common English text").
@@ -27,6 +27,10 @@ impl Characters {
         let other = text.chars().filter(|c| !c.is_ascii()).count() as u64;
         self.other += other;
         self.ascii += text.chars().count() as u64 - other;
+    }
+
+    fn tokens(&self) -> u64 {
+        self.ascii.div_ceil(ASCII_PER_TOKEN) + (self.other * OTHER_TENTHS).div_ceil(10)
     }
 }
 
@@ -66,7 +70,20 @@ pub fn prompt_tokens(request: &Request) -> u64 {
             ToolDefinition::Native(native) => text.add(&native.json.to_string()),
         }
     }
-    text.ascii.div_ceil(ASCII_PER_TOKEN) + (text.other * OTHER_TENTHS).div_ceil(10) + extra
+    text.tokens() + extra
+}
+
+/// An estimate of the tokens of texts to be turned into vectors.
+pub fn embedding_tokens(request: &EmbeddingRequest) -> u64 {
+    let (mut text, mut extra) = (Characters::default(), 0);
+    for input in &request.inputs {
+        match input {
+            EmbeddingInput::Text(t) => text.add(t),
+            EmbeddingInput::Tokens(tokens) => extra += tokens.len() as u64,
+            EmbeddingInput::Native(native) => text.add(&native.json.to_string()),
+        }
+    }
+    text.tokens() + extra
 }
 
 fn content(content_of: &Content, text: &mut Characters, extra: &mut u64) {

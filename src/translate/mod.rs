@@ -5,6 +5,7 @@
 
 mod convert;
 mod convert_frames;
+pub mod edit;
 pub mod estimate;
 pub mod inflate;
 mod kept;

@@ -349,6 +349,16 @@ impl AnswerStream {
         self.aligned && !self.flowing
     }
 
+    /// True if something that is no event of the answer may be written now: its frames go out whole, and it is not over.
+    pub fn may_ping(&self) -> bool {
+        let frames = match &self.body {
+            Body::Frames(_) => !self.flowing,
+            Body::Convert(_) => true,
+            _ => false,
+        };
+        frames && self.end.is_none()
+    }
+
     /// True until a frame went out.
     pub fn is_first(&self) -> bool {
         !self.sent

@@ -2,39 +2,43 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
 use crate::config::Secret;
 use crate::observe::redact::Masker;
-use crate::routing::weights::SmoothWeights;
-use crate::rules::{Route, Rules};
+use crate::rules::Rules;
 
-use super::Pool;
+use super::{CoolState, CredentialState, Destinations, Pool, metrics};
 
 /// One snapshot. A request pins one for its life.
 pub struct Fleet {
     rules: Arc<Rules>,
     pools: HashMap<Arc<str>, Arc<Pool>>,
-    turns: HashMap<Arc<str>, SmoothWeights>,
+    destinations: HashMap<Arc<str>, Arc<Destinations>>,
     masker: Arc<Masker>,
 }
 
 impl Fleet {
-    /// Builds the pools of these rules.
-    pub fn new(rules: Arc<Rules>) -> Self {
+    /// Builds the pools of these rules. `before`: the fleet they replace, whose knowledge is carried over.
+    pub fn new(rules: Arc<Rules>, before: Option<&Fleet>) -> Self {
         let pools: HashMap<_, _> = rules
             .providers
             .iter()
-            .map(|provider| (provider.name.clone(), Arc::new(Pool::new(provider.clone()))))
+            .map(|provider| {
+                let known = before.and_then(|fleet| fleet.pool(&provider.name));
+                let pool = Pool::new(provider.clone(), known.map(Arc::as_ref));
+                (provider.name.clone(), Arc::new(pool))
+            })
             .collect();
-        let turn = |route: &Arc<Route>| {
-            (
-                route.name.clone(),
-                SmoothWeights::new(route.targets.iter().map(|target| target.weight)),
-            )
-        };
-        let turns = rules.routes.iter().map(turn).collect();
+        let destinations = rules.routes.iter().map(|route| {
+            let known = before.and_then(|fleet| fleet.destinations(&route.name));
+            let pool = |name: &str| pools.get(name).cloned();
+            let ready = Destinations::new(route, &pool, known.map(Arc::as_ref));
+            (route.name.clone(), Arc::new(ready))
+        });
+        let destinations = destinations.collect();
         let secrets: Vec<Secret> = rules
             .providers
             .iter()
@@ -44,7 +48,7 @@ impl Fleet {
         Fleet {
             rules,
             pools,
-            turns,
+            destinations,
             masker: Arc::new(Masker::new(&secrets)),
         }
     }
@@ -64,12 +68,37 @@ impl Fleet {
         self.pools.values()
     }
 
-    /// The targets of a route, by index, in the order to be tried.
-    pub fn order_of(&self, route: &Route) -> Vec<usize> {
-        self.turns
-            .get(&route.name)
-            .map(SmoothWeights::order)
-            .unwrap_or_default()
+    /// What the route of that name sends to.
+    pub fn destinations(&self, route: &str) -> Option<&Arc<Destinations>> {
+        self.destinations.get(route)
+    }
+
+    /// Brings the metrics of credentials up to date: before each scrape.
+    pub fn publish(&self, now: Instant) {
+        let standing = |pool: &Arc<Pool>| {
+            let states = pool.states(now);
+            let mut worst: HashMap<Arc<str>, (CoolState, f64)> = HashMap::new();
+            for CredentialState {
+                credential,
+                standing,
+                until,
+                ..
+            } in states
+            {
+                let seconds = until.map_or(0.0, |until| until.saturating_duration_since(now).as_secs_f64());
+                let rank = |state| CoolState::ALL.iter().position(|each| *each == state);
+                let known = worst.entry(credential).or_insert((standing, seconds));
+                if rank(standing) > rank(known.0) {
+                    known.0 = standing;
+                }
+                known.1 = known.1.max(seconds);
+            }
+            let provider = pool.provider.name.clone();
+            worst
+                .into_iter()
+                .map(move |(credential, (state, seconds))| (provider.clone(), credential, state, seconds))
+        };
+        metrics::publish(self.pools().flat_map(standing));
     }
 
     /// Hides every credential.
@@ -84,7 +113,7 @@ pub struct LiveFleet(ArcSwap<Fleet>);
 impl LiveFleet {
     /// Starts with these rules.
     pub fn new(rules: Arc<Rules>) -> Self {
-        LiveFleet(ArcSwap::from_pointee(Fleet::new(rules)))
+        LiveFleet(ArcSwap::from_pointee(Fleet::new(rules, None)))
     }
 
     /// The snapshot in force.
@@ -94,6 +123,7 @@ impl LiveFleet {
 
     /// Puts new rules in force.
     pub fn replace(&self, rules: Arc<Rules>) {
-        self.0.store(Arc::new(Fleet::new(rules)));
+        let before = self.0.load();
+        self.0.store(Arc::new(Fleet::new(rules, Some(&before))));
     }
 }

@@ -1,94 +1,104 @@
 //! One provider at work.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use http::HeaderValue;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
-use crate::egress::{Authority, Names};
+use crate::egress::{Authority, Ways};
 use crate::ir::DialectId;
-use crate::routing::weights::SmoothWeights;
-use crate::rules::{Credential, Provider};
+use crate::rules::{Auth, Credential, Provider};
 
-/// One provider: its endpoints by dialect, its active credentials in weighted turn.
+use super::cooldown::{self, Blow, Cooldown, Lesson, Ticket};
+use super::lane::Roster;
+use super::seat::{self, Account};
+use super::{CoolState, CredentialState, Endpoint, Failure, Lane, Outcome};
+
+/// Most models of one provider with a lane of their own; later ones share one.
+const MAX_LANES: usize = 512;
+
+/// The lane of models beyond [`MAX_LANES`]. No model's name is empty.
+const SHARED: &str = "";
+
+/// One provider: its endpoints by dialect, and a lane for each model that was asked for.
 pub struct Pool {
     /// What the rules say of it.
     pub provider: Arc<Provider>,
     endpoints: Vec<Arc<Endpoint>>,
-    credentials: Vec<Arc<Credential>>,
-    turn: SmoothWeights,
+    pub(super) roster: Arc<Roster>,
+    pub(super) lanes: ArcSwap<HashMap<Arc<str>, Arc<Lane>>>,
+    adding: Mutex<()>,
 }
 
-/// Where a provider answers in one dialect.
-pub struct Endpoint {
-    /// The dialect.
-    pub dialect: DialectId,
-    /// TLS or plain.
-    pub tls: bool,
-    /// Host name, for SNI and certificate.
-    pub host: Arc<str>,
-    /// `Host` header: with the port where it is not the scheme's.
-    pub host_header: HeaderValue,
-    /// Path prefix, without a slash at its end; may be empty.
-    pub prefix: Box<str>,
-    authority: Authority,
-    next: AtomicUsize,
-}
+/// Counts changes of what is worth remembering over a restart.
+#[derive(Clone, Default)]
+pub(super) struct Changes(Arc<AtomicU64>);
 
-impl Endpoint {
-    /// An address to connect to: pinned ones first, else what the name resolves to, in turn. `None`: it does not
-    /// resolve.
-    pub async fn address(&self, names: &Names) -> Option<SocketAddr> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        names.address(&self.authority, turn).await
+impl Changes {
+    pub(super) fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn counted(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
 impl Pool {
-    /// A pool for a provider. Bases whose URL is not complete are left out.
-    pub fn new(provider: Arc<Provider>) -> Self {
+    /// A pool for a provider. Bases whose URL is not complete are left out. `before`: the pool of this name before a reload,
+    /// whose knowledge is carried over: of credentials with the same name and secret, for every model. Requests of the older
+    /// pool go on reporting into it.
+    pub fn new(provider: Arc<Provider>, before: Option<&Pool>) -> Self {
+        let ways = Arc::new(Ways::new(&provider));
         let endpoints = provider.bases.iter().filter_map(|base| {
-            let url = base.url.as_ref()?;
-            let tls = url.scheme() == "https";
-            let host = url.host_str()?;
-            let port = url.port_or_known_default()?;
-            let host_header = match url.port() {
-                Some(port) => format!("{host}:{port}"),
-                None => host.to_owned(),
-            };
-            let authority = if provider.connect_to.is_empty() {
-                Authority::Name {
-                    host: host.trim_matches(['[', ']']).into(),
-                    port,
-                }
-            } else {
-                Authority::Pinned(provider.connect_to.clone())
-            };
-            Some(Arc::new(Endpoint {
-                dialect: base.dialect,
-                tls,
-                host: host.into(),
-                host_header: HeaderValue::try_from(host_header).ok()?,
-                prefix: url.path().trim_end_matches('/').into(),
-                authority,
-                next: AtomicUsize::new(0),
-            }))
+            let known = before.and_then(|pool| pool.endpoint(base.dialect));
+            Endpoint::new(base, &provider.connect_to, ways.clone(), known.map(Arc::as_ref)).map(Arc::new)
         });
         let endpoints = endpoints.collect();
-        let credentials: Vec<_> = provider
-            .credentials
-            .iter()
-            .filter(|credential| credential.inactive.is_none())
-            .cloned()
-            .collect();
-        let turn = SmoothWeights::new(credentials.iter().map(|credential| credential.weight));
+        let before = before.map(|before| (before, &before.roster));
+        let (roster, from) = Roster::new(&provider, before.map(|(_, roster)| &**roster));
+        let roster = Arc::new(roster);
+        let lanes: HashMap<Arc<str>, Arc<Lane>> = before.map_or_else(HashMap::new, |(before, old)| {
+            let changed = roster.differs(old, &from);
+            let carry = |(model, lane): (&Arc<str>, &Arc<Lane>)| {
+                let lane = lane.carried_over(&roster, changed.then_some(&from));
+                (model.clone(), Arc::new(lane))
+            };
+            before.lanes.load().iter().map(carry).collect()
+        });
+        if before.is_some_and(|(_, old)| old.cooldown) && !roster.cooldown {
+            forget(&roster, lanes.values());
+        }
         Pool {
             provider,
             endpoints,
-            credentials,
-            turn,
+            roster,
+            lanes: ArcSwap::from_pointee(lanes),
+            adding: Mutex::new(()),
         }
+    }
+
+    /// The lane of a model, by the name the provider needs.
+    pub fn lane(&self, model: &str) -> Arc<Lane> {
+        let known = self.lanes.load();
+        if let Some(lane) = known.get(model) {
+            return lane.clone();
+        }
+        let _adding = self.adding.lock();
+        let known = self.lanes.load();
+        let model = if known.len() < MAX_LANES { model } else { SHARED };
+        if let Some(lane) = known.get(model) {
+            return lane.clone();
+        }
+        let model: Arc<str> = model.into();
+        let lane = Arc::new(Lane::new(model.clone(), self.roster.clone()));
+        let mut more = HashMap::clone(&known);
+        more.insert(model, lane.clone());
+        self.lanes.store(Arc::new(more));
+        lane
     }
 
     /// Where it answers in that dialect; `None`: it does not speak it.
@@ -108,20 +118,239 @@ impl Pool {
 
     /// It has an address, and a credential if it wants one.
     pub fn is_usable(&self) -> bool {
-        !self.endpoints.is_empty() && (!self.credentials.is_empty() || self.wants_no_credential())
+        !self.endpoints.is_empty() && !self.roster.accounts.is_empty()
     }
 
-    fn wants_no_credential(&self) -> bool {
-        self.provider.auth == Some(crate::rules::Auth::None)
+    /// Its active credentials, in the order of the rules.
+    pub fn credentials(&self) -> &[Arc<Credential>] {
+        &self.roster.credentials
     }
 
-    /// The next credential; `None`: it wants none.
-    pub fn credential(&self) -> Option<Arc<Credential>> {
-        self.turn.next().and_then(|index| self.credentials.get(index)).cloned()
+    /// What an active check of a credential came to: a success lifts what bars it for a fault of its own, a failure of that kind
+    /// bars it. A spent quota is lifted only by a check that a model answered (it has tokens): lists of models are free.
+    pub fn checked(&self, credential: &str, outcome: &Outcome, now: Instant) {
+        let roster = &self.roster;
+        let Some(account) = roster.by_name.get(credential).map(|index| &roster.accounts[*index]) else {
+            return;
+        };
+        if outcome.inconclusive || !roster.cooldown {
+            return;
+        }
+        let (reason, ticket) = {
+            let mut state = account.state.lock();
+            let reason = state.cooldown.reason().filter(|_| state.cooldown.is_cooling());
+            (reason, state.cooldown.enter_as_check(now))
+        };
+        let proves = match outcome.failure {
+            None => reason != Some(Failure::QuotaSpent) || outcome.tokens.is_some(),
+            Some(_) => false,
+        };
+        match outcome.failure {
+            Some(failure) if cooldown::lesson(failure, false) == Lesson::Account => {
+                let told = outcome.retry_after;
+                let open = roster.open;
+                roster.fault(account, Blow { failure, told, open }, ticket, now);
+            }
+            _ if proves => roster.proved(account, ticket),
+            _ => {
+                if account.state.lock().cooldown.give_back(ticket) {
+                    account.waiters.wake();
+                }
+            }
+        }
+    }
+
+    /// Takes a credential out of the choice until it is enabled again (the operator's word; kept over reloads and restarts, and
+    /// over a change of its secret). False: there is none of this name.
+    pub fn set_disabled(&self, credential: &str, disabled: bool) -> bool {
+        let roster = &self.roster;
+        let Some(account) = roster.by_name.get(credential).map(|index| &roster.accounts[*index]) else {
+            return false;
+        };
+        let before = std::mem::replace(&mut account.state.lock().disabled, disabled);
+        if before != disabled {
+            roster.changes.count();
+            account.waiters.wake();
+            let word = if disabled { "disabled" } else { "enabled" };
+            tracing::info!(provider = %roster.provider, %credential, "credential {word}");
+        }
+        true
+    }
+
+    /// How each credential stands, as a whole and for each model where that differs.
+    pub fn states(&self, now: Instant) -> Vec<CredentialState> {
+        let whole = |account: &Arc<Account>| {
+            let state = account.state.lock();
+            let in_flight = account.in_flight.load(Ordering::Relaxed);
+            let mut told = told(account, None, &state.cooldown, now);
+            if state.disabled {
+                (told.standing, told.until) = (CoolState::Disabled, None);
+            }
+            CredentialState {
+                in_flight,
+                latency: state.averages.latency(),
+                success: state.averages.success(),
+                ..told
+            }
+        };
+        let mut states: Vec<_> = self.roster.accounts.iter().map(whole).collect();
+        let lanes = self.lanes.load();
+        let mut lanes: Vec<_> = lanes.values().collect();
+        lanes.sort_unstable_by(|a, b| a.model.cmp(&b.model));
+        for lane in lanes {
+            for seat in lane.seats.iter() {
+                let state = seat.state.lock();
+                if state.cooldown.is_cooling() {
+                    let in_flight = seat.in_flight.load(Ordering::Relaxed);
+                    states.push(CredentialState {
+                        in_flight,
+                        latency: state.averages.latency(),
+                        success: state.averages.success(),
+                        ..told(&seat.account, Some(lane.model.clone()), &state.cooldown, now)
+                    });
+                }
+            }
+        }
+        states
     }
 
     /// The names to be resolved ahead.
     pub fn authorities(&self) -> impl Iterator<Item = &Authority> {
-        self.endpoints.iter().map(|endpoint| &endpoint.authority)
+        self.endpoints.iter().flat_map(|endpoint| endpoint.authorities())
+    }
+}
+
+/// Cooldown was turned off: what cools is ready at once.
+fn forget<'a>(roster: &Roster, lanes: impl Iterator<Item = &'a Arc<Lane>>) {
+    for account in &roster.accounts {
+        if account.state.lock().cooldown.forget() {
+            account.waiters.wake();
+        }
+    }
+    for seat in lanes.flat_map(|lane| lane.seats.iter()) {
+        if seat.state.lock().cooldown.forget() {
+            seat.waiters.wake();
+        }
+    }
+    roster.changes.count();
+}
+
+fn told(account: &Account, model: Option<Arc<str>>, cooldown: &Cooldown, now: Instant) -> CredentialState {
+    let standing = if cooldown.is_quarantined() {
+        CoolState::Quarantined
+    } else if cooldown.is_half_open(now) {
+        CoolState::Probing
+    } else if cooldown.is_cooling() {
+        CoolState::Cooling
+    } else {
+        CoolState::Ready
+    };
+    CredentialState {
+        credential: account.name.clone(),
+        model,
+        standing,
+        reason: cooldown.reason().filter(|_| cooldown.is_cooling()),
+        until: cooldown.until().filter(|until| *until > now),
+        failures: cooldown.failures(),
+        in_flight: 0,
+        latency: None,
+        success: 1.0,
+    }
+}
+
+impl Roster {
+    /// The credentials of a provider, and for each where it stood before.
+    fn new(provider: &Arc<Provider>, before: Option<&Roster>) -> (Self, Vec<Option<usize>>) {
+        let open = provider.auth == Some(Auth::None);
+        let active = provider
+            .credentials
+            .iter()
+            .filter(|credential| credential.inactive.is_none());
+        let credentials: Vec<_> = active.cloned().collect();
+        let mut names: Vec<(Arc<str>, u32)> = credentials
+            .iter()
+            .map(|credential| (credential.name.clone(), seat::fingerprint(credential)))
+            .collect();
+        if names.is_empty() && open {
+            names.push(("".into(), 0));
+        }
+        let (mut accounts, mut from) = (Vec::new(), Vec::new());
+        for (name, fingerprint) in &names {
+            let known = before.and_then(|before| {
+                let index = *before.by_name.get(name)?;
+                Some((index, &before.accounts[index]))
+            });
+            match known {
+                Some((index, account)) if account.fingerprint == *fingerprint => {
+                    accounts.push(account.clone());
+                    from.push(Some(index));
+                }
+                changed => {
+                    let account = Account::new(name.clone(), *fingerprint);
+                    account.state.lock().disabled = changed.is_some_and(|(_, old)| old.state.lock().disabled);
+                    accounts.push(Arc::new(account));
+                    from.push(None);
+                }
+            }
+        }
+        let by_name = names
+            .into_iter()
+            .enumerate()
+            .map(|(index, (name, _))| (name, index))
+            .collect();
+        let roster = Roster {
+            provider: provider.name.clone(),
+            credentials,
+            accounts,
+            by_name,
+            open,
+            cooldown: provider.cooldown,
+            changes: before.map(|before| before.changes.clone()).unwrap_or_default(),
+        };
+        (roster, from)
+    }
+
+    /// Something has changed that touches the choice: who there is, weights, tags.
+    fn differs(&self, old: &Roster, from: &[Option<usize>]) -> bool {
+        let moved = || from.iter().enumerate().any(|(index, from)| *from != Some(index));
+        let said = |(new, old): (&Arc<Credential>, &Arc<Credential>)| new.weight != old.weight || new.tags != old.tags;
+        self.accounts.len() != old.accounts.len()
+            || moved()
+            || self.credentials.len() != old.credentials.len()
+            || self.credentials.iter().zip(&old.credentials).any(said)
+    }
+
+    /// A credential as a whole failed.
+    pub(super) fn fault(&self, account: &Account, blow: Blow, ticket: Ticket, now: Instant) {
+        let (changed, before, after, until) = {
+            let mut state = account.state.lock();
+            let before = state.cooldown.is_quarantined();
+            let changed = state.cooldown.failed(blow, ticket, now);
+            (changed, before, state.cooldown.is_quarantined(), state.cooldown.until())
+        };
+        if changed {
+            self.changes.count();
+        }
+        if after && !before {
+            let seconds = until.map_or(0, |until| until.saturating_duration_since(now).as_secs());
+            let (provider, credential, reason) = (&self.provider, &account.name, blow.failure.as_str());
+            tracing::warn!(%provider, %credential, reason, seconds, "credential quarantined: it is asked again after this time");
+        }
+    }
+
+    /// A credential as a whole was taken by the provider.
+    pub(super) fn proved(&self, account: &Account, ticket: Ticket) {
+        let (returned, was) = {
+            let mut state = account.state.lock();
+            let was = state.cooldown.is_quarantined();
+            (state.cooldown.succeeded(ticket), was)
+        };
+        if returned {
+            account.waiters.wake();
+            self.changes.count();
+            if was {
+                tracing::info!(provider = %self.provider, credential = %account.name, "credential works again");
+            }
+        }
     }
 }

@@ -9,10 +9,10 @@ use crate::support::{Gateway, TOKEN};
 
 const TOKEN_VARIABLE: &str = "TOLLGATE_ADMIN_TOKEN";
 
-struct Outcome {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 /// Runs the command off the runtime, which serves it meanwhile.
@@ -32,7 +32,7 @@ async fn run(change: impl FnOnce(&mut Command)) -> Outcome {
     }
 }
 
-async fn tollgate(gateway: &Gateway, line: &str) -> Outcome {
+pub async fn tollgate(gateway: &Gateway, line: &str) -> Outcome {
     run(|command| {
         command
             .args(line.split(' '))
@@ -45,7 +45,11 @@ async fn tollgate(gateway: &Gateway, line: &str) -> Outcome {
 #[tokio::test]
 async fn keys_from_making_to_revoking() {
     let gateway = Gateway::start().await;
-    let made = tollgate(&gateway, "keys create --name robot --owner team").await;
+    let made = tollgate(
+        &gateway,
+        "keys create --name robot --owner team --tag search --tag critical",
+    )
+    .await;
     assert_eq!(made.code, Some(0), "{}", made.err);
     let key = made.out.trim();
     assert!(
@@ -56,7 +60,10 @@ async fn keys_from_making_to_revoking() {
 
     let listed = tollgate(&gateway, "keys list").await;
     assert!(
-        listed.out.contains(id) && listed.out.contains("robot") && listed.out.contains("team"),
+        listed.out.contains(id)
+            && ["robot", "team", "search, critical"]
+                .iter()
+                .all(|told| listed.out.contains(told)),
         "{}",
         listed.out
     );
@@ -66,6 +73,7 @@ async fn keys_from_making_to_revoking() {
     let shown: Value =
         serde_json::from_str(&tollgate(&gateway, &format!("keys show {id} --json")).await.out).expect("JSON");
     assert_eq!(shown["name"], "robot");
+    assert_eq!(shown["tags"], serde_json::json!(["search", "critical"]));
     let revoked = tollgate(&gateway, &format!("keys revoke {key}")).await;
     assert_eq!(revoked.code, Some(0), "a whole key does for its id: {}", revoked.err);
     assert!(

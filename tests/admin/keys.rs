@@ -10,7 +10,10 @@ use crate::support::{Answer, Gateway, TOKEN};
 async fn a_key_lives_from_making_to_revoking() {
     let gateway = Gateway::start().await;
     let made = gateway
-        .post("/api/v1/keys", &json!({ "name": " build robot ", "owner": "team a" }))
+        .post(
+            "/api/v1/keys",
+            &json!({ "name": " build robot ", "owner": "team a", "tags": ["critical", " team:a"] }),
+        )
         .await;
     assert_eq!(made.status, 201, "{}", made.text);
     let made = made.json();
@@ -26,6 +29,7 @@ async fn a_key_lives_from_making_to_revoking() {
         (&made["name"], &made["owner"]),
         (&json!("build robot"), &json!("team a"))
     );
+    assert_eq!(made["tags"], json!(["critical", "team:a"]));
     assert_eq!(made["created_at"], "2026-01-31T12:00:00.000000Z");
     assert_eq!(made["revoked_at"], Value::Null);
     assert_eq!(made["hint"], format!("sk-tg-{id}-…{}", &key[key.len() - 4..]));
@@ -113,7 +117,7 @@ async fn every_write_is_recorded_also_those_refused() {
     assert_eq!(told, expected, "writes only, in order");
     assert_eq!(
         lines[0]["change"],
-        json!({ "target": id, "values": { "name": "a", "owner": null } })
+        json!({ "target": id, "values": { "name": "a", "owner": null, "tags": [] } })
     );
     assert_eq!(lines[1]["refused"], "invalid_field");
     assert_eq!(lines[2]["change"], json!({ "target": id }));

@@ -1,6 +1,8 @@
 //! The admin API as its callers see it, over HTTP on the loopback.
 
+mod addresses;
 mod command_line;
+mod credentials;
 mod document;
 mod keys;
 mod refusals;

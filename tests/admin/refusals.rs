@@ -145,6 +145,12 @@ async fn bodies_are_checked_and_the_field_at_fault_is_named() {
         ),
         (json!({ "name": long }).to_string(), 422, "invalid_field", Some("name")),
         (
+            json!({ "name": "a", "tags": ["b", ""] }).to_string(),
+            422,
+            "invalid_field",
+            Some("tags"),
+        ),
+        (
             json!({ "name": "a", "owner": "" }).to_string(),
             422,
             "invalid_field",
@@ -242,6 +248,8 @@ async fn queries_are_checked_and_the_field_at_fault_is_named() {
         ("/api/v1/usage/export?format=xml", "format"),
         ("/api/v1/status?verbose=1", "verbose"),
         ("/api/v1/keys?owner=a", "owner"),
+        ("/api/v1/credentials?provider=nobody", "provider"),
+        ("/api/v1/credentials?name=main", "name"),
     ] {
         let refused = Answer::of(gateway.request(Method::GET, path)).await.refused(400, path);
         assert_eq!(

@@ -35,8 +35,25 @@ async fn routes_and_providers_are_shown() {
     assert_eq!(route["models"], json!(["small", "small-*"]));
     assert_eq!(
         route["targets"],
-        json!([{ "provider": "paid", "model": "small-1", "weight": 2, "active": true }])
+        json!([{
+            "provider": "paid", "model": "small-1", "weight": 2, "active": true, "tags": [],
+            "edits": { "set": [], "default": [], "remove": [] },
+        }])
     );
+    for (field, value) in [
+        ("when", json!(null)),
+        ("fallback", json!([])),
+        ("fallback_on", json!([])),
+        ("strategy", json!("weighted")),
+        ("attempts", json!(null)),
+        ("require", json!([])),
+        ("affinity", json!("auto")),
+        ("instructions", json!({ "before_chars": null, "after_chars": null })),
+        ("on_loss", json!("report")),
+        ("upstream_stream", json!("as_asked")),
+    ] {
+        assert_eq!(route[field], value, "{field}");
+    }
     let providers = gateway.get("/api/v1/providers").await;
     let provider = &providers["providers"][0];
     assert!(
@@ -46,6 +63,14 @@ async fn routes_and_providers_are_shown() {
     );
     assert_eq!(provider["headers"], json!(["x-title"]), "names, no values");
     assert_eq!(provider["timeouts"]["connect_ms"], 3000);
+    assert_eq!(provider["strategy"], "weighted");
+    assert_eq!(
+        provider["health"],
+        json!({ "every_seconds": 300, "path": null, "model": null, "places": [] })
+    );
+    assert_eq!(provider["peers"], json!([]), "nothing is known before the first check");
+    let direct = json!({ "proxy": null, "bind": null, "own_ca": false, "client_certificate": false });
+    assert_eq!(provider["egress"], direct);
 }
 
 #[tokio::test]
@@ -93,6 +118,7 @@ async fn no_answer_holds_a_secret() {
         "/api/v1/keys",
         "/api/v1/status",
         "/api/v1/providers",
+        "/api/v1/credentials",
         "/api/v1/routes",
         "/api/v1/usage/report",
         "/api/v1/usage/rows",

@@ -11,12 +11,15 @@ use tempfile::TempDir;
 use tollgate::admin::{self, AdminState, Audit};
 use tollgate::clock::{Clock, UnixMicros};
 use tollgate::config::{self, Secret};
+use tollgate::egress::{Names, Policy, Probe};
 use tollgate::ids::{AttemptId, KeyId, RequestId};
 use tollgate::ir::{FinishKind, Usage};
 use tollgate::keys::{Keys, MasterKey};
 use tollgate::ledger::{Closing, Ended, Ledger, Opening};
 use tollgate::rules::{self, Live};
 use tollgate::store::Store;
+use tollgate::upstream::LiveFleet;
+use tollgate::upstream::health::{ByRules, Checks, PARALLEL};
 
 /// The admin token: nowhere to be seen but in requests.
 pub const TOKEN: &str = "canary-admin-token-4f1c";
@@ -32,6 +35,8 @@ pub struct Gateway {
     pub url: String,
     pub keys: Arc<Keys>,
     pub ledger: Ledger,
+    pub checks: Checks,
+    pub fleet: Arc<LiveFleet>,
     pub folder: TempDir,
     http: reqwest::Client,
     server: tokio::task::JoinHandle<()>,
@@ -43,6 +48,15 @@ impl Gateway {
     }
 
     pub async fn start_with_token(token: &str) -> Self {
+        Self::start_with(token, Probe::new(Policy::default())).await
+    }
+
+    /// With the test of addresses under another policy.
+    pub async fn start_with_probe(probe: Probe) -> Self {
+        Self::start_with(TOKEN, probe).await
+    }
+
+    async fn start_with(token: &str, probe: Probe) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name);
         let clock = Clock::manual(NOW);
@@ -61,14 +75,23 @@ impl Gateway {
         std::fs::write(path("paid.key"), PROVIDER_KEY).expect("a file");
         write_rules(folder.path(), &good_rules(&path("paid.key")));
         let (compiled, _warnings) = rules::compile(&path("rules"), &clock).expect("the rules are good");
+        let live = Live::new(path("rules"), compiled, clock.clone());
+        let fleet = Arc::new(LiveFleet::new(live.load().clone()));
+        let follower = fleet.clone();
+        live.on_change(Box::new(move |rules| follower.replace(rules.clone())));
+        let names = Arc::new(Names::new(Default::default(), Duration::from_secs(2)));
+        let checks = Checks::new(fleet.clone(), Box::new(ByRules(names)), clock.clone(), PARALLEL);
         let state = AdminState {
             keys: Arc::clone(&keys),
             ledger: ledger.clone(),
-            rules: Live::new(path("rules"), compiled, clock.clone()),
+            rules: live,
+            fleet: fleet.clone(),
+            checks: checks.clone(),
             token: Secret::new(token),
             started: UnixMicros(NOW.0 - HOUR),
             clock,
             audit: Arc::new(Audit::open(&path("audit.jsonl")).expect("the audit log opens")),
+            probe: Arc::new(probe),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -79,6 +102,8 @@ impl Gateway {
             url,
             keys,
             ledger,
+            checks,
+            fleet,
             folder,
             http,
             server,

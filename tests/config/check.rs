@@ -77,6 +77,36 @@ fn warnings_and_notes_are_no_problems() {
 }
 
 #[test]
+fn routes_without_an_active_provider_are_noted() {
+    let route = |name: &str, provider: &str, more: &str| {
+        format!(
+            "[[route]]\nname = \"{name}\"\nmodel = \"{name}\"\ntargets = [{{ provider = \"{provider}\" }}]\n{more}\n"
+        )
+    };
+    let fallback = "fallback = [{ provider = \"a\" }]";
+    let rules = format!(
+        "{PROVIDER}{KEYED}{}{}{}{}",
+        route("r", "b", ""),
+        route("s", "a", ""),
+        route("t", "b", fallback),
+        route("u", "b", "")
+    );
+    let folder = folder("", &[("a.toml", &rules)]);
+    let output = check(folder.path(), &[], &[]);
+    assert_eq!(
+        text(&output),
+        "note: provider b is inactive: the environment variable B_KEY is not set\n\
+         note: 2 routes have no active provider: \"r\", \"u\"\n\
+         No problems. 1 provider active (1 inactive), 4 routes.\n"
+    );
+    let output = check(folder.path(), &["--json"], &[]);
+    let json: serde_json::Value = serde_json::from_str(text(&output)).unwrap();
+    assert_eq!(json["idle_routes"], serde_json::json!(["r", "u"]));
+    let output = check(folder.path(), &[], &[("B_KEY", "x")]);
+    assert_eq!(text(&output), "No problems. 2 providers active, 4 routes.\n");
+}
+
+#[test]
 fn json() {
     let folder = folder("treads = 1\n", &[("b.toml", KEYED)]);
     let output = check(folder.path(), &["--json"], &[]);

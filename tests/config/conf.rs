@@ -17,11 +17,11 @@ fn problems(text: &str) -> String {
 }
 
 #[track_caller]
-fn says(text: &str, expected: &str) {
+pub(super) fn says(text: &str, expected: &str) {
     assert_eq!(problems(text), expected, "for:\n{text}");
 }
 
-fn loaded(text: &str) -> Config {
+pub(super) fn loaded(text: &str) -> Config {
     let folder = Folder::new();
     let file = folder.write("tollgate.toml", text);
     load::load(&file).unwrap().0
@@ -116,7 +116,7 @@ fn unknown_fields() {
     says(
         "[limits]\nbodi = 1\n",
         "tollgate.toml:2  limits.bodi\n    there is no field of this name. Did you mean \"body\"?   (known: body, \
-         header_bytes, target, inflight_body, answer_kept, header_count, connections_per_address, \
+         header_bytes, target, inflight_body, answer_kept, min_pace, header_count, connections_per_address, \
          requests_per_address, upstream_idle, attempts, requests_per_connection)\n",
     );
     says(
@@ -131,7 +131,8 @@ fn unknown_fields() {
     says(
         "\"a b\" = 1\n",
         "tollgate.toml:1  \"a b\"\n    there is no field of this name.   (known: listener, threads, work_stealing, \
-         trusted_proxies, data, rules, master_key, limits, timeouts, admin, metrics, logs, ledger, store, sandbox)\n",
+         trusted_proxies, client_address, data, rules, master_key, limits, timeouts, retries, affinity, health, admin, \
+         metrics, logs, ledger, store, sandbox)\n",
     );
 }
 
@@ -265,6 +266,21 @@ fn addresses() {
     says(
         "[[listener]]\nhttp2 = true\n",
         "tollgate.toml:1  listener[0]\n    listen is missing. Write listen = \"127.0.0.1:8080\".\n",
+    );
+}
+
+#[test]
+fn networks_and_ports_of_entered_urls_are_checked() {
+    let file = "[admin]\nallow_private = [\"10.0.0.0/8\", \"192.0.2.7\"]\nallow_ports = [11434]\n";
+    says(file, "");
+    says(
+        "[admin]\nallow_private = [\"10.0.0.0/33\"]\n",
+        "tollgate.toml:2  admin.allow_private[0] = \"10.0.0.0/33\"\n    it must be a network or an address, as in \
+         \"10.0.0.0/8\" or \"192.0.2.7\"\n",
+    );
+    says(
+        "[admin]\nallow_ports = [0]\n",
+        "tollgate.toml:2  admin.allow_ports[0] = 0\n    it must be from 1 to 65535\n",
     );
 }
 

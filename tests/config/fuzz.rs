@@ -11,6 +11,31 @@ const CONF: &str = include_str!("../../conf/tollgate.toml");
 const PROVIDERS: &str = include_str!("../../rules/10-providers.toml");
 const ROUTES: &str = include_str!("../../rules/20-routes.toml");
 
+/// What the examples leave out.
+const EVERYTHING: &str = r#"
+[[provider.openai.credential]]
+name = "second"
+key = "env:OPENAI_API_KEY"
+tags = ["eu"]
+limits = { requests_per_minute = 5, concurrent = 2 }
+proxy = { url = "socks5://[::1]:1080", user = "u", password = "env:OPENAI_API_KEY" }
+bind = "192.0.2.7"
+[[route]]
+name = "everything"
+model = ["x-*", "[ab]c", "{d,e}?"]
+when = { dialect = "gemini", key = "k*", header = { x-a = "b" }, client = ["10.0.0.0/8"], percent = 2.5, percent_by = "key", time = { zone = "Asia/Tokyo", days = ["mon"] } }
+targets = [{ provider = "openai", tags = "eu", set = { a.b = 1, c = { d = [1.5, true] } } }]
+fallback_on = { overloaded = [{ provider = "gemini" }] }
+remove = ["user"]
+[[model]]
+name = "m"
+context = 5
+[[price]]
+name = "m"
+input = 0.25
+output = 2
+"#;
+
 /// Pieces which mean something to the parser or to us.
 const PIECES: [&str; 24] = [
     "\"",
@@ -122,6 +147,12 @@ proptest! {
     }
 
     #[test]
+    fn spoilt_examples_never_panic(edits in proptest::collection::vec(edit(), 1..6)) {
+        let examples = super::shipped::examples("rules/20-routes.toml");
+        rules(&spoil(&format!("{PROVIDERS}\n{examples}\n{EVERYTHING}"), &edits));
+    }
+
+    #[test]
     fn any_text_never_panics(text in "\\PC{0,200}") {
         configuration(&text);
         rules(&text);
@@ -147,4 +178,6 @@ fn deep_nesting_is_refused_and_not_overflowed() {
     let tables = format!("[{}]\n", vec!["a"; 100_000].join("."));
     configuration(&tables);
     rules(&format!("a = {}{}", "{ a = ".repeat(100_000), "}".repeat(100_000)));
+    rules(&format!("[[route]]\nset.{dotted}\n"));
+    rules(&format!("[[route]]\nset = {{ {dotted} }}\n"));
 }

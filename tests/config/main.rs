@@ -2,12 +2,18 @@
 
 mod check;
 mod conf;
+mod egress;
 mod fuzz;
+mod lint;
+mod pools;
 mod providers;
 mod reload;
+mod route_explain;
 mod routes;
 mod rules;
 mod shipped;
+mod tables;
+mod when;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

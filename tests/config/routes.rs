@@ -44,7 +44,8 @@ fn problems_of_routes() {
         "4  route[0]\n    name is missing. Write name = \"...\".\n\
          4  route[0]\n    targets is missing. Write targets = [ { provider = \"NAME\" } ].\n\
          6  route[0].target\n    there is no field of this name. Did you mean \"targets\"?   (known: name, model, \
-         targets, timeouts, on_loss, upstream_stream)\n",
+         when, targets, fallback, fallback_on, strategy, attempts, require, affinity, set, default, remove, system, \
+         timeouts, on_loss, upstream_stream)\n",
     );
     says(
         &route("name = \"r\"\nmodel = \"m\"\ntargets = [{ provider = \"deepsek\" }]")
@@ -63,7 +64,7 @@ fn problems_of_routes() {
     );
     says(
         &route("name = \"r\"\nmodel = \"m\"\ntargets = []"),
-        "7  route \"r\": targets\n    a route has 1 to 100 targets\n",
+        "7  route \"r\": targets\n    there must be 1 to 100 of them\n",
     );
     says(
         &route(&format!("name = \"r\"\nmodel = [\"m[\", \"\"]\n{target}")),
@@ -74,7 +75,7 @@ fn problems_of_routes() {
     );
     says(
         &route(&format!("name = \"r\"\nmodel = []\n{target}")),
-        "6  route \"r\": model\n    a route takes 1 to 1000 model names or globs\n",
+        "6  route \"r\": model\n    it takes 1 to 1000 model names or globs\n",
     );
     says(
         &route(&format!("name = \"r\"\nmodel = \"m\"\n{target}\non_loss = \"ignore\"")),
@@ -83,49 +84,6 @@ fn problems_of_routes() {
     says(
         &route(&format!("name = \" r\"\nmodel = \"m\"\n{target}")),
         "5  route[0].name = \" r\"\n    a route's name has 1 to 128 bytes, without white space around it\n",
-    );
-    for (field, what) in [
-        (
-            "when = { tools = false }",
-            "when\n    this version does not have it yet: conditions of a route",
-        ),
-        (
-            "fallback = []",
-            "fallback\n    this version does not have it yet: fallbacks; until then give several targets",
-        ),
-        (
-            "strategy = \"adaptive\"",
-            "strategy\n    this version does not have it yet: strategies; targets are chosen by weight",
-        ),
-        (
-            "attempts = 5",
-            "attempts\n    this version does not have it yet: attempts of a route; there is limits.attempts in the \
-             configuration",
-        ),
-    ] {
-        says(
-            &route(&format!("name = \"r\"\nmodel = \"m\"\n{target}\n{field}")),
-            &format!("8  route \"r\": {what}. Remove it until then.\n"),
-        );
-    }
-}
-
-#[test]
-fn routes_which_never_match_are_warned_of() {
-    let one = |name: &str, model: &str| {
-        format!("[[route]]\nname = \"{name}\"\nmodel = \"{model}\"\ntargets = [{{ provider = \"a\" }}]\n")
-    };
-    says(
-        &format!(
-            "{PROVIDER}{}{}{}{}",
-            one("r", "m"),
-            one("s", "m"),
-            one("t", "*"),
-            one("u", "n")
-        ),
-        "warning: 10  route \"s\": model = \"m\"\n    it never matches: route \"r\" at 6 comes first and takes the same\n\
-         warning: 18  route \"u\": model = \"n\"\n    it never matches: route \"t\" at 14 comes first and takes the \
-         same\n",
     );
 }
 

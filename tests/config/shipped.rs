@@ -120,3 +120,97 @@ fn the_shipped_routes_know_the_common_models() {
     }
     assert!(rules.route_for("unheard-of").is_none());
 }
+
+/// The examples in the comments of a shipped file: their lines are indented by three.
+pub(super) fn examples(file: &str) -> String {
+    let text = std::fs::read_to_string(shipped(file)).unwrap();
+    let (_, examples) = text.split_once("\n# Examples.").unwrap();
+    let lines = examples.lines().filter_map(|line| line.strip_prefix("#   "));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_examples_in_comments_compile() {
+    let folder = super::Folder::new();
+    for entry in std::fs::read_dir(shipped("rules")).unwrap() {
+        let path = entry.unwrap().path();
+        folder.write(
+            path.file_name().unwrap().to_str().unwrap(),
+            std::fs::read(&path).unwrap(),
+        );
+    }
+    folder.write("15-examples.toml", examples("rules/20-routes.toml"));
+    let (rules, warnings) = folder.compile(&[]).map_err(|p| panic!("{}", folder.show(&p))).unwrap();
+    assert_eq!(folder.show(&warnings), "");
+    let auto: Vec<&str> = rules.routes_for("auto").map(|route| &*route.name).collect();
+    assert_eq!(
+        auto,
+        [
+            "auto: critical",
+            "auto: pictures",
+            "auto: trial",
+            "auto: code",
+            "auto: night",
+            "auto: short",
+            "auto"
+        ]
+    );
+    assert_eq!(rules.alias("gpt-3.5-turbo").map(|name| &**name), Some("fast"));
+    let code = rules.routes.iter().find(|route| &*route.name == "auto: code").unwrap();
+    let text = &code.when.as_ref().unwrap().text;
+    assert!(text.as_ref().unwrap().is_match("Please REFACTOR this"));
+}
+
+#[test]
+fn the_shipped_tables_agree_with_each_other() {
+    let rules = rules(&[]);
+    let text = std::fs::read_to_string(shipped("rules/prices.toml")).unwrap();
+    let table: toml::Table = text.parse().unwrap();
+    let mut seen = 0;
+    for line in table["price"].as_array().unwrap() {
+        let provider = line["provider"].as_str().unwrap();
+        let names = match &line["name"] {
+            toml::Value::Array(names) => names.iter().map(|name| name.as_str().unwrap()).collect(),
+            name => vec![name.as_str().unwrap()],
+        };
+        for name in names {
+            let price = rules.prices.price(provider, name).unwrap();
+            assert!(price.cache_read.is_none_or(|cached| cached < price.input), "{name}");
+            assert!(price.cache_write.is_none_or(|write| write > price.input), "{name}");
+            assert!(price.output == 0 || price.output > price.input, "{name}");
+            assert!(rules.models.facts(provider, name).is_some(), "{name} has no limits");
+            seen += 1;
+        }
+    }
+    assert!(seen > 60, "{seen}");
+    let price = rules.prices.price("openai", "gpt-5-mini").unwrap();
+    assert_eq!(
+        (price.input, price.cache_read, price.cache_write, price.output),
+        (250_000_000, Some(25_000_000), None, 2_000_000_000)
+    );
+    assert_eq!(
+        rules.prices.price("openrouter", "gpt-5-mini"),
+        None,
+        "another's price is another"
+    );
+    let facts = rules.models.facts("anthropic", "claude-haiku-4-5").unwrap();
+    assert_eq!((facts.context, facts.output), (Some(200_000), Some(64_000)));
+    assert!(facts.can.contains(&tollgate::rules::Requirement::Vision));
+}
+
+#[test]
+fn the_examples_of_the_readme_compile() {
+    let readme = std::fs::read_to_string(shipped("README.md")).unwrap();
+    let blocks = readme.split("```toml\n").skip(1);
+    let blocks: Vec<&str> = blocks.filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 2, "the examples are found");
+    let folder = super::Folder::new();
+    for name in ["10-providers.toml", "20-routes.toml", "30-models.toml", "prices.toml"] {
+        folder.write(name, std::fs::read(shipped("rules").join(name)).unwrap());
+    }
+    for (n, block) in blocks.iter().enumerate() {
+        folder.write(&format!("15-example-{n}.toml"), block);
+    }
+    let (_, warnings) = folder.compile(&[]).map_err(|p| panic!("{}", folder.show(&p))).unwrap();
+    assert_eq!(folder.show(&warnings), "");
+}

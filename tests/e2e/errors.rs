@@ -58,10 +58,16 @@ async fn errors_of_the_provider_pass_with_retry_after_and_without_our_key() {
                 "{dialect:?}: as the provider said it"
             );
         }
-        *next.lock() = Answer::json(
-            401,
-            format!("{{\"error\":{{\"message\":\"Incorrect API key provided: {PROVIDER_KEY}.\"}}}}"),
+        let echo = format!("{{\"error\":{{\"message\":\"Incorrect API key provided: {PROVIDER_KEY}.\"}}}}");
+        *next.lock() = Answer::json(401, echo.clone());
+        let reply = gateway.post(&path, &body).await;
+        dialect.check_refusal("our key is wrong, not the client's", 502, &reply);
+        assert!(
+            reply.text().contains("credential") && !reply.text().contains("CANARY"),
+            "{dialect:?}: {}",
+            reply.text()
         );
+        *next.lock() = Answer::json(400, echo);
         let reply = gateway.post(&path, &body).await;
         assert!(
             !reply.text().contains(PROVIDER_KEY),
@@ -91,7 +97,7 @@ async fn errors_of_the_provider_pass_with_retry_after_and_without_our_key() {
     *next.lock() = Answer::raw(
         [
             vec![Step::Send(
-                "HTTP/1.1 401 No\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n".into(),
+                "HTTP/1.1 400 No\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n".into(),
             )],
             steps,
         ]
@@ -101,11 +107,11 @@ async fn errors_of_the_provider_pass_with_retry_after_and_without_our_key() {
         .post("/v1/chat/completions", &Dialect::Chat.body("known", false))
         .await;
     assert!(
-        reply.status == 401 && !reply.text().contains("CANARY"),
+        reply.status == 400 && !reply.text().contains("CANARY"),
         "in pieces: {}",
         reply.text()
     );
-    let rows = gateway.settled_rows(25).await;
+    let rows = gateway.settled_rows(29).await;
     assert!(rows.iter().all(|row| row["ended"] == "upstream_error"), "{rows:?}");
 }
 

@@ -88,11 +88,11 @@ def known(case, check, mode, pair=None):
 
 
 def rules(ports):
-    """One provider a dialect, on the ports of the replay; usage comes unasked, as in the recordings."""
+    """One provider a dialect, on the ports of the replay; usage comes unasked, as in the recordings. No case is to be felt in the next."""
     text = ""
     for wire, port in ports.items():
         base = f"http://127.0.0.1:{port}" + ("/v1" if wire.startswith("openai") else "")
-        text += f'[provider.replay-{wire}]\nauth = "none"\nstream_usage = "always"\ndialects = {{ {wire} = "{base}" }}\n'
+        text += f'[provider.replay-{wire}]\nauth = "none"\nhealth = "off"\ncooldown = "off"\nstream_usage = "always"\ndialects = {{ {wire} = "{base}" }}\n'
         text += f'[[route]]\nname = "{wire}"\nmodel = "up-{wire}"\ntargets = [{{ provider = "replay-{wire}" }}]\n'
     return {"10-replay.toml": text}
 

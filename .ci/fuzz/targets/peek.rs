@@ -34,6 +34,23 @@ fuzz_target!(|input: &[u8]| {
         let _: IgnoredAny = serde_json::from_slice(input).expect("what was accepted is JSON");
         std::str::from_utf8(input).expect("in UTF-8");
         assert!(input.trim_ascii_start().starts_with(b"{"), "and an object");
+        for at in peek.outline.preamble.iter().chain(&peek.outline.prompt) {
+            let _: IgnoredAny = serde_json::from_slice(&input[at.clone()]).expect("a part of it is JSON");
+        }
+        if !peek.outline.ours.is_empty() {
+            let rest = splice::apply(&Bytes::copy_from_slice(input), peek.outline.ours.clone());
+            let again = target
+                .dialect
+                .peek(&target, &rest)
+                .expect("without what is for us it is a body still");
+            assert_eq!(again.model, peek.model, "for the same model");
+            assert_eq!(
+                (again.outline.provider, again.outline.models),
+                (None, Vec::new()),
+                "and for nobody else"
+            );
+            assert!(again.outline.ours.is_empty(), "and nothing in it is for us");
+        }
         let mut edits: Vec<Splice> = peek.ask_usage.clone().into_iter().collect();
         if let Some(at) = peek.model_span.clone() {
             edits.push(Splice {

@@ -1,4 +1,4 @@
-//! Rules: any text either compiles or is told off, with a line of the file.
+//! Rules: any text either compiles or is told off, with a line of the file; and what compiles can be asked.
 #![no_main]
 
 use std::collections::HashMap;
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use tollgate::clock::{Clock, UnixMicros};
-use tollgate::rules::compile_with;
+use tollgate::rules::{Rules, compile_with};
 
 fuzz_target!(|input: &[u8]| {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
@@ -15,10 +15,13 @@ fuzz_target!(|input: &[u8]| {
     let environment = HashMap::from([("NAME", "value")]);
     let lines = input.iter().filter(|byte| **byte == b'\n').count() + 1;
     match compile_with(folder, &Clock::manual(UnixMicros(0)), &environment) {
-        Ok((_, warnings)) => assert!(
-            warnings.iter().all(|problem| problem.warning),
-            "what compiles has no faults"
-        ),
+        Ok((rules, warnings)) => {
+            assert!(
+                warnings.iter().all(|problem| problem.warning),
+                "what compiles has no faults"
+            );
+            ask(&rules);
+        }
         Err(problems) => {
             assert!(problems.iter().any(|problem| !problem.warning), "a refusal says why");
             assert!(
@@ -28,3 +31,21 @@ fuzz_target!(|input: &[u8]| {
         }
     }
 });
+
+/// Whatever is asked has an answer, and aliases lead to their end at once.
+fn ask(rules: &Rules) {
+    for (name, end) in &rules.aliases {
+        assert!(rules.alias(end).is_none() && **name != **end, "an alias leads to no alias");
+    }
+    for route in &rules.routes {
+        for model in &route.models {
+            let first = rules.route_for(model).map(|route| route.name.clone());
+            let all: Vec<_> = rules.routes_for(model).map(|route| route.name.clone()).collect();
+            assert_eq!(all.first(), first.as_ref(), "the first of all is the first");
+            for provider in &rules.providers {
+                let _ = rules.models.facts(&provider.name, model);
+                let _ = rules.prices.price(&provider.name, model).map(|price| price.estimate(u64::MAX, 1));
+            }
+        }
+    }
+}

@@ -22,6 +22,7 @@ mod models;
 mod request;
 mod response;
 mod schema;
+mod session;
 mod token;
 mod wire;
 
@@ -45,6 +46,12 @@ const DIALECT: DialectId = DialectId::new("anthropic");
 
 /// The dialect.
 pub struct Anthropic;
+
+const PLACES: outline::Places = outline::Places {
+    cache_key: &[],
+    preamble: &[json::place::SYSTEM, json::place::TOOLS],
+    prompt: &[json::place::MESSAGES],
+};
 
 /// Anthropic's stop reasons.
 fn finish_kind(reason: &str) -> FinishKind {
@@ -99,7 +106,11 @@ impl Dialect for Anthropic {
     }
 
     fn peek(&self, target: &Target, body: &[u8]) -> Result<Peek, PeekError> {
-        let (mut peek, _) = json::peek(body)?;
+        let (mut peek, fields) = json::peek(body)?;
+        PLACES.read(&mut peek.outline, body, &fields);
+        peek.outline.cache_key = fields.values[json::place::METADATA]
+            .as_ref()
+            .and_then(|at| session::of_metadata(body, at));
         peek.stream &= target.operation == Operation::Chat;
         Ok(peek)
     }
@@ -168,6 +179,52 @@ impl Dialect for Anthropic {
 
     fn encode_stream_error(&self, error: &ApiError, request_id: &str, _framing: Framing, _first: bool) -> Vec<u8> {
         format!("event: error\ndata: {}\n\n", error::body(error, request_id)).into_bytes()
+    }
+
+    /// Anthropic's own: "Event streams may also include any number of `ping` events".
+    fn ping(&self, framing: Framing) -> Option<&'static str> {
+        (framing == Framing::Sse).then_some("event: ping\ndata: {\"type\": \"ping\"}\n\n")
+    }
+
+    /// Claude Code (its gateway protocol: "x-claude-code-session-id"); helpers share their session's.
+    fn session_headers(&self) -> &'static [&'static str] {
+        &["x-claude-code-session-id"]
+    }
+
+    /// Anthropic's reference of "Create a Message".
+    fn setting(&self, word: &str) -> Option<&'static str> {
+        Some(match word {
+            "max_output_tokens" => "max_tokens",
+            "temperature" => "temperature",
+            "top_p" => "top_p",
+            "top_k" => "top_k",
+            "stop" => "stop_sequences",
+            "reasoning_effort" => "output_config.effort",
+            "service_tier" => "service_tier",
+            "user" => "metadata.user_id",
+            _ => return None,
+        })
+    }
+
+    /// `system`: a text, or a list of text blocks. A block put after the others lies behind the client's cache breakpoints there,
+    /// and before those of its messages.
+    fn add_instructions(&self, body: &[u8], before: Option<&str>, after: Option<&str>) -> Vec<Splice> {
+        let Some(texts) = instructions::Texts::new(before, after) else {
+            return Vec::new();
+        };
+        match spans::value_of(body, 0, "system") {
+            Some(at) if body[at.start] == b'"' => texts.join(&at),
+            Some(at) if body[at.start] == b'[' => {
+                texts.around(body, &at, |text| format!(r#"{{"type":"text","text":{text}}}"#))
+            }
+            Some(at) if body[at.start] == b'n' => vec![instructions::splice(at, texts.json())],
+            Some(_) => Vec::new(),
+            None => vec![instructions::put_first(
+                body,
+                0,
+                format!(r#""system":{}"#, texts.json()),
+            )],
+        }
     }
 
     fn encode_models(&self, models: &[ModelEntry]) -> Vec<u8> {

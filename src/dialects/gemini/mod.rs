@@ -9,6 +9,7 @@ mod error;
 mod fields;
 mod finish_word;
 mod grounding;
+mod instructions;
 mod media;
 mod partial_args;
 mod places;
@@ -18,6 +19,7 @@ mod request_contents;
 mod request_tools;
 mod response;
 mod schema;
+mod settings;
 mod thinking;
 mod usage;
 mod wire;
@@ -62,6 +64,17 @@ const METHODS: [(&str, Operation, bool); 5] = [
 
 /// The dialect.
 pub struct Gemini;
+
+/// A cache lives with one model of one account: requests that name it must go where it is.
+const PLACES: outline::Places = outline::Places {
+    cache_key: &json::place::CACHED_CONTENT,
+    preamble: &[
+        json::place::SYSTEM_INSTRUCTION[0],
+        json::place::SYSTEM_INSTRUCTION[1],
+        json::place::TOOLS,
+    ],
+    prompt: &[json::place::CONTENTS],
+};
 
 /// Gemini's finish reasons (reference of `Candidate.FinishReason`).
 fn finish_kind(reason: &str) -> FinishKind {
@@ -182,13 +195,16 @@ impl Dialect for Gemini {
 
     /// The body names no model; if it says `stream`, that has no meaning here.
     fn peek(&self, target: &Target, body: &[u8]) -> Result<Peek, PeekError> {
-        json::fields(body, &json::WATCHED)?;
+        let fields = json::fields(body, &json::WATCHED)?;
+        let mut outline = outline::wishes(body, &fields, false)?;
+        PLACES.read(&mut outline, body, &fields);
         let model = target.model.clone().ok_or(PeekError::MissingModel)?;
         Ok(Peek {
             model,
             model_span: None,
             stream: target.stream == Some(true),
             ask_usage: None,
+            outline,
         })
     }
 
@@ -260,6 +276,19 @@ impl Dialect for Gemini {
             (Framing::JsonArray, false) => format!(",\r\n{body}]\n"),
         }
         .into_bytes()
+    }
+
+    fn setting(&self, word: &str) -> Option<&'static str> {
+        settings::path(word)
+    }
+
+    /// Protobuf's JSON takes camelCase and snake_case.
+    fn same_field(&self, one: &str, other: &str) -> bool {
+        one == other || fields::camel(one) == fields::camel(other)
+    }
+
+    fn add_instructions(&self, body: &[u8], before: Option<&str>, after: Option<&str>) -> Vec<Splice> {
+        instructions::add(body, before, after)
     }
 
     fn encode_models(&self, models: &[ModelEntry]) -> Vec<u8> {

@@ -16,11 +16,13 @@ mod encode_messages;
 mod encode_parts;
 mod encode_request;
 mod encode_stream;
+mod instructions;
 mod natives;
 mod peek;
 mod request;
 mod request_tools;
 mod response;
+mod settings;
 mod vendor;
 mod wire;
 
@@ -151,6 +153,22 @@ impl Dialect for OpenAiChat {
 
     fn encode_stream_error(&self, error: &ApiError, _request_id: &str, _framing: Framing, _first: bool) -> Vec<u8> {
         format!("data: {}\n\n", openai_error::body(error)).into_bytes()
+    }
+
+    fn ping(&self, framing: Framing) -> Option<&'static str> {
+        openai_error::ping(framing)
+    }
+
+    fn setting(&self, word: &str) -> Option<&'static str> {
+        settings::path(word)
+    }
+
+    fn same_field(&self, one: &str, other: &str) -> bool {
+        settings::same(one, other)
+    }
+
+    fn add_instructions(&self, body: &[u8], before: Option<&str>, after: Option<&str>) -> Vec<Splice> {
+        instructions::add(body, before, after)
     }
 
     fn encode_models(&self, models: &[ModelEntry]) -> Vec<u8> {

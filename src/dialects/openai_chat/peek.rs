@@ -2,15 +2,20 @@
 
 use bytes::Bytes;
 
-use crate::dialects::json::{self, Fields};
+use crate::dialects::json::{self, Watched, place};
+use crate::dialects::outline::Places;
 use crate::dialects::{Peek, PeekError, Splice};
 use crate::ir::Operation;
 
-/// Where `stream_options` is in [`json::WATCHED`].
-const STREAM_OPTIONS: usize = 2;
+const PLACES: Places = Places {
+    cache_key: &[place::CACHE_KEY],
+    preamble: &[place::TOOLS],
+    prompt: &[place::MESSAGES, place::INPUT],
+};
 
 pub(super) fn peek(operation: Operation, body: &[u8]) -> Result<Peek, PeekError> {
     let (mut peek, fields) = json::peek(body)?;
+    PLACES.read(&mut peek.outline, body, &fields);
     if operation == Operation::Embeddings {
         peek.stream = false;
     } else if peek.stream {
@@ -20,12 +25,12 @@ pub(super) fn peek(operation: Operation, body: &[u8]) -> Result<Peek, PeekError>
 }
 
 /// The edit that sets `stream_options.include_usage`; `None` if the client has set it.
-fn ask_usage(body: &[u8], fields: &Fields<9>) -> Result<Option<Splice>, PeekError> {
+fn ask_usage(body: &[u8], fields: &Watched) -> Result<Option<Splice>, PeekError> {
     let splice = |at, with: &'static str| Splice {
         at,
         with: Bytes::from_static(with.as_bytes()),
     };
-    let Some(options) = fields.values[STREAM_OPTIONS].clone() else {
+    let Some(options) = fields.values[place::STREAM_OPTIONS].clone() else {
         // The object has a field before its end: `model`.
         return Ok(Some(splice(
             fields.close..fields.close,

@@ -39,6 +39,12 @@ const DIALECT: DialectId = DialectId::new("openai_responses");
 /// The dialect.
 pub struct OpenAiResponses;
 
+const PLACES: outline::Places = outline::Places {
+    cache_key: &[json::place::CACHE_KEY],
+    preamble: &[json::place::INSTRUCTIONS, json::place::TOOLS],
+    prompt: &[json::place::INPUT],
+};
+
 /// Why a response of that status ended; `None` while it goes on. Tool calls have no status of their own.
 fn finish_reason(status: &str, incomplete: &str, tool_calls: bool) -> Option<FinishReason> {
     let (kind, raw) = match status {
@@ -80,7 +86,8 @@ impl Dialect for OpenAiResponses {
     }
 
     fn peek(&self, target: &Target, body: &[u8]) -> Result<Peek, PeekError> {
-        let (mut peek, _) = json::peek(body)?;
+        let (mut peek, fields) = json::peek(body)?;
+        PLACES.read(&mut peek.outline, body, &fields);
         peek.stream &= target.operation == Operation::Chat;
         Ok(peek)
     }
@@ -147,6 +154,51 @@ impl Dialect for OpenAiResponses {
 
     fn encode_stream_error(&self, error: &ApiError, _request_id: &str, _framing: Framing, _first: bool) -> Vec<u8> {
         format!("event: error\ndata: {}\n\n", error::event(error)).into_bytes()
+    }
+
+    fn ping(&self, framing: Framing) -> Option<&'static str> {
+        openai_error::ping(framing)
+    }
+
+    /// Codex: with hyphens since 0.131 or so, with underscores before (Lingtai-AI/lingtai-kernel#435, Wei-Shaw/sub2api#2787),
+    /// `conversation_id` in the oldest. A session may have several threads (its helpers); it is the session that is to stay
+    /// together.
+    fn session_headers(&self) -> &'static [&'static str] {
+        &["session-id", "session_id", "conversation_id", "thread-id", "thread_id"]
+    }
+
+    /// OpenAI's reference of "Create a model response".
+    fn setting(&self, word: &str) -> Option<&'static str> {
+        Some(match word {
+            "max_output_tokens" => "max_output_tokens",
+            "temperature" => "temperature",
+            "top_p" => "top_p",
+            "reasoning_effort" => "reasoning.effort",
+            "verbosity" => "text.verbosity",
+            "parallel_tool_calls" => "parallel_tool_calls",
+            "service_tier" => "service_tier",
+            "user" => "user",
+            "cache_key" => "prompt_cache_key",
+            "stream_options" => "stream_options",
+            _ => return None,
+        })
+    }
+
+    /// `instructions`, a text. (Messages of the system within `input` come after it, and stay.)
+    fn add_instructions(&self, body: &[u8], before: Option<&str>, after: Option<&str>) -> Vec<Splice> {
+        let Some(texts) = instructions::Texts::new(before, after) else {
+            return Vec::new();
+        };
+        match spans::value_of(body, 0, "instructions") {
+            Some(at) if body[at.start] == b'"' => texts.join(&at),
+            Some(at) if body[at.start] == b'n' => vec![instructions::splice(at, texts.json())],
+            Some(_) => Vec::new(),
+            None => vec![instructions::put_first(
+                body,
+                0,
+                format!(r#""instructions":{}"#, texts.json()),
+            )],
+        }
     }
 
     fn encode_models(&self, models: &[ModelEntry]) -> Vec<u8> {

@@ -1,0 +1,258 @@
+//! `tollgate credentials`: the keys of providers, through the admin API of the running gateway.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use super::Failure;
+use super::client::Client;
+use super::keys::How;
+use super::table::Table;
+use crate::admin::credentials::{CredentialList, CredentialStatus, Verified};
+
+/// Verifications asked for at once. The gateway has a bound of its own.
+const AT_ONCE: usize = 8;
+
+/// Keys of providers, through the admin API of the running gateway.
+#[derive(clap::Subcommand, Debug)]
+pub enum Credentials {
+    /// Lists them: how each stands, and what the last check found.
+    List {
+        /// Only this provider's.
+        #[arg(long, value_name = "NAME")]
+        provider: Option<String>,
+        /// How to ask, how to print.
+        #[command(flatten)]
+        how: How,
+    },
+    /// Checks them now, each with a real, cheap call. Exit code 1 if one is at fault.
+    Verify {
+        /// Only this one: `PROVIDER/NAME`, or a name that only one provider has. Without it: all.
+        name: Option<String>,
+        /// Only this provider's.
+        #[arg(long, value_name = "NAME")]
+        provider: Option<String>,
+        /// How to ask, how to print.
+        #[command(flatten)]
+        how: How,
+    },
+    /// Takes one out of the choice until it is enabled again; requests under way end.
+    Disable(One),
+    /// Lets a disabled one be chosen again.
+    Enable(One),
+}
+
+/// One credential.
+#[derive(clap::Args, Debug)]
+pub struct One {
+    /// `PROVIDER/NAME`, or a name that only one provider has.
+    pub name: String,
+    /// Its provider.
+    #[arg(long, value_name = "NAME")]
+    pub provider: Option<String>,
+    /// How to ask, how to print.
+    #[command(flatten)]
+    pub how: How,
+}
+
+impl Credentials {
+    /// Runs the command.
+    pub fn execute(self, conf: &Path) -> Result<(), Failure> {
+        match self {
+            Credentials::List { provider, how } => {
+                let list = all(&Client::new(conf, &how.reach)?, provider.as_deref())?;
+                if how.json {
+                    super::print_json(&list)
+                } else {
+                    super::print(&table(&list.credentials))
+                }
+            }
+            Credentials::Verify { name, provider, how } => {
+                let client = Client::new(conf, &how.reach)?;
+                let list = all(&client, provider_of(provider.as_deref(), name.as_deref()))?.credentials;
+                let wanted = match name {
+                    Some(name) => vec![pick(list, &name)?],
+                    // Without a key there is nothing to verify.
+                    None => list.into_iter().filter(|one| one.active).collect(),
+                };
+                verify(&client, &wanted, how.json)
+            }
+            Credentials::Disable(one) => one.change(conf, "disable"),
+            Credentials::Enable(one) => one.change(conf, "enable"),
+        }
+    }
+}
+
+impl One {
+    fn change(self, conf: &Path, action: &str) -> Result<(), Failure> {
+        let client = Client::new(conf, &self.how.reach)?;
+        let list = all(&client, provider_of(self.provider.as_deref(), Some(&self.name)))?.credentials;
+        let path = path(&pick(list, &self.name)?, action);
+        let status: CredentialStatus = client.post(&path, None::<&()>)?;
+        if self.how.json {
+            super::print_json(&status)
+        } else {
+            super::print(&table(std::slice::from_ref(&status)))
+        }
+    }
+}
+
+fn all(client: &Client, provider: Option<&str>) -> Result<CredentialList, Failure> {
+    let query: Vec<(&str, &str)> = provider.map(|name| ("provider", name)).into_iter().collect();
+    client.get("/api/v1/credentials", &query)
+}
+
+/// The provider that is meant: said, or the part before the slash.
+fn provider_of<'a>(said: Option<&'a str>, name: Option<&'a str>) -> Option<&'a str> {
+    said.or_else(|| name?.split_once('/').map(|(provider, _)| provider))
+}
+
+/// The one that is meant.
+fn pick(list: Vec<CredentialStatus>, name: &str) -> Result<CredentialStatus, Failure> {
+    let plain = name.split_once('/').map_or(name, |(_, name)| name);
+    let provider = name.split_once('/').map(|(provider, _)| provider);
+    let fits = |one: &CredentialStatus| one.name == plain && provider.is_none_or(|provider| one.provider == provider);
+    let mut found: Vec<CredentialStatus> = list.into_iter().filter(fits).collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (None, _) => Err(Failure::Given(
+            "there is no such credential; `tollgate credentials list` shows them".into(),
+        )),
+        (Some(_), false) => Err(Failure::Given(format!(
+            "several providers have a credential {plain}: say which, as PROVIDER/{plain}"
+        ))),
+    }
+}
+
+/// Both names are made of a-z, 0-9, - and _: nothing to escape.
+fn path(one: &CredentialStatus, action: &str) -> String {
+    format!("/api/v1/credentials/{}/{}/{action}", one.provider, one.name)
+}
+
+/// All verifications, for programs.
+#[derive(Serialize)]
+struct AllVerified<'a> {
+    verified: &'a [Verified],
+}
+
+fn verify(client: &Client, wanted: &[CredentialStatus], json: bool) -> Result<(), Failure> {
+    let bar = match std::io::stderr().is_terminal() && wanted.len() > 1 {
+        true => ProgressBar::new(wanted.len() as u64),
+        false => ProgressBar::hidden(),
+    };
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos} of {len} {msg}") {
+        bar.set_style(style);
+    }
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, Result<Verified, Failure>)>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(wanted.len()) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(one) = wanted.get(at) else { break };
+                    bar.set_message(format!("{}/{}", one.provider, one.name));
+                    let verified = client.post(&path(one, "verify"), None::<&()>);
+                    bar.inc(1);
+                    let failed = verified.is_err();
+                    done.lock().push((at, verified));
+                    // What fails for one (the gateway is gone) would for all.
+                    if failed {
+                        next.store(wanted.len(), Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let mut done = done.into_inner();
+    done.sort_by_key(|(at, _)| *at);
+    let verified = done
+        .into_iter()
+        .map(|(_, verified)| verified)
+        .collect::<Result<Vec<Verified>, Failure>>()?;
+    if json {
+        super::print_json(&AllVerified { verified: &verified })?;
+    } else {
+        super::print(&verified_table(&verified))?;
+    }
+    match verified.iter().any(|one| one.good == Some(false)) {
+        // The table said which.
+        true => Err(Failure::Given(String::new())),
+        false => Ok(()),
+    }
+}
+
+fn verified_table(verified: &[Verified]) -> String {
+    let mut table = Table::new()
+        .text("PROVIDER")
+        .text("CREDENTIAL")
+        .text("GOOD")
+        .text("FOUND")
+        .number("MS")
+        .text("SAID");
+    for one in verified {
+        table.row([
+            one.provider.as_str(),
+            &one.name,
+            match one.good {
+                Some(true) => "yes",
+                Some(false) => "no",
+                None => "?",
+            },
+            &one.check.result,
+            &one.check.took_ms.to_string(),
+            one.check.words.as_deref().unwrap_or("-"),
+        ]);
+    }
+    table.render()
+}
+
+fn table(credentials: &[CredentialStatus]) -> String {
+    let mut table = Table::new()
+        .text("PROVIDER")
+        .text("CREDENTIAL")
+        .text("STATE")
+        .text("REASON")
+        .text("UNTIL")
+        .text("MODELS")
+        .number("WEIGHT")
+        .number("IN FLIGHT")
+        .text("TAGS")
+        .text("LAST CHECK");
+    for one in credentials {
+        let models: Vec<String> = one
+            .models
+            .iter()
+            .filter(|model| model.state.standing != "ready")
+            .map(|model| format!("{} {}", model.model, model.state.standing))
+            .collect();
+        let or_none = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+        let reason = one.state.reason.as_deref().or(one.inactive.as_deref());
+        let checked = one.last_check.as_ref();
+        table.row([
+            one.provider.clone(),
+            one.name.clone(),
+            one.state.standing.clone(),
+            or_none(reason.unwrap_or_default().to_owned()),
+            or_none(to_the_second(one.state.until.as_deref().unwrap_or_default()).to_owned()),
+            or_none(models.join(", ")),
+            one.weight.to_string(),
+            one.state.in_flight.to_string(),
+            or_none(one.tags.join(", ")),
+            checked.map_or("-".to_owned(), |check| {
+                format!("{} {}", check.result, to_the_second(&check.at))
+            }),
+        ]);
+    }
+    table.render()
+}
+
+/// `2026-01-31T12:00:00`: people need no microseconds.
+fn to_the_second(time: &str) -> &str {
+    time.split_once('.').map_or(time, |(time, _)| time)
+}

@@ -1,0 +1,124 @@
+//! Pingora's peer for one attempt or one check.
+//!
+//! Pingora shares pooled connections among peers with the same hash: address, scheme, SNI, serial number of the client
+//! certificate, `group_key`. Neither CA, local address, HTTP versions nor the lowest layer are in it [read, 0.9.1], and
+//! two authorities may number certificates alike: so all of them, and the target, go into `group_key`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::protocols::ALPN;
+use pingora::upstreams::peer::HttpPeer;
+
+use crate::rules::HttpVersions;
+
+use super::Way;
+use super::tunnel::{Closed, Target, Tunnel, bind_to};
+use super::way::keyed;
+
+/// Requests which share one HTTP/2 connection to a provider (Pingora's default is 1: no sharing).
+const H2_STREAMS: usize = 100;
+
+/// How often an HTTP/2 connection to a provider is pinged.
+const H2_PING: Duration = Duration::from_secs(30);
+
+/// A name no certificate is for (RFC 6761, 6.4). Pingora checks no certificate where the SNI is empty [read, 0.9.1].
+const NO_HOST: &str = "invalid";
+
+/// Where to connect to, and how.
+#[derive(Clone, Copy)]
+pub struct Reach<'a> {
+    /// What is dialled: the provider's address, or its proxy's.
+    pub address: SocketAddr,
+    /// Through a proxy: the address it is asked for instead of the host.
+    pub pin: Option<SocketAddr>,
+    /// TLS or plain.
+    pub tls: bool,
+    /// The provider's host: SNI, name in the certificate, what a proxy is asked for.
+    pub host: &'a str,
+    /// The provider's port.
+    pub port: u16,
+    /// HTTP versions.
+    pub http: HttpVersions,
+    /// The way there.
+    pub egress: &'a Way,
+    /// How long it may take.
+    pub times: ConnectTimes,
+}
+
+/// Times of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectTimes {
+    /// TCP connect; TLS handshake; a proxy's answer: each.
+    pub connect: Duration,
+    /// All of it together.
+    pub total: Duration,
+    /// How long an unused connection is kept: below the provider's own time.
+    pub idle: Duration,
+    /// Longest read; `None`: whoever reads has a clock of its own.
+    pub read: Option<Duration>,
+    /// Longest write.
+    pub write: Duration,
+}
+
+/// The peer. Certificates are always checked.
+pub fn peer(reach: Reach<'_>) -> HttpPeer {
+    let (way, times) = (reach.egress, reach.times);
+    let host = reach.host.trim_matches(['[', ']']);
+    let sni = match (reach.tls, host) {
+        (false, _) => "",
+        (true, "") => NO_HOST,
+        (true, host) => host,
+    };
+    let mut peer = HttpPeer::new(reach.address, reach.tls, sni.to_owned());
+    let h1_and_h2 = match reach.http {
+        HttpVersions::H1 => (true, false),
+        HttpVersions::H2 => (false, true),
+        HttpVersions::Both => (true, reach.tls),
+    };
+    peer.group_key = keyed((way.key, host, reach.port, reach.pin, h1_and_h2));
+    peer.client_cert_key.clone_from(&way.identity);
+    let options = &mut peer.options;
+    options.alpn = match h1_and_h2 {
+        (false, _) => ALPN::H2,
+        (true, true) => ALPN::H2H1,
+        (true, false) => ALPN::H1,
+    };
+    options.max_h2_streams = H2_STREAMS;
+    options.h2_ping_interval = Some(H2_PING);
+    options.connection_timeout = Some(times.connect);
+    options.total_connection_timeout = Some(times.total.max(times.connect));
+    options.idle_timeout = Some(times.idle);
+    options.read_timeout = times.read;
+    options.write_timeout = Some(times.write);
+    options.bind_to = way.bind.map(bind_to);
+    options.ca.clone_from(&way.ca);
+    if way.why_broken().is_some() {
+        options.custom_l4 = Some(Arc::new(Closed));
+    } else if let Some(tunnel) = tunnel(&reach) {
+        options.custom_l4 = Some(Arc::new(tunnel));
+    }
+    peer
+}
+
+/// The tunnel, if the way leads through a proxy.
+pub(super) fn tunnel(reach: &Reach<'_>) -> Option<Tunnel> {
+    let hop = reach.egress.hop.clone()?;
+    let target = match reach.pin {
+        Some(pin) => Target {
+            host: pin.ip().to_string().into(),
+            port: pin.port(),
+        },
+        None => Target {
+            host: reach.host.trim_matches(['[', ']']).into(),
+            port: reach.port,
+        },
+    };
+    Some(Tunnel {
+        hop,
+        target,
+        bind: reach.egress.bind,
+        connect: reach.times.connect,
+    })
+}

@@ -1,0 +1,54 @@
+//! What routing is asked.
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+
+use crate::clock::UnixMicros;
+use crate::ir::{DialectId, Operation};
+
+use super::Survey;
+
+/// One request, as routing sees it.
+#[derive(Clone, Copy)]
+pub struct Query<'a> {
+    /// Its id: what `percent` by request is drawn from.
+    pub request: &'a str,
+    /// The model the client asks for.
+    pub model: &'a str,
+    /// Further wishes, in order (`models`).
+    pub wishes: &'a [String],
+    /// The provider the client asks for (`provider`).
+    pub provider: Option<&'a str>,
+    /// The client's dialect.
+    pub dialect: DialectId,
+    /// What is asked.
+    pub operation: Operation,
+    /// A stream is asked for.
+    pub stream: bool,
+    /// Whose key; `None`: unknown (`tollgate route explain` without one).
+    pub asker: Option<Asker<'a>>,
+    /// The client's address.
+    pub address: Option<IpAddr>,
+    /// The request's headers.
+    pub headers: &'a HeaderMap,
+    /// When.
+    pub at: UnixMicros,
+    /// What stands inside; `None` where [`needs_survey`](super::needs_survey) says that nobody asks.
+    pub survey: Option<&'a Survey>,
+    /// The conversation it belongs to, if it is known: a hash.
+    pub session: Option<u64>,
+}
+
+/// Whose key a request came with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asker<'a> {
+    /// The key's public part.
+    pub id: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its owner.
+    pub owner: Option<&'a str>,
+    /// Its tags.
+    pub tags: &'a [String],
+}

@@ -1,0 +1,130 @@
+//! How one of several targets is chosen: by the strategy of the route, over what is known of each target's lane.
+
+use std::time::Instant;
+
+use crate::rules::Strategy;
+use crate::upstream::{Destinations, Standing, adaptive_cost};
+
+/// One target that may be chosen.
+#[derive(Clone, Copy)]
+pub(super) struct Offer<'a> {
+    /// Its number among the candidates.
+    pub(super) index: usize,
+    /// Its place among the targets of its route.
+    pub(super) place: usize,
+    /// Its share.
+    pub(super) weight: u32,
+    /// What the request costs there; `None`: unknown.
+    pub(super) price: Option<u64>,
+    /// The model there.
+    pub(super) lane: &'a crate::upstream::Lane,
+}
+
+/// Latency of a target that is being tried for the first time and has not answered yet: higher than any that was measured, so that
+/// a burst of requests does not pile up there. In seconds.
+const UNMEASURED: f64 = 1e6;
+
+/// What it costs to wait there, for `adaptive`: as among credentials ([`adaptive_cost`] has the formula and its sources). One that was
+/// never measured is free while nobody waits for it, so that it is tried, and most dear while somebody does.
+pub(super) fn cost(standing: &Standing, weight: u32) -> f64 {
+    let failing = 1.0 - standing.success;
+    adaptive_cost(latency(standing), failing, f64::from(standing.in_flight), weight)
+}
+
+/// Seconds to the first token.
+fn latency(standing: &Standing) -> f64 {
+    match standing.latency {
+        Some(latency) => latency.as_secs_f64(),
+        None if standing.in_flight == 0 => 0.0,
+        None => UNMEASURED,
+    }
+}
+
+/// Chooses among `options`, an iterator that can be begun anew. Those of weight 0 only where there is no other. Weighted choices,
+/// and choices among equals, take a turn: whoever passes on the one chosen gives it back.
+pub(super) fn choose<'a, I>(
+    strategy: Strategy,
+    destinations: &Destinations,
+    later: bool,
+    now: Instant,
+    options: I,
+) -> Option<usize>
+where
+    I: Iterator<Item = Offer<'a>> + Clone,
+{
+    let mut all = options.clone();
+    let (first, second) = (all.next()?, all.next());
+    if second.is_none() {
+        // Nothing to choose. The turn is taken all the same: it counts as this one's share.
+        destinations.turns().take(later, std::iter::once(first.place));
+        return Some(first.index);
+    }
+    let wanted = options.clone().any(|option| option.weight > 0);
+    let options = options.filter(move |option| option.weight > 0 || !wanted);
+    match strategy {
+        Strategy::Weighted | Strategy::RoundRobin => turn(destinations, later, options),
+        Strategy::LeastUsed => {
+            let used =
+                |option: &Offer<'_>| f64::from(option.lane.standing(now).in_flight) / f64::from(option.weight.max(1));
+            least(destinations, later, options, used)
+        }
+        Strategy::Cheapest => {
+            let price = |option: &Offer<'_>| option.price.map_or(f64::INFINITY, |price| price as f64);
+            least(destinations, later, options, price)
+        }
+        Strategy::LeastLatency => better_of_two(destinations, later, options, |option| {
+            latency(&option.lane.standing(now))
+        }),
+        Strategy::Adaptive => better_of_two(destinations, later, options, |option| {
+            cost(&option.lane.standing(now), option.weight)
+        }),
+    }
+}
+
+fn turn<'a>(
+    destinations: &Destinations,
+    later: bool,
+    options: impl Iterator<Item = Offer<'a>> + Clone,
+) -> Option<usize> {
+    let place = destinations
+        .turns()
+        .take(later, options.clone().map(|option| option.place))?;
+    options
+        .into_iter()
+        .find(|option| option.place == place)
+        .map(|option| option.index)
+}
+
+/// The least by `key`; among equals, by turns.
+fn least<'a>(
+    destinations: &Destinations,
+    later: bool,
+    options: impl Iterator<Item = Offer<'a>> + Clone,
+    key: impl Fn(&Offer<'a>) -> f64,
+) -> Option<usize> {
+    let least = options.clone().map(|option| key(&option)).fold(f64::INFINITY, f64::min);
+    let key = &key;
+    turn(destinations, later, options.filter(move |option| key(option) <= least))
+}
+
+/// The better of two drawn at random, by `key`: nearly as good as the best of all, without all running to the same one at once
+/// (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
+fn better_of_two<'a>(
+    destinations: &Destinations,
+    later: bool,
+    options: impl Iterator<Item = Offer<'a>> + Clone,
+    key: impl Fn(&Offer<'a>) -> f64,
+) -> Option<usize> {
+    let count = options.clone().count();
+    let draw = destinations.turns().draw();
+    let (high, low) = ((draw >> 32) as usize, (draw & 0xffff_ffff) as usize);
+    let first = high % count.max(1);
+    // Another one than the first.
+    let second = (first + 1 + low % count.saturating_sub(1).max(1)) % count.max(1);
+    let mut pick = options.clone();
+    let first = pick.nth(first)?;
+    let second = options.clone().nth(second)?;
+    let chosen = if key(&second) < key(&first) { second } else { first };
+    destinations.turns().take(later, std::iter::once(chosen.place));
+    Some(chosen.index)
+}

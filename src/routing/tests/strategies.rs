@@ -1,0 +1,173 @@
+//! Shares of each strategy over targets.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::*;
+use crate::routing::strategy::cost;
+use crate::upstream::{Failure, Standing};
+
+fn shares(fleet: &Fleet, requests: usize) -> HashMap<String, usize> {
+    let now = Instant::now();
+    let mut shares = HashMap::new();
+    for _ in 0..requests {
+        let choice = plan(fleet, "m").unwrap().next(now).unwrap();
+        *shares
+            .entry(choice.candidate.pool.provider.name.to_string())
+            .or_default() += 1;
+    }
+    shares
+}
+
+fn fleet(strategy: Strategy, targets: &str) -> Fleet {
+    Rig::of("a b c")
+        .route("r", &["m"], targets, |_, route| route.strategy = strategy)
+        .fleet()
+}
+
+#[test]
+fn weighted_is_by_weight() {
+    let shares = shares(&fleet(Strategy::Weighted, "a*5 b*3 c*2"), 1000);
+    assert_eq!((shares["a"], shares["b"], shares["c"]), (500, 300, 200));
+}
+
+#[test]
+fn round_robin_is_one_after_the_other_whatever_the_weights() {
+    let shares = shares(&fleet(Strategy::RoundRobin, "a*5 b*3 c*2"), 300);
+    assert_eq!((shares["a"], shares["b"], shares["c"]), (100, 100, 100));
+}
+
+#[test]
+fn weight_zero_only_when_no_other_is_left() {
+    for strategy in [
+        Strategy::Weighted,
+        Strategy::RoundRobin,
+        Strategy::LeastUsed,
+        Strategy::LeastLatency,
+        Strategy::Adaptive,
+        Strategy::Cheapest,
+    ] {
+        let fleet = fleet(strategy, "a*0 b*1 c*2");
+        assert!(!shares(&fleet, 100).contains_key("a"), "{strategy:?}");
+        let mut plan = plan(&fleet, "m").unwrap();
+        let now = Instant::now();
+        let mut last = String::new();
+        while let Ok(choice) = plan.next(now) {
+            last = name(&choice);
+            plan.failed(choice.index, Failure::RateLimited);
+        }
+        assert_eq!(last, "a/c0", "{strategy:?}");
+    }
+}
+
+#[test]
+fn one_that_always_fails_is_the_first_choice_of_its_share_only() {
+    let fleet = fleet(Strategy::Weighted, "a b c");
+    let now = Instant::now();
+    let (mut first, mut second) = (HashMap::<String, usize>::new(), HashMap::<String, usize>::new());
+    for _ in 0..300 {
+        let mut plan = plan(&fleet, "m").unwrap();
+        let choice = plan.next(now).unwrap();
+        *first.entry(name(&choice)).or_default() += 1;
+        if name(&choice) == "a/c0" {
+            assert!(plan.failed(choice.index, Failure::Server));
+            *second.entry(name(&plan.next(now).unwrap())).or_default() += 1;
+        }
+    }
+    assert_eq!((first["a/c0"], first["b/c0"], first["c/c0"]), (100, 100, 100));
+    assert_eq!(
+        (second["b/c0"], second["c/c0"]),
+        (50, 50),
+        "and its requests go to all others"
+    );
+}
+
+#[test]
+fn least_used_is_by_requests_under_way_for_the_weight() {
+    let fleet = fleet(Strategy::LeastUsed, "a*2 b*1 c*1");
+    let now = Instant::now();
+    let mut held = Vec::new();
+    for _ in 0..40 {
+        held.push(plan(&fleet, "m").unwrap().next(now).unwrap());
+    }
+    let count = |name: &str| {
+        held.iter()
+            .filter(|choice| &*choice.candidate.pool.provider.name == name)
+            .count()
+    };
+    assert_eq!((count("a"), count("b"), count("c")), (20, 10, 10));
+    held.retain(|choice| &*choice.candidate.pool.provider.name != "c");
+    for _ in 0..10 {
+        held.push(plan(&fleet, "m").unwrap().next(now).unwrap());
+    }
+    let count = |name: &str| {
+        held.iter()
+            .filter(|choice| &*choice.candidate.pool.provider.name == name)
+            .count()
+    };
+    assert_eq!(count("c"), 10, "the one that became free is filled up first");
+}
+
+#[test]
+fn adaptive_spreads_what_is_under_way_over_equals() {
+    for strategy in [Strategy::Adaptive, Strategy::LeastLatency] {
+        let fleet = fleet(strategy, "a b c");
+        let now = Instant::now();
+        let held: Vec<Choice> = (0..300)
+            .map(|_| plan(&fleet, "m").unwrap().next(now).unwrap())
+            .collect();
+        for name in ["a", "b", "c"] {
+            let count = held
+                .iter()
+                .filter(|choice| &*choice.candidate.pool.provider.name == name)
+                .count();
+            assert!((60..=140).contains(&count), "{strategy:?} {name}: {count}");
+        }
+    }
+}
+
+#[test]
+fn the_cost_of_waiting() {
+    let standing = |latency: Option<u64>, success: f64, in_flight: u32| Standing {
+        usable: 1,
+        in_flight,
+        latency: latency.map(Duration::from_millis),
+        success,
+    };
+    let good = standing(Some(200), 1.0, 0);
+    assert!((cost(&good, 1) - 0.2).abs() < 1e-9);
+    assert!(
+        (cost(&standing(Some(200), 0.5, 0), 1) - 5.2).abs() < 1e-9,
+        "half of the attempts: twice as long"
+    );
+    assert!(
+        (cost(&standing(Some(200), 1.0, 3), 1) - 0.8).abs() < 1e-9,
+        "three wait there"
+    );
+    assert!(
+        (cost(&standing(Some(200), 1.0, 3), 4) - 0.2).abs() < 1e-9,
+        "four times the share"
+    );
+    assert!(
+        cost(&standing(None, 1.0, 0), 1) < cost(&good, 1),
+        "never measured: tried"
+    );
+    assert!(
+        cost(&standing(None, 1.0, 1), 1) > cost(&standing(Some(60_000), 0.1, 50), 1),
+        "but by one at a time"
+    );
+    assert!(cost(&standing(Some(200), 0.0, 0), 0).is_finite());
+}
+
+#[test]
+fn turns_go_on_over_a_reload() {
+    let rules = || Arc::new(Rig::of("a b c").route("r", &["m"], "a b c", |_, _| {}).rules());
+    let mut fleet = Fleet::new(rules(), None);
+    let now = Instant::now();
+    let mut names = Vec::new();
+    for _ in 0..6 {
+        names.push(name(&plan(&fleet, "m").unwrap().next(now).unwrap()));
+        fleet = Fleet::new(rules(), Some(&fleet));
+    }
+    assert_eq!(names, ["a/c0", "b/c0", "c/c0", "a/c0", "b/c0", "c/c0"]);
+}

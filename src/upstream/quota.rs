@@ -1,0 +1,231 @@
+//! What a credential's owner allows in any 60 seconds: requests and tokens, in sliding windows of one-second slots.
+//!
+//! A slot is forgotten only when all of it is older than 60 seconds: in no 60 seconds more than the limit goes out, and room
+//! comes back at most one second late.
+
+use std::time::{Duration, Instant};
+
+use crate::rules::CredentialLimits;
+
+/// 60 whole seconds and the one that has begun.
+const SLOTS: u64 = 61;
+
+/// One sum over the last 60 seconds.
+#[derive(Debug)]
+struct Window {
+    slots: [u64; SLOTS as usize],
+    sum: u64,
+    /// The second of the newest slot.
+    at: u64,
+}
+
+impl Window {
+    const fn new() -> Self {
+        Window {
+            slots: [0; SLOTS as usize],
+            sum: 0,
+            at: 0,
+        }
+    }
+
+    fn slot(&mut self, second: u64) -> &mut u64 {
+        &mut self.slots[(second % SLOTS) as usize]
+    }
+
+    fn advance(&mut self, second: u64) {
+        for passed in (self.at + 1)..=second.min(self.at + SLOTS) {
+            let old = std::mem::take(self.slot(passed));
+            self.sum -= old;
+        }
+        self.at = self.at.max(second);
+    }
+
+    /// Seconds until `amount` more fits; 0: it does. What is larger than the limit fits into an empty window.
+    fn wait(&self, amount: u64, limit: u64) -> u64 {
+        let mut sum = self.sum;
+        let fits = |sum: u64| sum == 0 || sum.saturating_add(amount) <= limit;
+        // The slot forgotten after `wait` more seconds is the one that many after the oldest.
+        for wait in 0..SLOTS {
+            if fits(sum) {
+                return wait;
+            }
+            sum -= self.slots[((self.at + wait + 1) % SLOTS) as usize];
+        }
+        SLOTS
+    }
+
+    fn add(&mut self, amount: u64) {
+        let at = self.at;
+        *self.slot(at) += amount;
+        self.sum += amount;
+    }
+
+    /// Replaces what was added in a second that is still counted.
+    fn correct(&mut self, second: u64, was: u64, is: u64) {
+        if second + SLOTS <= self.at {
+            return;
+        }
+        let slot = self.slot(second);
+        let changed = (*slot).saturating_sub(was) + is;
+        let old = std::mem::replace(slot, changed);
+        self.sum = self.sum - old + changed;
+    }
+}
+
+/// Requests and tokens of one credential.
+#[derive(Debug)]
+pub struct Quota {
+    origin: Instant,
+    requests: Window,
+    tokens: Window,
+}
+
+/// What a request was booked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Booked {
+    second: u64,
+    tokens: u64,
+}
+
+impl Quota {
+    /// Nothing used.
+    pub fn new(now: Instant) -> Self {
+        Quota {
+            origin: now,
+            requests: Window::new(),
+            tokens: Window::new(),
+        }
+    }
+
+    fn advance(&mut self, now: Instant) -> u64 {
+        let second = now
+            .saturating_duration_since(self.origin)
+            .as_secs()
+            .max(self.requests.at);
+        self.requests.advance(second);
+        self.tokens.advance(second);
+        second
+    }
+
+    /// When a request of this many tokens fits; `None`: now.
+    pub fn full(&mut self, limits: &CredentialLimits, tokens: u64, now: Instant) -> Option<Instant> {
+        let second = self.advance(now);
+        let wait = |window: &Window, amount, limit: Option<u64>| limit.map_or(0, |limit| window.wait(amount, limit));
+        let requests = match limits.requests_per_minute {
+            // None is allowed at all: look again in a minute.
+            Some(0) => SLOTS,
+            limit => wait(&self.requests, 1, limit),
+        };
+        let wait = requests.max(wait(&self.tokens, tokens, limits.tokens_per_minute));
+        (wait > 0).then(|| self.origin + Duration::from_secs(second + wait))
+    }
+
+    /// Books a request.
+    pub fn book(&mut self, tokens: u64, now: Instant) -> Booked {
+        let second = self.advance(now);
+        self.requests.add(1);
+        self.tokens.add(tokens);
+        Booked { second, tokens }
+    }
+
+    /// The tokens a request really used.
+    pub fn correct(&mut self, booked: Booked, tokens: u64) {
+        self.tokens.correct(booked.second, booked.tokens, tokens);
+    }
+
+    /// The request never went out.
+    pub fn refund(&mut self, booked: Booked) {
+        self.requests.correct(booked.second, 1, 0);
+        self.correct(booked, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: CredentialLimits = CredentialLimits {
+        requests_per_minute: Some(5),
+        tokens_per_minute: Some(1000),
+        concurrent: None,
+    };
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn requests_come_back_one_by_one() {
+        let start = Instant::now();
+        let mut quota = Quota::new(start);
+        for at in 0..5 {
+            assert_eq!(quota.full(&LIMITS, 0, start + seconds(at * 2)), None);
+            quota.book(0, start + seconds(at * 2));
+        }
+        assert_eq!(quota.full(&LIMITS, 0, start + seconds(10)), Some(start + seconds(61)));
+        assert_eq!(quota.full(&LIMITS, 0, start + seconds(61)), None);
+        quota.book(0, start + seconds(61));
+        assert_eq!(quota.full(&LIMITS, 0, start + seconds(61)), Some(start + seconds(63)));
+        assert_eq!(quota.full(&LIMITS, 0, start + seconds(1000)), None);
+    }
+
+    #[test]
+    fn tokens_are_corrected_and_refunded() {
+        let start = Instant::now();
+        let mut quota = Quota::new(start);
+        let booked = quota.book(900, start);
+        assert!(quota.full(&LIMITS, 200, start).is_some());
+        quota.correct(booked, 100);
+        assert_eq!(quota.full(&LIMITS, 900, start), None);
+        let more = quota.book(900, start + seconds(1));
+        assert!(quota.full(&LIMITS, 1, start + seconds(1)).is_some());
+        quota.refund(more);
+        assert_eq!(quota.full(&LIMITS, 900, start + seconds(1)), None);
+        quota.correct(booked, 5);
+        quota.book(1, start + seconds(200));
+        quota.correct(booked, 1_000_000);
+        assert_eq!(quota.full(&LIMITS, 999, start + seconds(200)), None, "long forgotten");
+    }
+
+    #[test]
+    fn what_is_larger_than_the_limit_goes_alone() {
+        let start = Instant::now();
+        let mut quota = Quota::new(start);
+        assert_eq!(quota.full(&LIMITS, 5000, start), None);
+        quota.book(5000, start);
+        assert_eq!(
+            quota.full(&LIMITS, 0, start),
+            Some(start + seconds(61)),
+            "nothing beside it"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_minute_has_more_than_the_limit(gaps in proptest::collection::vec(0u64..20_000, 1..200)) {
+            let start = Instant::now();
+            let mut quota = Quota::new(start);
+            let (mut at, mut sent) = (0, Vec::<u64>::new());
+            for gap in gaps {
+                at += gap;
+                let now = start + Duration::from_millis(at);
+                match quota.full(&LIMITS, 1, now) {
+                    None => {
+                        quota.book(1, now);
+                        sent.push(at);
+                    }
+                    Some(until) => {
+                        proptest::prop_assert!(until > now);
+                        proptest::prop_assert_eq!(quota.full(&LIMITS, 1, until), None, "then there is room");
+                        let oldest = sent[sent.len() - 5];
+                        proptest::prop_assert!(at < oldest + 61_000, "room comes back at most a second late");
+                        at = (until - start).as_millis() as u64;
+                    }
+                }
+            }
+            for five in sent.windows(6) {
+                proptest::prop_assert!(five[5] - five[0] >= 60_000);
+            }
+        }
+    }
+}
