@@ -57,6 +57,7 @@ fn want(strategy: Strategy) -> Want<'static> {
         tried: &[],
         sticky: None,
         tokens: 1000,
+        prompt: 100,
     }
 }
 

@@ -26,7 +26,7 @@ use pingora::services::listening::Service;
 use crate::admin::{self, AdminState};
 use crate::clock::Clock;
 use crate::config::{Config, Problems};
-use crate::egress::{Names, Policy, Probe};
+use crate::egress::{Machine, Names, Policy, Probe};
 use crate::keys::{Keys, MasterKey};
 use crate::ledger::Ledger;
 use crate::limits::flood::Flood;
@@ -106,7 +106,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     let config = Arc::new(config);
     make_folder(&config.data)?;
     check_addresses(&config)?;
-    let (rules, warnings) = rules::compile(&config.rules, &clock).map_err(StartError::Rules)?;
+    let (rules, warnings) = rules::compile_with(&config.rules, &clock, &Machine).map_err(StartError::Rules)?;
     for warning in &warnings {
         tracing::warn!(file = %warning.file.display(), line = warning.line, what = warning.what, help = warning.help, "rules");
     }
@@ -125,7 +125,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
         source,
     })?;
 
-    let live = Live::new(config.rules.clone(), rules, clock.clone());
+    let live = Live::with(config.rules.clone(), rules, clock.clone(), Box::new(Machine));
     let fleet = Arc::new(LiveFleet::new(live.load().clone()));
     crate::observe::log::mask(fleet.load().masker().as_ref().clone());
     let cooldowns = config.data.join("cooldowns.json");
@@ -148,8 +148,11 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     control.resolve_ahead(names.clone(), fleet.clone());
     control.remember(fleet.clone(), cooldowns, clock.clone());
     control.follow_rules(&live, fleet.clone(), names.clone())?;
-    let dial = Box::new(ByRules(names.clone()));
-    let checks = Checks::new(fleet.clone(), dial, clock.clone(), config.health.parallel);
+    let dial = Box::new(ByRules {
+        names: names.clone(),
+        timeout: config.health.timeout,
+    });
+    let checks = Checks::new(fleet.clone(), dial, clock.clone(), &config.health);
     if let Some(address) = config.admin.listen {
         let state = AdminState {
             keys: keys.clone(),

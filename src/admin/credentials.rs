@@ -258,7 +258,8 @@ pub(super) async fn disable(State(api): State<Arc<Api>>, at: At, Nothing: Nothin
     set_disabled(api, at, true).await
 }
 
-/// Lets a credential be chosen again. Enabling one that is not disabled changes nothing.
+/// Lets a credential be chosen again, and forgets what cools it, as a whole and for each model: a spent quota that was paid, a
+/// quarantine that is over. Enabling one that is not disabled forgets that too.
 #[utoipa::path(post, path = "/api/v1/credentials/{provider}/{name}/enable", tag = "credentials",
     operation_id = "enable_credential",
     params(("provider" = String, Path, description = "The provider."),

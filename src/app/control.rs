@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::egress::{Authority, Names, REFRESH};
@@ -21,11 +22,15 @@ use super::StartError;
 /// How often what was learned of credentials is written down, if it changed.
 const REMEMBER: Duration = Duration::from_secs(1);
 
+/// How long stopping waits for what is being written, and then for other tasks.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// The runtime and what keeps it going.
 pub struct Control {
     runtime: Runtime,
     stop: watch::Sender<bool>,
     watch: Option<crate::rules::Watch>,
+    remembering: Option<JoinHandle<()>>,
 }
 
 impl Control {
@@ -40,6 +45,7 @@ impl Control {
             runtime,
             stop: watch::Sender::new(false),
             watch: None,
+            remembering: None,
         })
     }
 
@@ -88,9 +94,10 @@ impl Control {
     }
 
     /// Writes down what was learned of credentials, soon after it changed: `kill -9` loses no more than [`REMEMBER`] of it.
-    pub fn remember(&self, fleet: Arc<LiveFleet>, path: PathBuf, clock: Clock) {
+    /// [`Control::stop`] waits for the last of it.
+    pub fn remember(&mut self, fleet: Arc<LiveFleet>, path: PathBuf, clock: Clock) {
         let mut stop = self.stop.subscribe();
-        self.runtime.spawn(async move {
+        let remembering = self.runtime.spawn(async move {
             let mut written = fleet.load().changed();
             loop {
                 let stopping = tokio::select! {
@@ -113,6 +120,7 @@ impl Control {
                 }
             }
         });
+        self.remembering = Some(remembering);
     }
 
     /// Reloads the rules when their folder changes and on SIGHUP; the fleet follows.
@@ -157,7 +165,14 @@ impl Control {
     /// Stops everything.
     pub fn stop(self) {
         self.stop.send_replace(true);
-        self.runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+        if let Some(remembering) = self.remembering {
+            // A runtime that shuts down waits for no task.
+            let last = async { tokio::time::timeout(LAST_WORDS, remembering).await.is_ok() };
+            if !self.runtime.block_on(last) {
+                tracing::warn!("the last of what was learned of credentials could not be written down in time");
+            }
+        }
+        self.runtime.shutdown_timeout(LAST_WORDS);
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::clock::Clock;
 use crate::config::problem::Problem;
 use crate::config::{self, Problems};
+use crate::egress::Machine;
 use crate::rules::{self, Route, Rules};
 
 use super::Failure;
@@ -52,7 +53,7 @@ impl Found {
     /// Both files and folder are looked at, whatever is wrong with the first.
     fn look(conf: &Path) -> Self {
         let (config, mut all) = config::load::read(conf);
-        let rules = match rules::compile(&config.rules, &Clock::system()) {
+        let rules = match rules::compile_with(&config.rules, &Clock::system(), &Machine) {
             Ok((rules, warnings)) => {
                 all.extend(warnings);
                 Some(rules)

@@ -42,7 +42,7 @@ pub enum Credentials {
     },
     /// Takes one out of the choice until it is enabled again; requests under way end.
     Disable(One),
-    /// Lets a disabled one be chosen again.
+    /// Lets one be chosen again: disabled no more, and what cools it is forgotten (a quota that was paid, a quarantine).
     Enable(One),
 }
 

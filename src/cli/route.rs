@@ -11,8 +11,9 @@ use std::time::Instant;
 use http::{HeaderName, HeaderValue};
 
 use crate::clock::{Clock, UnixMicros};
-use crate::config::{self, Problems};
+use crate::config::{self, Config, Problems};
 use crate::dialects;
+use crate::egress::Machine;
 use crate::ir::{DialectId, Operation};
 use crate::routing::{self, Asker, Explanation, Query, affinity};
 use crate::rules::{self, Rules};
@@ -89,10 +90,10 @@ fn time(text: &str) -> Result<UnixMicros, String> {
 impl Explain {
     /// Runs the command.
     pub fn execute(self, conf: &Path) -> Result<(), Failure> {
-        let rules = compiled(conf)?;
+        let (config, rules) = compiled(conf)?;
         let text = read(&self.file)?;
         let asked = Asked::of(&self, text)?;
-        let explanation = self.explain(rules, &asked);
+        let explanation = self.explain(&config, rules, &asked);
         match self.json {
             true => super::print_json(&explanation)?,
             false => super::print(&told(&explanation))?,
@@ -103,7 +104,7 @@ impl Explain {
         }
     }
 
-    fn explain(&self, rules: Rules, asked: &Asked) -> Explanation {
+    fn explain(&self, config: &Config, rules: Rules, asked: &Asked) -> Explanation {
         let fleet = Fleet::new(Arc::new(rules), None);
         let Asked {
             target,
@@ -113,14 +114,13 @@ impl Explain {
         } = asked;
         let asker = self.asker();
         let survey = survey(target, body);
-        let session = affinity::session(
+        // As the gateway: shares of sessions are of those which the client names.
+        let session = affinity::named(
             target.dialect.session_headers(),
-            &[],
+            &config.affinity.headers,
             headers,
             &peek.outline,
-            body,
             asker.map_or("", |asker| asker.id),
-            target.operation == Operation::Chat,
         );
         let operation = target.operation;
         let knows = |dialect: DialectId| {
@@ -156,8 +156,8 @@ impl Explain {
     }
 }
 
-/// The rules that the configuration names.
-fn compiled(conf: &Path) -> Result<Rules, Failure> {
+/// The configuration, and the rules that it names.
+fn compiled(conf: &Path) -> Result<(Config, Rules), Failure> {
     let wrong = |problems: Problems| {
         for problem in problems.iter().filter(|problem| !problem.warning) {
             eprintln!("{problem}");
@@ -165,6 +165,6 @@ fn compiled(conf: &Path) -> Result<Rules, Failure> {
         Failure::Given("the rules can't be loaded".into())
     };
     let (config, _) = config::load::load(conf).map_err(wrong)?;
-    let (rules, _) = rules::compile(&config.rules, &Clock::system()).map_err(wrong)?;
-    Ok(rules)
+    let (rules, _) = rules::compile_with(&config.rules, &Clock::system(), &Machine).map_err(wrong)?;
+    Ok((config, rules))
 }

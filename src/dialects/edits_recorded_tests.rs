@@ -122,7 +122,10 @@ fn every_recorded_request_is_read_and_added_to() {
                 .unwrap_or_else(|error| panic!("{id}: {error}"));
             let added = dialect.decode_request(&target, &edited);
             let added = added.unwrap_or_else(|error| panic!("{id}: {error}"));
-            assert_eq!(texts(&added.system).join("\n\n"), want(dialect, &request, json), "{id}");
+            // Parts of our own carry the empty line themselves, as some join parts with nothing between.
+            let told = texts(&added.system).join("\n\n").replace("\n\n\n\n", "\n\n");
+            let wanted = want(dialect, &request, json).replace("\n\n\n\n", "\n\n");
+            assert_eq!(told, wanted, "{id}");
             assert_eq!(texts(&added.messages), texts(&request.messages), "{id}");
             assert_eq!(
                 (added.messages.len(), added.tools.len()),

@@ -15,7 +15,7 @@ use super::Splice;
 use super::spans::members;
 
 /// What stands between texts in one string.
-const BETWEEN: &str = "\n\n";
+pub(super) const BETWEEN: &str = "\n\n";
 
 /// What is to be put where; not both absent, none empty.
 #[derive(Clone, Copy)]
@@ -67,16 +67,29 @@ impl<'t> Texts<'t> {
         before.into_iter().chain(after).collect()
     }
 
-    /// Puts them around the elements of the list at `at`, each as what `part` makes of its JSON string.
-    pub(super) fn around(self, body: &[u8], at: &Range<usize>, part: impl Fn(&str) -> String) -> Vec<Splice> {
-        let made = |text: &str| part(&Value::from(text).to_string());
+    /// Each as a JSON string, to stand in a list beside the client's own, with `between` as part of ours.
+    pub(super) fn beside(self, between: &str) -> [Option<String>; 2] {
+        let json = |text: String| Value::from(text).to_string();
+        let before = self.before.map(|text| json(format!("{text}{between}")));
+        [before, self.after.map(|text| json(format!("{between}{text}")))]
+    }
+
+    /// Puts them around the elements of the list at `at`, each as what `part` makes of its JSON string. `between`:
+    /// [`BETWEEN`] where parts of a list are one text, read without anything between them; nothing where each is a text of its own.
+    pub(super) fn around(
+        self,
+        body: &[u8],
+        at: &Range<usize>,
+        between: &str,
+        part: impl Fn(&str) -> String,
+    ) -> Vec<Splice> {
         let (open, close) = (at.start + 1, at.end.saturating_sub(1).max(at.start + 1));
         if body[open..close].iter().all(u8::is_ascii_whitespace) {
-            let parts: Vec<String> = self.before.into_iter().chain(self.after).map(made).collect();
-            return vec![splice(open..open, parts.join(","))];
+            return vec![splice(open..open, part(&self.json()))];
         }
-        let before = self.before.map(|text| splice(open..open, made(text) + ","));
-        let after = self.after.map(|text| splice(close..close, format!(",{}", made(text))));
+        let [before, after] = self.beside(between);
+        let before = before.map(|text| splice(open..open, part(&text) + ","));
+        let after = after.map(|text| splice(close..close, format!(",{}", part(&text))));
         before.into_iter().chain(after).collect()
     }
 }

@@ -67,15 +67,15 @@ fn chat() {
         ),
         (
             r#"{"messages":[{"role":"developer","content":[ {"type":"text","text":"a"} ]},{"role":"user"},{"role":"system","content":"z"}]}"#,
-            r#"{"messages":[{"role":"developer","content":[{"type":"text","text":"<"}, {"type":"text","text":"a"} ,{"type":"text","text":">"}]},{"role":"user"},{"role":"system","content":"z"}]}"#,
+            r#"{"messages":[{"role":"developer","content":[{"type":"text","text":"<\n\n"}, {"type":"text","text":"a"} ,{"type":"text","text":"\n\n>"}]},{"role":"user"},{"role":"system","content":"z"}]}"#,
         ),
         (
             r#"{"messages":[{"role":"system","content":[ ]}]}"#,
-            r#"{"messages":[{"role":"system","content":[{"type":"text","text":"<"},{"type":"text","text":">"} ]}]}"#,
+            r#"{"messages":[{"role":"system","content":[{"type":"text","text":"<\n\n>"} ]}]}"#,
         ),
         (
             r#"{"messages":[{"role":"system","content":"a"},{"role":"developer","content":"b\\"},{"role":"system","content":["c"]}]}"#,
-            r#"{"messages":[{"role":"system","content":"<\n\na"},{"role":"developer","content":"b\\"},{"role":"system","content":["c",{"type":"text","text":">"}]}]}"#,
+            r#"{"messages":[{"role":"system","content":"<\n\na"},{"role":"developer","content":"b\\"},{"role":"system","content":["c",{"type":"text","text":"\n\n>"}]}]}"#,
         ),
     ];
     check(&openai_chat::OpenAiChat, &cases);
@@ -108,10 +108,7 @@ fn anthropic() {
             (r#"{"messages":[]}"#, r#"{"system":"<\n\n>","messages":[]}"#),
             (r#"{"system":null}"#, r#"{"system":"<\n\n>"}"#),
             (r#"{"system":"a"}"#, r#"{"system":"<\n\na\n\n>"}"#),
-            (
-                r#"{"system":[]}"#,
-                r#"{"system":[{"type":"text","text":"<"},{"type":"text","text":">"}]}"#,
-            ),
+            (r#"{"system":[]}"#, r#"{"system":[{"type":"text","text":"<\n\n>"}]}"#),
             (
                 r#"{"system":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}}]}"#,
                 r#"{"system":[{"type":"text","text":"<"},{"type":"text","text":"a","cache_control":{"type":"ephemeral"}},{"type":"text","text":">"}]}"#,
@@ -137,11 +134,11 @@ fn gemini() {
             ),
             (
                 r#"{"contents":[],"system_instruction":{"parts":[{"text":"a"}]}}"#,
-                r#"{"contents":[],"system_instruction":{"parts":[{"text":"<"},{"text":"a"},{"text":">"}]}}"#,
+                r#"{"contents":[],"system_instruction":{"parts":[{"text":"<\n\n"},{"text":"a"},{"text":"\n\n>"}]}}"#,
             ),
             (
                 r#"{"contents":[],"systemInstruction":{"role":"user","parts":{"text":"a"}}}"#,
-                r#"{"contents":[],"systemInstruction":{"role":"user","parts":[{"text":"<"},{"text":"a"},{"text":">"}]}}"#,
+                r#"{"contents":[],"systemInstruction":{"role":"user","parts":[{"text":"<\n\n"},{"text":"a"},{"text":"\n\n>"}]}}"#,
             ),
             (
                 r#"{"contents":[],"systemInstruction":{"role":"user"}}"#,
@@ -153,7 +150,7 @@ fn gemini() {
             ),
             (
                 r#"{"contents":[],"systemInstruction":{"parts":[ ]}}"#,
-                r#"{"contents":[],"systemInstruction":{"parts":[{"text":"<"},{"text":">"} ]}}"#,
+                r#"{"contents":[],"systemInstruction":{"parts":[{"text":"<\n\n>"} ]}}"#,
             ),
             (
                 r#"{"contents":[],"systemInstruction":"a"}"#,
@@ -161,7 +158,7 @@ fn gemini() {
             ),
             (
                 r#"{"contents":[],"systemInstruction":[{"text":"a"}]}"#,
-                r#"{"contents":[],"systemInstruction":[{"text":"<"},{"text":"a"},{"text":">"}]}"#,
+                r#"{"contents":[],"systemInstruction":[{"text":"<\n\n"},{"text":"a"},{"text":"\n\n>"}]}"#,
             ),
             (
                 r#"{"generateContentRequest":{"contents":[],"model":"m"}}"#,

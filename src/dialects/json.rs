@@ -15,13 +15,13 @@ use super::cursor::special;
 use super::cursor::{Cursor, Wrong};
 use super::loose::Obj;
 use super::read::{self, Read};
-use super::{DecodeError, Peek, PeekError, outline};
+use super::{DecodeError, Peek, PeekError, is_model_name, outline};
 use crate::ir::DialectId;
 
 /// Top-level fields which must not stand twice: routing, limits and conversion read them, and two parsers may choose
 /// differently among duplicates. Of all dialects together: a name that means nothing in one does not stand twice there
 /// either.
-pub const WATCHED: [&str; 21] = [
+pub const WATCHED: [&str; 23] = [
     "model",
     "stream",
     "stream_options",
@@ -43,6 +43,8 @@ pub const WATCHED: [&str; 21] = [
     "messages",
     "input",
     "contents",
+    "background",
+    "conversation",
 ];
 
 /// The places in [`WATCHED`] of those read here.
@@ -62,6 +64,8 @@ pub(super) mod place {
     pub const MESSAGES: usize = 18;
     pub const INPUT: usize = 19;
     pub const CONTENTS: usize = 20;
+    pub const BACKGROUND: usize = 21;
+    pub const CONVERSATION: usize = 22;
 }
 
 /// Where the fields of [`WATCHED`] stand.
@@ -145,13 +149,9 @@ pub fn peek(body: &[u8]) -> Result<(Peek, Watched), PeekError> {
         None if outline.models.is_empty() => return Err(PeekError::MissingModel),
         None => outline.models.remove(0),
         Some(span) => {
-            let wrong = PeekError::WrongType {
-                field: "model",
-                expected: "a string with a name in it",
-            };
-            let model: String = serde_json::from_slice(&body[span.clone()]).map_err(|_| wrong.clone())?;
-            if model.trim().is_empty() {
-                return Err(wrong);
+            let model: String = serde_json::from_slice(&body[span.clone()]).map_err(|_| PeekError::MODEL)?;
+            if !is_model_name(&model) {
+                return Err(PeekError::MODEL);
             }
             model
         }

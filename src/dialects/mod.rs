@@ -161,6 +161,22 @@ pub enum PeekError {
     TooDeep,
 }
 
+impl PeekError {
+    /// `model` is no name of 1 to [`MAX_MODEL_NAME`] bytes.
+    pub(crate) const MODEL: PeekError = PeekError::WrongType {
+        field: "model",
+        expected: "a string of 1 to 256 bytes",
+    };
+}
+
+/// A text may stand for a model: it is not blank, nor longer than [`MAX_MODEL_NAME`].
+fn is_model_name(text: &str) -> bool {
+    text.len() <= MAX_MODEL_NAME && !text.trim().is_empty()
+}
+
+/// Longest name of a model, in bytes: names come from clients and are kept (lanes, ledger, metrics).
+pub const MAX_MODEL_NAME: usize = 256;
+
 /// Deepest nesting of a request body (HARDENING H3; serde_json's own limit is the same).
 pub const MAX_DEPTH: usize = 128;
 

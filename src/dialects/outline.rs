@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::json::{Watched, place};
 use super::spans::{self, text_of};
-use super::{Outline, PeekError, Splice};
+use super::{Outline, PeekError, Splice, is_model_name};
 
 /// Most names in `models`.
 const MAX_MODELS: usize = 32;
@@ -36,13 +36,13 @@ pub(super) fn wishes(body: &[u8], fields: &Watched, in_body: bool) -> Result<Out
     if let Some(at) = &models {
         let wrong = PeekError::WrongType {
             field: "models",
-            expected: "a list of at most 32 names of models",
+            expected: "a list of at most 32 names of models, each a string of 1 to 256 bytes",
         };
         if body[at.start] != b'[' {
             return Err(wrong);
         }
         for element in spans::elements(body, at.start) {
-            let name = text_of(body, &element).filter(|name| !name.trim().is_empty());
+            let name = text_of(body, &element).filter(|name| is_model_name(name));
             let (Some(name), true) = (name, outline.models.len() < MAX_MODELS) else {
                 return Err(wrong);
             };
@@ -221,6 +221,40 @@ mod tests {
             peek(PATHS[0], r#"{"model":"m","messages":[],"messages":[]}"#),
             Err(PeekError::Duplicate("messages"))
         );
+    }
+
+    #[test]
+    fn names_of_models_are_bounded() {
+        let (longest, longer) = ("m".repeat(256), "m".repeat(257));
+        let paths = |name: &str| {
+            let mut paths = PATHS.map(str::to_owned);
+            paths[3] = paths[3].replace("named", name);
+            paths
+        };
+        for path in paths(&longest) {
+            let told = peek(&path, &json!({"model": longest, "models": [longest]}).to_string()).expect("valid");
+            assert_eq!(
+                (told.model, told.outline.models),
+                (longest.clone(), vec![longest.clone()])
+            );
+        }
+        for path in paths(&longer) {
+            let told = peek(&path, &json!({"model": longer}).to_string());
+            let Err(wrong @ PeekError::WrongType { field: "model", .. }) = told else {
+                panic!("{path}: {told:?}")
+            };
+            assert_eq!(
+                wrong.to_string(),
+                "the field `model` must be a string of 1 to 256 bytes"
+            );
+        }
+        for path in paths("named") {
+            let told = peek(&path, &json!({"model": "m", "models": ["m", longer]}).to_string());
+            assert!(
+                matches!(told, Err(PeekError::WrongType { field: "models", .. })),
+                "{path}: {told:?}"
+            );
+        }
     }
 
     #[test]

@@ -19,11 +19,11 @@ use std::sync::Arc;
 pub use book::{AddressState, Spot};
 pub use certificate::certificate_expiry;
 pub use names::{NameState, Names, REFRESH};
-pub use peer::{ConnectTimes, Reach, peer};
+pub use peer::{ConnectTimes, Reach, alone, peer};
 pub use policy::Policy;
 pub use probe::Probe;
-pub use tunnel::{Side, side};
-pub use way::{Way, Ways, check};
+pub use tunnel::{Side, side, stuck_at_proxy};
+pub use way::{Machine, Way, Ways, check};
 
 /// What to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

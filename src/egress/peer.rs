@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pingora::protocols::ALPN;
@@ -100,6 +101,18 @@ pub fn peer(reach: Reach<'_>) -> HttpPeer {
         options.custom_l4 = Some(Arc::new(tunnel));
     }
     peer
+}
+
+/// Makes it a peer with a connection of its own, neither taken from the pool nor left to it.
+pub fn alone(peer: &mut HttpPeer) {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    peer.group_key = keyed((peer.group_key, NUMBER.fetch_add(1, Ordering::Relaxed)));
+    peer.options.max_h2_streams = 1;
+    peer.options.idle_timeout = Some(Duration::ZERO);
+    if peer.options.alpn == ALPN::H2H1 {
+        // Of peers that chose HTTP/1.1 when asked Pingora remembers every one, for good [read, 0.9.1].
+        peer.options.alpn = ALPN::H1;
+    }
 }
 
 /// The tunnel, if the way leads through a proxy.

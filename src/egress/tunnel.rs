@@ -93,16 +93,22 @@ pub enum Side {
 
 /// Which side a connect failed at.
 pub fn side(error: &Error) -> Side {
-    match error.etype() {
-        ErrorType::Custom(name)
-            if TROUBLES
-                .iter()
-                .any(|one| one.name() == *name && *one != Trouble::Target) =>
-        {
-            Side::Proxy
-        }
-        _ => Side::Target,
+    match trouble(error) {
+        None | Some(Trouble::Target) => Side::Target,
+        Some(_) => Side::Proxy,
     }
+}
+
+/// There is no connection because of what a proxy did, or did not.
+pub fn stuck_at_proxy(error: &Error) -> bool {
+    trouble(error).is_some()
+}
+
+fn trouble(error: &Error) -> Option<Trouble> {
+    let ErrorType::Custom(name) = error.etype() else {
+        return None;
+    };
+    TROUBLES.into_iter().find(|one| one.name() == *name)
 }
 
 impl Hop {

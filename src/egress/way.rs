@@ -73,6 +73,20 @@ pub fn check(files: &rules::egress::TlsFiles) -> Result<(), String> {
     compile(&parts).map(|_| ())
 }
 
+/// This machine, as the rules of a gateway see it: the process's environment, and certificates must be such as its TLS takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine;
+
+impl rules::environment::Environment for Machine {
+    fn raw(&self, name: &str) -> Option<std::ffi::OsString> {
+        rules::environment::Process.raw(name)
+    }
+
+    fn check(&self, files: &rules::egress::TlsFiles) -> Result<(), String> {
+        check(files)
+    }
+}
+
 impl Way {
     /// Compiles one. The error is for people: which file is wrong and how, without its content.
     pub fn new(egress: &rules::Egress) -> Result<Self, String> {

@@ -19,6 +19,10 @@ pub async fn execute(reused: bool, digest: Option<&Digest>, ctx: &RequestContext
         let way = attempt.endpoint.way(attempt.credential.as_deref());
         attempt.endpoint.dialled(way, dial, Ok(took), Instant::now());
     }
+    if let Some(gate) = &ctx.gate {
+        // The clock of the first byte starts with the request, not with the dialling: that has a time of its own.
+        gate.lock().last_activity = Some(tokio::time::Instant::now());
+    }
     if let Some(entry) = ctx.attempt.as_ref().and_then(|attempt| attempt.entry.as_ref())
         && !entry.is_written()
     {

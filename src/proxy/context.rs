@@ -21,6 +21,7 @@ use crate::translate::request::Decoded;
 use crate::upstream::{Dial, Endpoint, Failure, Hold, Pool};
 
 use super::gate::GateControl;
+use super::instruct::Instructed;
 use super::intake::BodyPermit;
 use super::metrics::InFlight;
 
@@ -76,6 +77,8 @@ pub struct Client {
     pub decoded: Option<Decoded>,
     /// Bytes of the body as they came.
     pub body_bytes: u64,
+    /// A route's instructions are in it.
+    pub instructed: Option<Instructed>,
 }
 
 /// Where it may go.
@@ -130,6 +133,8 @@ pub struct Attempt {
     pub told: Option<http::HeaderMap>,
     /// How it failed, once that is judged.
     pub failure: Option<Failure>,
+    /// It came to its good end.
+    pub complete: bool,
     /// What was dialled.
     pub dial: Option<Dial>,
     /// Until the header of the answer.
@@ -176,6 +181,7 @@ impl RequestContext {
                 peek: None,
                 decoded: None,
                 body_bytes: 0,
+                instructed: None,
             },
             route: None,
             attempt: None,

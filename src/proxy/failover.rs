@@ -4,7 +4,7 @@
 //! The next candidate is found when the one before is judged, and its seat taken: an error answer is thrown away only
 //! where another attempt is sure to follow, and otherwise goes to the client as it came.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pingora::{Error, ErrorSource, ErrorType};
 
@@ -42,21 +42,38 @@ pub fn after_connect_failure(gateway: &Gateway, ctx: &mut RequestContext, mut er
     error
 }
 
+/// A pooled connection that was dead shows it at once. One that breaks later may have carried the request: who knows what became of
+/// it.
+const DEAD_WITHIN: Duration = Duration::from_secs(1);
+
 /// Pingora's `error_while_proxy` (whose default refuses every POST).
 pub fn after_failure(gateway: &Gateway, ctx: &mut RequestContext, mut error: Box<Error>, reused: bool) -> Box<Error> {
-    let retry = may_follow(gateway, ctx, &error, reused);
+    error.retry.decide_reuse(reused);
+    let h2 = matches!(
+        error.etype(),
+        ErrorType::H2Error | ErrorType::InvalidH2 | ErrorType::H2Downgrade
+    );
+    let young = ctx
+        .attempt
+        .as_ref()
+        .is_some_and(|attempt| attempt.began.elapsed() < DEAD_WITHIN);
+    // Of a stream among others Pingora knows whether the provider refused it unseen (GOAWAY, REFUSED_STREAM).
+    let dead = reused && young && (error.retry() || !h2);
+    let retry = may_follow(gateway, ctx, &error, dead);
     if retry {
         let expired = ctx.gate.as_ref().and_then(|gate| gate.lock().expired);
         let told = ctx.gate.as_ref().and_then(|gate| gate.lock().reported());
-        ctx.theirs = told.is_some();
-        ctx.last_failure = Some(told.unwrap_or_else(|| refuse::describe(&error, expired)));
+        let failure = ctx.attempt.as_ref().and_then(|attempt| attempt.failure);
+        let own = failure.and_then(|failure| ours(ctx, failure));
+        ctx.theirs = own.is_none() && told.is_some();
+        ctx.last_failure = Some(own.or(told).unwrap_or_else(|| refuse::describe(&error, expired)));
         logging::conclude(gateway, ctx, Some(&error));
     }
     error.set_retry(retry);
     error
 }
 
-fn may_follow(gateway: &Gateway, ctx: &mut RequestContext, error: &Error, reused: bool) -> bool {
+fn may_follow(gateway: &Gateway, ctx: &mut RequestContext, error: &Error, dead: bool) -> bool {
     if ctx.route.as_ref().is_some_and(|stage| stage.next.is_some()) {
         return true;
     }
@@ -78,7 +95,7 @@ fn may_follow(gateway: &Gateway, ctx: &mut RequestContext, error: &Error, reused
                 None => return false,
             },
             None if *error.esource() != ErrorSource::Upstream => return false,
-            None if reused && !held.answered => Failure::DeadConnection,
+            None if dead && !held.answered => Failure::DeadConnection,
             None => Failure::Broke,
         }
     };
@@ -118,6 +135,9 @@ pub fn follow(gateway: &Gateway, ctx: &mut RequestContext, failure: Failure) -> 
     let Some(attempt) = &mut ctx.attempt else { return false };
     attempt.failure = Some(failure);
     let index = attempt.index;
+    // Before the choice: its credential may be the next one too, and must not count as taken by this attempt.
+    logging::settle(gateway, ctx);
+    let Some(attempt) = &ctx.attempt else { return false };
     let Some(gate) = &ctx.gate else { return false };
     let (committed, in_time) = {
         let held = gate.lock();
@@ -141,10 +161,14 @@ pub fn follow(gateway: &Gateway, ctx: &mut RequestContext, failure: Failure) -> 
         return false;
     }
     let now = Instant::now();
-    let Ok(choice) = stage.plan.next(now) else { return false };
+    // Before the choice, which takes a turn of whoever is next: it would be lost, and the failing one first again.
     if !gateway.budget.withdraw(now) {
         return false;
     }
+    let Ok(choice) = stage.plan.next(now) else {
+        gateway.budget.give_back();
+        return false;
+    };
     metrics::failed_over(&attempt.pool.provider.name, failure);
     stage.next = Some(choice);
     true
@@ -154,12 +178,14 @@ pub fn follow(gateway: &Gateway, ctx: &mut RequestContext, failure: Failure) -> 
 /// provider's 401 for one of its own key.
 pub fn ours(ctx: &RequestContext, failure: Failure) -> Option<ApiError> {
     let attempt = ctx.attempt.as_ref()?;
-    let credential = attempt.credential.as_ref()?;
-    let status = attempt.status.filter(|status| matches!(status, 401..=403))?;
-    failure.is_ours().then(|| {
+    attempt.credential.as_ref()?;
+    // Google's providers say 400 of a key that is none.
+    let status = attempt.status.filter(|status| matches!(status, 400..=403))?;
+    let is_ours = failure.is_ours() && (status != 400 || failure == Failure::Unauthorised);
+    is_ours.then(|| {
+        let provider = &attempt.pool.provider.name;
         let message = format!(
-            "none of our credentials for this model can be used: the provider `{}` refused the credential `{}` ({status})",
-            attempt.pool.provider.name, credential.name
+            "none of our credentials for this model can be used: the provider `{provider}` refused ours ({status})"
         );
         ApiError::new(ErrorKind::UpstreamCredentialsExhausted, message).code("upstream_credentials_exhausted")
     })

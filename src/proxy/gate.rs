@@ -10,6 +10,8 @@
 //! idempotent and called from here too; at most three pieces of body, as the pipe to the upstream has four slots and a full
 //! one stops the watch over the client; no lock is held across an await.
 
+mod pings;
+
 use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use http::{HeaderMap, Version, header};
+use http::{HeaderMap, header};
 use parking_lot::{Mutex, MutexGuard};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
@@ -61,6 +63,8 @@ impl GateControl {
             held_bytes: 0,
             sent_of_body: 0,
             timer: None,
+            opening: None,
+            pinging: Bytes::new(),
         };
         *slot = HttpSession::new_custom(Box::new(gate));
     }
@@ -85,6 +89,9 @@ struct Gate {
     held_bytes: usize,
     sent_of_body: usize,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Of a ping on HTTP/2: our own header, and what is not written yet.
+    opening: Option<Box<ResponseHeader>>,
+    pinging: Bytes,
 }
 
 impl Drop for Gate {
@@ -139,7 +146,9 @@ impl Gate {
         let opened = self.control.lock().opened;
         if opened && let Some(header) = self.header.take() {
             // The client has its header, with our status.
-            let stream = header.status.as_u16() < 400 && exact_type(&header, "text/event-stream");
+            let coded = header.headers.get(header::CONTENT_ENCODING);
+            let coded = coded.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+            let stream = header.status.as_u16() < 400 && !coded && exact_type(&header, "text/event-stream");
             if !stream {
                 {
                     let mut held = self.control.lock();
@@ -183,53 +192,33 @@ impl Gate {
         self.write(tasks).await
     }
 
-    /// Keeps a client patient that has heard nothing for long. Before the answer a header of our own goes first.
-    async fn ping(&mut self) -> Result<()> {
-        let (text, header) = {
-            let mut held = self.control.lock();
-            let Some(text) = held.ping() else { return Ok(()) };
-            let first = !held.committed && !held.opened;
-            held.opened |= first;
-            (text, first.then(|| held.opening()).transpose()?)
-        };
-        let header = match header {
-            Some(mut header) => {
-                if self.inner().req_header().version == Version::HTTP_11 {
-                    header.insert_header(header::TRANSFER_ENCODING, "chunked")?;
-                }
-                if self.control.lock().close {
-                    self.inner_mut().set_keepalive(None);
-                }
-                Some(header)
-            }
-            None => None,
-        };
-        let mut tasks = Vec::with_capacity(2);
-        tasks.extend(header.map(|header| HttpTask::Header(Box::new(header), false)));
-        tasks.push(HttpTask::Body(Some(Bytes::from_static(text.as_bytes())), false));
-        self.write(tasks).await?;
-        Ok(())
-    }
-
     /// Writes to the client, within the total time. (That the client takes something at all is the inner session's write
     /// timeout.)
     async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let total = {
-            let mut held = self.control.lock();
-            held.last_sent = Some(Instant::now());
-            held.clocks.map(|clocks| clocks.total)
+        let total = self.control.lock().clocks.map(|clocks| clocks.total);
+        let write = async {
+            self.finish_ping().await?;
+            self.inner_mut().response_duplex_vec(tasks).await
         };
-        let write = self.inner_mut().response_duplex_vec(tasks);
-        match total {
-            None => write.await,
-            Some(total) => match tokio::time::timeout_at(total, write).await {
-                Ok(written) => written,
-                Err(_) => {
-                    self.control.lock().expired = Some(Expired::Total);
-                    Error::e_explain(ErrorType::WriteTimedout, "total time").map_err(|e: Box<Error>| e.into_down())
-                }
-            },
+        let written = match total {
+            None => Ok(write.await),
+            Some(total) => tokio::time::timeout_at(total, write).await,
+        };
+        {
+            // The time it took was the client's, not the provider's.
+            let mut held = self.control.lock();
+            let now = Instant::now();
+            (held.last_sent, held.last_activity) = (Some(now), Some(now));
         }
+        match written {
+            Ok(written) => written,
+            Err(_) => self.took_too_long(),
+        }
+    }
+
+    fn took_too_long<T>(&self) -> Result<T> {
+        self.control.lock().expired = Some(Expired::Total);
+        Error::e_explain(ErrorType::WriteTimedout, "total time").map_err(|e: Box<Error>| e.into_down())
     }
 }
 
@@ -292,6 +281,16 @@ impl CustomSession for Gate {
             return self.read_body_bytes().await;
         }
         loop {
+            if self.is_pinging() {
+                let total = self.control.lock().clocks.map(|clocks| clocks.total);
+                match total {
+                    None => self.finish_ping().await.map_err(|e| e.into_down())?,
+                    Some(total) => match tokio::time::timeout_at(total, self.finish_ping()).await {
+                        Ok(written) => written.map_err(|e| e.into_down())?,
+                        Err(_) => return self.took_too_long(),
+                    },
+                }
+            }
             let Some((at, due)) = self.control.lock().next_due() else {
                 return self.inner_mut().read_body_or_idle(true).await;
             };
@@ -317,14 +316,7 @@ impl CustomSession for Gate {
                 Due::Expired(which) => Some(which),
                 Due::Pace => (!self.control.lock().keeps_pace(now)).then_some(Expired::Pace),
                 Due::Ping => {
-                    self.ping().await.map_err(|e| e.into_down())?;
-                    None
-                }
-                Due::Commit => {
-                    self.control.lock().commit_at = None;
-                    if !self.parts.is_empty() {
-                        self.commit(false).await.map_err(|e| e.into_down())?;
-                    }
+                    self.queue_ping().map_err(|e| e.into_down())?;
                     None
                 }
             };
@@ -401,12 +393,10 @@ impl CustomSession for Gate {
             end || match held.release {
                 Release::Content if self.parts.is_empty() => false,
                 Release::Content => {
-                    let go = held.is_worth_sending() || self.held_bytes > HOLD_STREAM;
-                    let wait = held.clocks.map(|clocks| clocks.commit);
-                    if let Some(wait) = wait.filter(|_| !go && held.commit_at.is_none()) {
-                        held.commit_at = Some(Instant::now() + wait);
-                    }
-                    go
+                    let now = Instant::now();
+                    let wait = held.clocks.map_or(Duration::ZERO, |clocks| clocks.commit);
+                    let over = *held.commit_at.get_or_insert(now + wait) <= now;
+                    over || held.is_worth_sending() || self.held_bytes > HOLD_STREAM
                 }
                 Release::AtEnd => self.held_bytes > HOLD_WHOLE,
                 Release::Now => true,
@@ -425,6 +415,7 @@ impl CustomSession for Gate {
             self.header = None;
             self.parts.clear();
         }
+        self.finish_ping().await?;
         self.inner_mut().write_response_header(header).await
     }
 
@@ -434,6 +425,7 @@ impl CustomSession for Gate {
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
         self.control.lock().committed = true;
+        self.finish_ping().await?;
         self.inner_mut().write_response_body(data, end).await
     }
 
@@ -442,6 +434,7 @@ impl CustomSession for Gate {
     }
 
     async fn finish(&mut self) -> Result<()> {
+        self.finish_ping().await?;
         if self.header.is_some() && !self.control.lock().committed {
             self.commit(true).await?;
         }

@@ -29,7 +29,7 @@ const PACE_AFTER: Duration = Duration::from_secs(10);
 /// When the held answer may go out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Release {
-    /// With the first event of a stream that has content, after [`Clocks::commit`], or with [`HOLD_STREAM`] bytes.
+    /// With the first event of a stream that has content, with any once [`Clocks::commit`] is over, or with [`HOLD_STREAM`] bytes.
     #[default]
     Content,
     /// At its end, with an exact Content-Length, or when [`HOLD_WHOLE`](super::gate::HOLD_WHOLE) is exceeded.
@@ -56,8 +56,6 @@ pub enum Expired {
 pub(super) enum Due {
     /// A clock runs out: the attempt ends.
     Expired(Expired),
-    /// A beginning without content was held back long enough.
-    Commit,
     /// The client has heard nothing for long: a ping.
     Ping,
     /// The pace is to be looked at.
@@ -119,7 +117,7 @@ pub struct Held {
     pub listener: Option<Listener>,
     /// When something last went to the client, or the request began.
     pub last_sent: Option<Instant>,
-    /// When the beginning of a stream goes out though it has no content.
+    /// From when on a stream goes out with its next event, though it has no content.
     pub commit_at: Option<Instant>,
     /// When the answer's header came, and when its pace is looked at next.
     pub pace: Option<(Instant, Instant)>,
@@ -363,9 +361,6 @@ impl Held {
             }
         };
         sooner(clocks.total, Due::Expired(Expired::Total));
-        if let Some(at) = self.commit_at.filter(|_| !self.committed) {
-            sooner(at, Due::Commit);
-        }
         if let Some((_, at)) = self.pace.filter(|_| !self.committed) {
             sooner(at, Due::Pace);
         }

@@ -1,5 +1,7 @@
 //! What we answer ourselves: health, and the models on offer.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Method;
 use pingora::Result;
@@ -9,7 +11,6 @@ use serde_json::json;
 
 use crate::dialects::{ModelEntry, Target};
 use crate::ir::{ApiError, ErrorKind, Operation};
-
 use crate::translate::{estimate, request};
 
 use super::Gateway;
@@ -94,7 +95,7 @@ pub async fn estimated_count(session: &mut Session, ctx: &mut RequestContext, ta
 }
 
 /// What routes offer, where a provider of theirs can be used: the names they spell out; of a glob, which has no name to show, the
-/// models its targets name, as `provider/model`.
+/// models its targets name, as `provider/model`; and the aliases of what is served. (Conditions are asked of requests only.)
 fn offered(gateway: &Gateway) -> Vec<ModelEntry> {
     let fleet = gateway.fleet.load();
     let created = fleet.rules().loaded_at.seconds();
@@ -110,7 +111,8 @@ fn offered(gateway: &Gateway) -> Vec<ModelEntry> {
     };
     for route in &fleet.rules().routes {
         let usable = |name: &str| fleet.pool(name).is_some_and(|pool| pool.is_usable());
-        let targets = || route.targets.iter().filter(|target| usable(&target.provider.name));
+        let all = || route.targets.iter().chain(&route.fallback);
+        let targets = || all().filter(|target| usable(&target.provider.name));
         if targets().next().is_none() {
             continue;
         }
@@ -123,6 +125,17 @@ fn offered(gateway: &Gateway) -> Vec<ModelEntry> {
                     offer(format!("{provider}/{model}"), provider);
                 }
             }
+        }
+    }
+    let mut aliases: Vec<(&Arc<str>, &Arc<str>)> = fleet.rules().aliases.iter().collect();
+    aliases.sort_unstable();
+    for (alias, name) in aliases {
+        if entry_of(gateway, &entries, name).is_some() && !entries.iter().any(|entry| *entry.id == **alias) {
+            entries.push(ModelEntry {
+                id: alias.to_string(),
+                owner: OWNER.to_owned(),
+                created,
+            });
         }
     }
     entries
@@ -140,12 +153,15 @@ fn entry_of(gateway: &Gateway, entries: &[ModelEntry], wanted: &str) -> Option<M
     let fleet = gateway.fleet.load();
     let rules = fleet.rules();
     let usable = |name: &str| fleet.pool(name).is_some_and(|pool| pool.is_usable());
-    let direct = wanted
+    let wanted_there = rules.alias(wanted).map_or(wanted, |name| &**name);
+    let direct = wanted_there
         .split_once('/')
         .filter(|(provider, model)| !model.is_empty() && usable(provider));
     let routed = || {
-        let route = rules.route_for(wanted)?;
-        route.targets.iter().find(|target| usable(&target.provider.name))
+        let mut targets = rules
+            .routes_for(wanted_there)
+            .flat_map(|route| route.targets.iter().chain(&route.fallback));
+        targets.find(|target| usable(&target.provider.name))
     };
     let owner = match direct {
         Some((provider, _)) => provider,

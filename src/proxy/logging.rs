@@ -73,13 +73,6 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
         closing.tool_calls = meter.tool_calls;
     }
     let usage = closing.usage;
-    let error_told = meter.and_then(|meter| meter.error.as_ref());
-    let retry_after = (attempt.told.is_some() || error_told.is_some()).then(|| {
-        let none = http::HeaderMap::new();
-        let headers = attempt.told.as_ref().unwrap_or(&none);
-        reset::wait(headers, attempt.status.unwrap_or(0), error_told, gateway.clock.now())
-    });
-    let retry_after = retry_after.flatten();
     let loss = held.map(|held| held.loss()).unwrap_or_default();
     if let (Some(target), Some(dialect)) = (&ctx.client.target, attempt.dialect) {
         metrics::lost(target.dialect.id(), dialect, &loss);
@@ -87,10 +80,11 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
     ctx.loss = loss.summary().unwrap_or_default();
     metrics::attempt_ended(ctx.client.target.as_ref(), attempt, ended, usage, &entry.closing);
     entry.close(ended);
-    if let Some(hold) = attempt.hold.take() {
-        let failure = attempt.failure.or(match ended {
+    if attempt.failure.is_none() {
+        attempt.failure = match ended {
             Ended::Complete | Ended::ClientGone | Ended::Panicked | Ended::Interrupted => None,
             Ended::UpstreamBroke | Ended::UpstreamFailed => Some(Failure::Broke),
+            Ended::TimedOut if expired == Some(Expired::Total) => None,
             Ended::TimedOut if expired == Some(Expired::FirstByte) => Some(Failure::FirstByte),
             Ended::TimedOut => Some(Failure::Slow),
             // Unread (passthrough, a coding we can't read): its status is all there is.
@@ -99,21 +93,47 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
                 let error = ApiError::new(ErrorKind::from_status(status), "");
                 Some(Failure::of(status, &error))
             }
-        });
-        let outcome = Outcome {
-            failure,
-            retry_after,
-            first_token: attempt.first_token.or(attempt.first_byte).filter(|_| failure.is_none()),
-            tokens: usage.map(|usage| usage.input_total() + usage.output_total()),
-            inconclusive: failure.is_none() && ended != Ended::Complete || expired == Some(Expired::Total),
         };
-        hold.settle(&outcome, Instant::now());
     }
+    attempt.complete = ended == Ended::Complete;
+    settle(gateway, ctx);
     Some(Concluded {
         ended,
         input_tokens: usage.map(|usage| usage.input_total()),
         output_tokens: usage.map(|usage| usage.output_total()),
     })
+}
+
+/// Gives the attempt's seat back, with what is to be learned from it. Once.
+pub fn settle(gateway: &Gateway, ctx: &mut RequestContext) {
+    let Some(attempt) = &mut ctx.attempt else { return };
+    let Some(hold) = attempt.hold.take() else { return };
+    let held = ctx.gate.as_ref().map(|gate| gate.lock());
+    let meter = held
+        .as_ref()
+        .and_then(|held| held.answer.as_ref())
+        .map(|answer| answer.meter());
+    let error = meter.and_then(|meter| meter.error.as_ref());
+    let status = attempt.status.unwrap_or(0);
+    let retry_after = (attempt.told.is_some() || error.is_some()).then(|| {
+        let none = http::HeaderMap::new();
+        let headers = attempt.told.as_ref().unwrap_or(&none);
+        reset::wait(headers, status, error, gateway.clock.now())
+    });
+    let failure = attempt.failure;
+    // Any path of a provider may be asked there: what it refuses says nothing of the credential where it is used as usual.
+    let unread = ctx.client.target.is_none() && (400..500).contains(&status);
+    let outcome = Outcome {
+        failure,
+        retry_after: retry_after.flatten(),
+        first_token: attempt.first_token.or(attempt.first_byte).filter(|_| failure.is_none()),
+        tokens: meter
+            .and_then(|meter| meter.usage)
+            .map(|usage| usage.input_total().saturating_add(usage.output_total())),
+        inconclusive: unread || failure.is_none() && !attempt.complete,
+    };
+    drop(held);
+    hold.settle(&outcome, Instant::now());
 }
 
 fn ended(
@@ -139,13 +159,14 @@ fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Where a conversation was answered is where it goes next.
-fn remember(gateway: &Gateway, ctx: &RequestContext) {
-    if let (Some(stage), Some(attempt)) = (&ctx.route, &ctx.attempt)
+/// Where a conversation is answered is where it goes next. Counts once a request.
+pub fn remember(gateway: &Gateway, ctx: &mut RequestContext) {
+    if let (Some(stage), Some(attempt)) = (&mut ctx.route, &ctx.attempt)
         && let (Some(scope), Some(hold)) = (stage.scope, &attempt.hold)
         && attempt.status.is_some_and(|status| status < 300)
         && let Some(place) = stage.plan.remembered(attempt.index, hold)
     {
+        stage.scope = None;
         metrics::stayed(gateway.affinities.keep(scope, place, Instant::now()));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use prometheus::{
-    Histogram, HistogramVec, IntCounterVec, IntGauge, register_histogram, register_histogram_vec,
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, register_histogram, register_histogram_vec,
     register_int_counter_vec, register_int_gauge,
 };
 
@@ -307,12 +307,8 @@ pub fn attempt_ended(
         }
     }
     if let Some(usage) = usage {
-        for (cached, tokens) in [
-            ("yes", usage.cache_read),
-            ("no", usage.input_total() - usage.cache_read),
-        ] {
-            PROMPT_TOKENS.with_label_values(&[provider, cached]).inc_by(tokens);
-        }
+        metrics.prompt[0].inc_by(usage.cache_read);
+        metrics.prompt[1].inc_by(usage.input_total().saturating_sub(usage.cache_read));
         let classes = [
             usage.input + usage.input_audio,
             usage.cache_read,
@@ -332,6 +328,8 @@ struct ModelMetrics {
     first_token: Histogram,
     per_token: Histogram,
     tokens: [Histogram; CLASSES.len()],
+    /// Prompt tokens: cached, and not.
+    prompt: [IntCounter; 2],
 }
 
 type Known = HashMap<(&'static str, Arc<str>), HashMap<Arc<str>, Arc<ModelMetrics>>>;
@@ -368,6 +366,7 @@ impl ModelMetrics {
             first_token: TIME_TO_FIRST_TOKEN.with_label_values(&[operation, provider, model]),
             per_token: TIME_PER_TOKEN.with_label_values(&[operation, provider, model]),
             tokens: CLASSES.map(|class| TOKEN_USAGE.with_label_values(&[operation, provider, model, class])),
+            prompt: ["yes", "no"].map(|cached| PROMPT_TOKENS.with_label_values(&[provider, cached])),
         }
     }
 }

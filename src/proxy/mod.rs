@@ -11,6 +11,7 @@ pub mod failover;
 pub mod front_check;
 pub mod gate;
 pub mod held;
+pub mod instruct;
 pub mod intake;
 pub mod local;
 pub mod logging;

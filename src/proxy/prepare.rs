@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::dialects::{self, Answering, Splice, Target, Upstream};
 use crate::ir::{ApiError, DialectId, ErrorKind, LossReport, Operation};
 use crate::routing::Candidate;
-use crate::rules::{OnLoss, Route, StreamUsage, UpstreamStream};
+use crate::rules::{Edits, OnLoss, Route, StreamUsage, UpstreamStream};
 use crate::translate::edit::{self, Change, How};
 use crate::translate::opaque;
 use crate::translate::request::{Asked, Decoded};
@@ -15,6 +15,7 @@ use crate::translate::{Conversion, Converted, Mask, Recipient, request, splice};
 
 use super::Gateway;
 use super::context::RequestContext;
+use super::instruct;
 
 /// Bodies from this size on are peeked and converted on a thread for blocking work.
 pub const ELSEWHERE: usize = 4 * 1024 * 1024;
@@ -40,6 +41,8 @@ pub struct Prepared {
 
 /// Prepares the body. An error: this candidate can't be asked this.
 pub async fn execute(gateway: &Gateway, ctx: &mut RequestContext, candidate: &Candidate) -> Result<Prepared, ApiError> {
+    // The candidate of another name the client gave may be one of another route.
+    instruct::execute(ctx).map_err(super::request_filter::unreadable)?;
     let (Some(peek), Some(target)) = (&ctx.client.peek, &ctx.client.target) else {
         // `/p/...`: the body is not ours to touch.
         return Ok(Prepared {
@@ -67,27 +70,53 @@ pub async fn execute(gateway: &Gateway, ctx: &mut RequestContext, candidate: &Ca
     } else {
         convert(gateway, ctx, candidate, stream, !same).await?
     };
-    edited(ctx, candidate, prepared)
+    edited(ctx, candidate, prepared).await
 }
 
-/// What the route, then the target, change in the body.
-fn edited(ctx: &RequestContext, candidate: &Candidate, mut prepared: Prepared) -> Result<Prepared, ApiError> {
-    let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_deref());
-    let of_route = route.map(|route| &route.edits).filter(|edits| !edits.is_empty());
-    let of_target = candidate.target.as_ref().map(|target| &target.edits);
-    for edits in of_route.into_iter().chain(of_target.filter(|edits| !edits.is_empty())) {
-        let set = edits.set.iter().map(|(path, value)| (path, How::Set(value)));
-        let default = edits.default.iter().map(|(path, value)| (path, How::Default(value)));
-        let remove = edits.remove.iter().map(|path| (path, How::Remove));
-        let changes: Vec<Change<'_>> = remove
-            .chain(default)
-            .chain(set)
-            .map(|(path, how)| Change { path, how })
-            .collect();
-        prepared.body = edit::apply(&prepared.body, dialects::get(candidate.endpoint.dialect), &changes)
-            .map_err(|error| ApiError::new(ErrorKind::InvalidRequest, error.to_string()).code("route_edit_failed"))?;
+/// What the route, then the target, change in the body of a conversation. (Counts and vectors have fields of their own: a provider may
+/// refuse those of a conversation there.)
+async fn edited(ctx: &RequestContext, candidate: &Candidate, mut prepared: Prepared) -> Result<Prepared, ApiError> {
+    let is_chat = ctx
+        .client
+        .target
+        .as_ref()
+        .is_some_and(|target| target.operation == Operation::Chat);
+    let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.clone());
+    let target = candidate.target.clone();
+    let of_route = route.as_ref().is_some_and(|route| !route.edits.is_empty());
+    let of_target = target.as_ref().is_some_and(|target| !target.edits.is_empty());
+    if !is_chat || !of_route && !of_target {
+        return Ok(prepared);
     }
+    let (body, dialect) = (prepared.body.clone(), dialects::get(candidate.endpoint.dialect));
+    let work = move || {
+        let of_route = route.as_ref().map(|route| &route.edits);
+        let of_target = target.as_ref().map(|target| &target.edits);
+        let mut body = body;
+        for edits in of_route.into_iter().chain(of_target) {
+            body = edit::apply(&body, dialect, &changes(edits))?;
+        }
+        Ok(body)
+    };
+    let done: Result<Bytes, edit::EditError> = if prepared.body.len() < ELSEWHERE {
+        work()
+    } else {
+        tokio::task::spawn_blocking(work).await.map_err(|_| internal())?
+    };
+    prepared.body =
+        done.map_err(|error| ApiError::new(ErrorKind::InvalidRequest, error.to_string()).code("route_edit_failed"))?;
     Ok(prepared)
+}
+
+fn changes(edits: &Edits) -> Vec<Change<'_>> {
+    let set = edits.set.iter().map(|(path, value)| (path, How::Set(value)));
+    let default = edits.default.iter().map(|(path, value)| (path, How::Default(value)));
+    let remove = edits.remove.iter().map(|path| (path, How::Remove));
+    remove
+        .chain(default)
+        .chain(set)
+        .map(|(path, how)| Change { path, how })
+        .collect()
 }
 
 fn upstream_stream(target: &Target, asked: bool, route: Option<&Route>) -> bool {

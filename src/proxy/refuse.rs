@@ -10,6 +10,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::FailToProxy;
 
 use crate::dialects::{self, Dialect, Line};
+use crate::egress;
 use crate::ir::{ApiError, ErrorKind};
 use crate::routing::Exhausted;
 
@@ -316,6 +317,10 @@ pub fn describe(error: &Error, expired: Option<Expired>) -> ApiError {
         | ErrorType::TLSWantX509Lookup => (
             "no secure connection to the provider could be made",
             "upstream_tls_failed",
+        ),
+        _ if egress::stuck_at_proxy(error) => (
+            "the provider could not be reached through the proxy on the way",
+            "upstream_connect_failed",
         ),
         _ if *error.esource() == ErrorSource::Internal => {
             return ApiError::new(ErrorKind::Api, "the gateway failed; the request id names the log line")

@@ -23,7 +23,7 @@ use super::gate::GateControl;
 use super::held::Listener;
 use super::intake::{self, NoBody};
 use super::prepare::ELSEWHERE;
-use super::{local, passthrough, refuse};
+use super::{instruct, local, passthrough, refuse};
 
 /// Where a request ends before a provider is called.
 enum Stop {
@@ -81,7 +81,7 @@ async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCont
     }
     take_in(gateway, session, ctx, &target).await?;
     route(gateway, session, ctx, &target).await?;
-    instruct(ctx, &target)?;
+    instruct::execute(ctx).map_err(unreadable)?;
     if target.operation == Operation::CountTokens && !is_counted(ctx) {
         local::estimated_count(session, ctx, &target).await?;
         return Err(Stop::Answered);
@@ -246,31 +246,6 @@ async fn survey(ctx: &mut RequestContext, target: &Target) -> Result<Option<Surv
     Ok(Some(survey))
 }
 
-/// Adds the route's own instructions to the client's.
-fn instruct(ctx: &mut RequestContext, target: &Target) -> Result<(), ApiError> {
-    let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_ref());
-    let Some(route) = route.filter(|route| !route.instructions.is_empty()) else {
-        return Ok(());
-    };
-    if !matches!(target.operation, Operation::Chat | Operation::CountTokens) {
-        return Ok(());
-    }
-    let added = &route.instructions;
-    let edits = target
-        .dialect
-        .add_instructions(&ctx.client.body, added.before.as_deref(), added.after.as_deref());
-    if edits.is_empty() {
-        return Ok(());
-    }
-    ctx.client.body = splice::apply(&ctx.client.body, edits);
-    let outline = ctx.client.peek.take().map(|peek| peek.outline).unwrap_or_default();
-    let mut peek = target.dialect.peek(target, &ctx.client.body).map_err(unreadable)?;
-    (peek.outline.provider, peek.outline.models) = (outline.provider, outline.models);
-    ctx.client.peek = Some(peek);
-    ctx.client.decoded = None;
-    Ok(())
-}
-
 /// JSON, or a type that clients send without meaning it (curl's default for `-d`).
 fn is_json(kind: &[u8]) -> bool {
     let kind = kind.split(|&b| b == b';').next().unwrap_or(kind).trim_ascii();
@@ -287,7 +262,8 @@ fn is_json(kind: &[u8]) -> bool {
         || kind.to_ascii_lowercase().ends_with(b"+json")
 }
 
-fn unreadable(error: PeekError) -> ApiError {
+/// What the client is told of a body that is no request.
+pub fn unreadable(error: PeekError) -> ApiError {
     let (code, param) = match &error {
         PeekError::NotJson { .. } => ("invalid_json", None),
         PeekError::MissingModel => ("missing_model", Some("model")),
@@ -310,7 +286,11 @@ async fn route(
 ) -> Result<(), ApiError> {
     let fleet = gateway.fleet.load();
     let survey = match &ctx.client.peek {
-        Some(peek) if routing::needs_survey(&fleet, &peek.model, &peek.outline.models) => survey(ctx, target).await?,
+        Some(Peek { model, outline, .. })
+            if routing::needs_survey(&fleet, model, &outline.models, outline.provider.as_deref()) =>
+        {
+            survey(ctx, target).await?
+        }
         Some(_) => None,
         None => return Err(not_found()),
     };

@@ -5,7 +5,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::Gateway;
 use super::context::RequestContext;
-use super::failover;
+use super::{failover, logging};
 
 /// Pingora's `response_body_filter`. Synchronous; sees arbitrary chunks.
 pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestContext) -> Result<()> {
@@ -22,6 +22,8 @@ pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut
         // No other attempt can follow: a long stream need not hold on to a long prompt.
         attempt.body = Bytes::new();
         ctx.client.body = Bytes::new();
+        ctx.client.instructed = None;
+        ctx.client.decoded = None;
         ctx.client.body_permit = None;
     }
     let out = match body.take() {
@@ -45,7 +47,8 @@ pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut
         _ => Bytes::new(),
     };
     let out = if end { join(out, held.finish_answer()) } else { out };
-    if !held.committed {
+    let committed = held.committed;
+    if !committed {
         let status = attempt.status.unwrap_or(0);
         let failure = if attempt.failure.is_none() {
             failover::judge(&held, status, end)
@@ -68,6 +71,10 @@ pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut
             // Nothing went out: the client gets a proper error.
             return Error::e_explain(ErrorType::InternalError, "the provider's answer can't be passed on");
         }
+    }
+    if committed || end {
+        // Before the client has the answer's end: it may ask the next thing at once.
+        logging::remember(gateway, ctx);
     }
     ctx.response.sent += out.len() as u64;
     // `None` would end the body; an empty chunk is just nothing.

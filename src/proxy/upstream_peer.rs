@@ -61,7 +61,7 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                 timeouts.first_byte
             } else {
                 timeouts.first_byte_whole
-            },
+            } + upload(attempt.body.len()),
             idle: timeouts.idle,
             commit: gateway.config.timeouts.commit,
             min_pace: gateway.config.limits.min_pace,
@@ -82,7 +82,7 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
         return Err(super::failover::after_connect_failure(gateway, ctx, error.into_up()));
     };
     let limits = &gateway.config.timeouts;
-    Ok(Box::new(egress::peer(Reach {
+    let mut peer = egress::peer(Reach {
         address: dial.address,
         pin: dial.pin,
         tls: candidate.endpoint.tls,
@@ -99,7 +99,19 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
             // A provider that takes no body is caught here.
             write: timeouts.idle,
         },
-    })))
+    });
+    if ctx.client.peek.as_ref().is_some_and(|peek| peek.outline.once) {
+        // A pooled connection may be dead, and then nobody knows whether the request was worked on.
+        egress::alone(&mut peer);
+    }
+    Ok(Box::new(peer))
+}
+
+/// Slowest upload that is waited for, in bytes a second: a large body takes its time before a provider can begin to answer.
+const UPLOAD_RATE: u64 = 1024 * 1024;
+
+fn upload(bytes: usize) -> Duration {
+    Duration::from_millis(bytes as u64 * 1000 / UPLOAD_RATE)
 }
 
 /// How long to wait before this attempt: the first one follows at once, unless it asks the same again; then the wait doubles. Half
@@ -260,6 +272,7 @@ fn open(gateway: &Gateway, ctx: &RequestContext, choice: Choice, prepared: Prepa
         status: None,
         told: None,
         failure: None,
+        complete: false,
         dial: None,
         first_byte: None,
         first_token: None,

@@ -70,24 +70,8 @@ impl Kept {
     }
 }
 
-/// The conversation a request belongs to. In this order: a header, first those of the configuration, then the client's dialect's;
-/// the body's cache key; if `auto`, its beginning. `key`: the public part of the client's key.
-pub fn session(
-    dialect_headers: &[&str],
-    configured: &[HeaderName],
-    headers: &HeaderMap,
-    outline: &Outline,
-    body: &[u8],
-    key: &str,
-    auto: bool,
-) -> Option<Session> {
-    named(dialect_headers, configured, headers, outline, key).or_else(|| match auto {
-        true => by_beginning(outline, body, key),
-        false => None,
-    })
-}
-
-/// The conversation, if the client names it. Costs next to nothing.
+/// The conversation, if the client names it: in a header, first those of the configuration, then the client's dialect's; else by the
+/// body's cache key. `key`: the public part of the client's key. Costs next to nothing.
 pub fn named(
     dialect_headers: &[&str],
     configured: &[HeaderName],

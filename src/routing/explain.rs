@@ -43,7 +43,7 @@ pub struct Asked {
     pub operation: &'static str,
     /// A stream is asked for.
     pub stream: bool,
-    /// The conversation is known.
+    /// The client names its conversation.
     pub session: bool,
     /// Estimate of its prompt; `None`: it could not be read.
     pub prompt_tokens: Option<u64>,

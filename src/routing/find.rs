@@ -106,13 +106,21 @@ pub(super) fn direct<'f, 'n>(fleet: &'f Fleet, name: &'n str) -> Option<(&'f Arc
     }
 }
 
-/// Some route that may take this request asks for what stands inside it.
-pub(super) fn needs_survey(fleet: &Fleet, model: &str, wishes: &[String]) -> bool {
-    let asks = |route: &Route| !route.require.is_empty() || route.strategy == Strategy::Cheapest;
+/// Some route that may take this request asks for what stands inside it, or a limit does.
+pub(super) fn needs_survey(fleet: &Fleet, model: &str, wishes: &[String], provider: Option<&str>) -> bool {
+    let limited = |pool: &Arc<Pool>| pool.limits_tokens();
+    if let Some(provider) = provider {
+        return fleet.pool(provider).is_some_and(limited);
+    }
+    let counts = |route: &Route| {
+        let destinations = fleet.destinations(&route.name).filter(|_| fleet.limits_tokens());
+        destinations.is_some_and(|all| all.all().any(|destination| limited(&destination.pool)))
+    };
+    let asks = |route: &Route| !route.require.is_empty() || route.strategy == Strategy::Cheapest || counts(route);
     names(model, wishes).any(|name| {
         let name = unaliased(fleet, name);
-        if direct(fleet, name).is_some() {
-            return false;
+        if let Some((pool, _)) = direct(fleet, name) {
+            return limited(pool);
         }
         for route in fleet.rules().routes_for(name) {
             match &route.when {

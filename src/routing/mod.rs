@@ -55,9 +55,9 @@ pub enum NoRoute {
 }
 
 /// Some route that may take this request asks for what stands inside it ([`Survey`]): by a condition, by what it requires of
-/// models, or to compare prices.
-pub fn needs_survey(fleet: &Fleet, model: &str, wishes: &[String]) -> bool {
-    find::needs_survey(fleet, model, wishes)
+/// models, or to compare prices; or a credential there may be used for so many tokens only. `provider`: the one the client names.
+pub fn needs_survey(fleet: &Fleet, model: &str, wishes: &[String], provider: Option<&str>) -> bool {
+    find::needs_survey(fleet, model, wishes, provider)
 }
 
 /// Finds the candidates for a request. An alias is followed first. The provider that the client names (`provider`, or

@@ -75,6 +75,8 @@ pub struct RoutePlan {
     failures: u16,
     /// Tokens the request may need.
     tokens: u64,
+    /// Those of them which the prompt has.
+    prompt: u64,
     /// Counts the calls of [`RoutePlan::next`], to know who was asked for a seat in this one.
     round: u32,
     /// Which seats will do, in this round.
@@ -251,6 +253,7 @@ impl RoutePlan {
             only: None,
             failures: 0,
             tokens: survey.map_or(0, tokens),
+            prompt: survey.map_or(0, |survey| survey.prompt_tokens),
             round: 0,
             need: Need::Ready,
         }
@@ -303,9 +306,9 @@ impl RoutePlan {
         true
     }
 
-    /// Tokens the request may need, prompt and answer, for limits per minute; 0: not known.
-    pub fn expect_tokens(&mut self, tokens: u64) {
-        self.tokens = tokens;
+    /// Candidates come from several names the client gave: the route may be another for a later attempt.
+    pub fn has_several_names(&self) -> bool {
+        self.sources.len() > 1
     }
 }
 

@@ -156,7 +156,7 @@ fn address(value: &Value<'_>) -> Option<Proxy> {
 }
 
 /// `tls = { ca, cert, key }`. `None`: something is wrong, and reported.
-pub(super) fn tls(value: &Value<'_>) -> Option<TlsFiles> {
+pub(super) fn tls(value: &Value<'_>, environment: &dyn Environment) -> Option<TlsFiles> {
     let mut fields = value.table()?;
     let ca = fields.get("ca");
     let cert = fields.get("cert");
@@ -182,13 +182,20 @@ pub(super) fn tls(value: &Value<'_>) -> Option<TlsFiles> {
         (None, None) => None,
         _ => return None,
     };
-    Some(TlsFiles {
+    let files = TlsFiles {
         ca: match ca {
             None => None,
             Some(read) => Some(read?),
         },
         identity,
-    })
+    };
+    match environment.check(&files) {
+        Ok(()) => Some(files),
+        Err(why) => {
+            value.problem(why);
+            None
+        }
+    }
 }
 
 #[derive(Clone, Copy)]

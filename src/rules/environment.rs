@@ -1,6 +1,9 @@
-//! Where values come from that don't stand in the rules: the process's environment, or a test's.
+//! What the rules can't know by themselves: values that don't stand in them (the process's environment, or a test's), and
+//! whether certificates can be used.
 
 use std::collections::HashMap;
+
+use super::egress::TlsFiles;
 
 /// Longest value taken.
 const MAX_VALUE: usize = 16 << 10;
@@ -9,6 +12,13 @@ const MAX_VALUE: usize = 16 << 10;
 pub trait Environment {
     /// The raw value; `None`: not set.
     fn raw(&self, name: &str) -> Option<std::ffi::OsString>;
+
+    /// Whether TLS can be done with these files; an error says what is wrong, without their content. Who only reads rules
+    /// takes all that look like PEM.
+    fn check(&self, files: &TlsFiles) -> Result<(), String> {
+        let _ = files;
+        Ok(())
+    }
 
     /// The value without white space around it.
     fn get(&self, name: &str) -> Result<String, String> {

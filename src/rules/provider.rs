@@ -66,7 +66,7 @@ pub(super) fn compile(name: &str, value: &Value<'_>, environment: &dyn Environme
         .and_then(|value| value.word(&[("on", true), ("off", false)]));
     let egress = egress_file::egress(&mut fields, environment);
     let tls_value = fields.get("tls");
-    let tls = tls_value.as_ref().map(egress_file::tls);
+    let tls = tls_value.as_ref().map(|value| egress_file::tls(value, environment));
 
     match (&auth, fields.get("credential")) {
         (Some(Auth::None), Some(credential)) => credential

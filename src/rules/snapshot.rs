@@ -50,12 +50,6 @@ impl Rules {
         numbers.filter_map(|number| self.routes.get(usize::try_from(number).ok()?))
     }
 
-    /// The first route whose model names or globs match, whatever its conditions. All are asked at once, so that it costs
-    /// about the same with a thousand routes.
-    pub fn route_for(&self, model: &str) -> Option<&Arc<Route>> {
-        self.routes.get(usize::try_from(self.patterns.first(model)?).ok()?)
-    }
-
     /// What a name stands for, if it is another name for a model: the last of a chain of aliases, never one itself.
     pub fn alias(&self, model: &str) -> Option<&Arc<str>> {
         self.aliases.get(model)

@@ -12,7 +12,7 @@ use crate::config::problem::part;
 use crate::config::{Problem, Problems};
 
 use super::Rules;
-use super::environment::Process;
+use super::environment::{Environment, Process};
 use super::folder::Folder;
 
 /// Reloads tried, by result: `ok`, `failed`. `None` only if something else took the name.
@@ -38,6 +38,7 @@ pub struct Live {
     current: ArcSwap<Rules>,
     folder: PathBuf,
     clock: Clock,
+    environment: Box<dyn Environment + Send + Sync>,
     status: ArcSwap<ReloadStatus>,
     /// One reload at a time; holds the digest of what was last tried, good or not.
     tried: Mutex<u32>,
@@ -56,8 +57,18 @@ pub struct ReloadStatus {
 }
 
 impl Live {
-    /// Starts with these rules.
+    /// Starts with these rules; values come from the process's environment.
     pub fn new(folder: PathBuf, rules: Rules, clock: Clock) -> Arc<Self> {
+        Self::with(folder, rules, clock, Box::new(Process))
+    }
+
+    /// As [`Live::new`], with an environment of its own.
+    pub fn with(
+        folder: PathBuf,
+        rules: Rules,
+        clock: Clock,
+        environment: Box<dyn Environment + Send + Sync>,
+    ) -> Arc<Self> {
         if let Some(loaded) = &*LOADED {
             loaded.set(rules.loaded_at.seconds());
         }
@@ -77,6 +88,7 @@ impl Live {
             tried: Mutex::new(rules.digest),
             current: ArcSwap::from_pointee(rules),
             clock,
+            environment,
             hooks: Mutex::default(),
         })
     }
@@ -123,7 +135,7 @@ impl Live {
     }
 
     fn apply(&self, read: Folder) -> Result<Problems, Problems> {
-        let compiled = super::compile::compile_folder(read, &self.folder, &self.clock, &Process);
+        let compiled = super::compile::compile_folder(read, &self.folder, &self.clock, &*self.environment);
         let result = compiled.map(|(rules, warnings)| {
             let rules = Arc::new(rules);
             let hooks: Vec<Arc<OnChange>> = self.hooks.lock().clone();

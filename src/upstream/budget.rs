@@ -66,6 +66,11 @@ impl RetryBudget {
         granted
     }
 
+    /// A retry that was withdrawn is not made after all.
+    pub fn give_back(&self) {
+        self.add(PARTS);
+    }
+
     fn add(&self, parts: i64) {
         if parts > 0 {
             let add = |balance: i64| (balance < self.size).then(|| (balance + parts).min(self.size));
@@ -130,6 +135,15 @@ mod tests {
         let budget = RetryBudget::new(0.0, 0, start);
         (0..100).for_each(|_| budget.deposit());
         assert_eq!(withdrawn(&budget, start + Duration::from_secs(3600)), 0);
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_withdrawn_again() {
+        let start = Instant::now();
+        let budget = RetryBudget::new(0.0, 50, start);
+        assert!(budget.withdraw(start));
+        budget.give_back();
+        assert_eq!(withdrawn(&budget, start), 50);
     }
 
     #[test]

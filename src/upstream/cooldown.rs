@@ -22,6 +22,9 @@
 //!
 //! *Soft* means: it probably fails, but asking is allowed where nothing better is left (Envoy calls this panic mode).
 //!
+//! A probe whose answer begins well lets others follow, but only a good end ends the row: who always breaks after the first
+//! token cools for ever longer.
+//!
 //! Requests that were under way when the cooling began belong to the same incident: their failures don't lengthen it (but
 //! for a longer time told, or a graver reason), and their success does not end it.
 
@@ -237,6 +240,16 @@ impl Cooldown {
         returned
     }
 
+    /// A request begins to be answered well: others may follow, but what failed before is remembered until one ends well
+    /// ([`Cooldown::succeeded`]). True: it cooled, and is ready again.
+    pub fn answering(&mut self, ticket: Ticket) -> bool {
+        let returned = self.until.is_some() && ticket.generation == self.generation;
+        if returned {
+            (self.until, self.probe) = (None, None);
+        }
+        returned
+    }
+
     /// A request failed in a way that is learned here ([`lesson`]). True: the time changed.
     pub fn failed(&mut self, blow: Blow, ticket: Ticket, now: Instant) -> bool {
         let kind = Kind::of(blow.failure);
@@ -252,6 +265,10 @@ impl Cooldown {
                 self.begin(blow, 0, now);
             }
             Some(until) => {
+                if before == Some(kind) && ticket.generation == self.generation {
+                    // It was asked although it cooled: the row goes on.
+                    self.failures = self.failures.saturating_add(1);
+                }
                 let told = blow
                     .told
                     .filter(|_| kind.heeds_told())
@@ -262,12 +279,17 @@ impl Cooldown {
                 return later.is_some();
             }
             None => {
-                self.failures = if before == Some(kind) { self.failures + 1 } else { 1 };
+                let again = before == Some(kind);
+                let needed = if kind == Kind::Faulty { IN_A_ROW } else { 1 };
+                // It has cooled for this, and nothing has ended well since it began to answer again.
+                let cooled = again && self.failures >= needed;
+                self.failures = if again { self.failures.saturating_add(1) } else { 1 };
                 self.reason = Some(blow.failure);
-                if kind == Kind::Faulty && self.failures < IN_A_ROW {
+                if self.failures < needed {
                     return false;
                 }
-                self.begin(blow, 0, now);
+                let step = if cooled { self.step.saturating_add(1) } else { 0 };
+                self.begin(blow, step, now);
             }
         }
         true

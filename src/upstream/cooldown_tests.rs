@@ -107,6 +107,25 @@ fn one_incident_is_one_step() {
 }
 
 #[test]
+fn what_fails_while_it_cools_is_counted_if_it_was_asked_then() {
+    let now = Instant::now();
+    let mut state = Cooldown::default();
+    let early: Vec<Ticket> = (0..5).map(|_| state.enter(now)).collect();
+    for ticket in early {
+        state.failed(blow(Failure::RateLimited), ticket, now);
+    }
+    assert_eq!(state.failures(), 1, "one incident");
+    for failures in 2..=10 {
+        let ticket = state.enter(now);
+        state.failed(told(Failure::RateLimited, 9), ticket, now);
+        assert_eq!(state.failures(), failures);
+    }
+    let ticket = state.enter(now);
+    assert!(state.succeeded(ticket));
+    assert_eq!(state.failures(), 0);
+}
+
+#[test]
 fn one_unauthorised_is_suspect_two_are_quarantine() {
     let now = Instant::now();
     let mut state = Cooldown::default();

@@ -30,6 +30,12 @@ pub struct Destinations {
 }
 
 impl Destinations {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Destination> {
+        let on = self.on.iter().flat_map(|(_, list)| list);
+        self.targets.iter().chain(&self.fallback).chain(on)
+    }
+
     /// What this route sends to; `pool` finds the provider of a name. `before`: the state before a reload, whose turns go on if
     /// the targets are the same: reloading often must not favour the first of them.
     pub fn new(route: &Route, pool: &dyn Fn(&str) -> Option<Arc<Pool>>, before: Option<&Destinations>) -> Self {

@@ -18,6 +18,7 @@ pub struct Fleet {
     pools: HashMap<Arc<str>, Arc<Pool>>,
     destinations: HashMap<Arc<str>, Arc<Destinations>>,
     masker: Arc<Masker>,
+    limits_tokens: bool,
 }
 
 impl Fleet {
@@ -46,6 +47,7 @@ impl Fleet {
             .filter_map(|credential| credential.secret.clone())
             .collect();
         Fleet {
+            limits_tokens: pools.values().any(|pool| pool.limits_tokens()),
             rules,
             pools,
             destinations,
@@ -71,6 +73,11 @@ impl Fleet {
     /// What the route of that name sends to.
     pub fn destinations(&self, route: &str) -> Option<&Arc<Destinations>> {
         self.destinations.get(route)
+    }
+
+    /// Some pool does ([`Pool::limits_tokens`]).
+    pub fn limits_tokens(&self) -> bool {
+        self.limits_tokens
     }
 
     /// Brings the metrics of credentials up to date: before each scrape.

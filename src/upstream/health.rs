@@ -31,6 +31,7 @@ use tokio::task::JoinSet;
 
 use super::{CoolState, Endpoint, Fleet, LiveFleet, Pool};
 use crate::clock::Clock;
+use crate::config::HealthSettings;
 use crate::rules::Credential;
 
 use book::Book;
@@ -38,9 +39,6 @@ pub use probe::{ByRules, Dial, Found};
 use prober::Prober;
 pub use result::{CheckResult, Finding, PlaceCheck};
 use schedule::{Schedule, Target, Wanted, What};
-
-/// Checks under way at once, until the configuration says otherwise.
-pub const PARALLEL: usize = 16;
 
 /// How often it is looked whether the rules changed, or something is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -81,16 +79,16 @@ struct Inner {
 }
 
 impl Checks {
-    /// Nothing is checked before the service runs or [`Checks::verify`] is called. `parallel`: most checks under way at once.
-    pub fn new(fleet: Arc<LiveFleet>, dial: Box<dyn Dial>, clock: Clock, parallel: usize) -> Self {
+    /// Nothing is checked before the service runs or [`Checks::verify`] is called.
+    pub fn new(fleet: Arc<LiveFleet>, dial: Box<dyn Dial>, clock: Clock, settings: &HealthSettings) -> Self {
         let stamps = RandomState::new();
         let seed = stamps.hash_one("seed");
         Checks(Arc::new(Inner {
             fleet,
-            prober: Prober::new(dial, clock),
-            schedule: Mutex::new(Schedule::new(seed, parallel)),
+            prober: Prober::new(dial, clock, settings.timeout),
+            schedule: Mutex::new(Schedule::new(seed, settings.parallel)),
             freed: Notify::new(),
-            book: Book::default(),
+            book: Book::new(settings.certificate_warning),
             stamps,
         }))
     }
@@ -289,13 +287,16 @@ impl Inner {
         let fleet = self.fleet.load();
         let pool = fleet.pool(&target.provider)?;
         let credential = pool.credentials().iter().find(|known| known.name == *name)?;
-        let result = self.prober.credential(pool, credential, fleet.masker()).await;
+        let mut result = self.prober.credential(pool, credential, fleet.masker()).await;
         // After a reload it is the pool in force that has to know.
         let now = self.fleet.load();
         let pool = now.pool(&target.provider)?;
         let same = |known: &Arc<Credential>| known.name == *name && key(known) == key(credential);
         if pool.credentials().iter().any(same) {
-            pool.checked(name, &result.outcome(), Instant::now());
+            pool.checked(name, &result.outcome(), result.asked, Instant::now());
+            if pool.works(name) {
+                result = result.beside_calls();
+            }
             self.book.credential(target, &result);
         }
         Some(result)

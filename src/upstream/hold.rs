@@ -9,6 +9,7 @@ use crate::rules::Credential;
 use super::average::Averages;
 use super::cooldown::{self, Blow, Lesson, Ticket};
 use super::seat::{Seat, Taken};
+use super::verdict::Witness;
 use super::{Failure, Lane, Outcome, metrics};
 
 /// A seat taken for one attempt: under way until it is dropped.
@@ -44,11 +45,19 @@ impl Hold {
     }
 
     /// The provider has begun to answer well, so long after the attempt began. If this is the probe of a cooling credential,
-    /// others need not wait for its end, which may be minutes away. What becomes of the whole is still to be settled.
+    /// others need not wait for its end, which may be minutes away. What becomes of the whole is still to be settled: only a good end
+    /// ends a row of failures.
     pub fn answering(&self, first_token: Duration, now: Instant) {
         if !self.measured.swap(true, Ordering::Relaxed) {
             self.learn(true, |averages| averages.measure(first_token, now));
-            self.succeeded(self.taken);
+            let seat = self.seat();
+            if seat.state.lock().cooldown.answering(self.taken.seat) {
+                seat.waiters.wake();
+                self.lane.roster.changes.count();
+            }
+            // Of the credential as a whole nothing more is asked than that the provider takes it.
+            let roster = &self.lane.roster;
+            roster.proved(&seat.account, self.taken.account, self.lane.has_model());
         }
     }
 
@@ -74,7 +83,7 @@ impl Hold {
         });
         self.average(lesson, outcome, now);
         match (lesson, outcome.failure) {
-            (Lesson::Proves, _) | (_, None) => self.succeeded(taken),
+            (Lesson::Proves, _) | (_, None) => self.succeeded(taken, outcome.failure.is_none()),
             (Lesson::Seat, Some(failure)) if self.lane.roster.cooldown => {
                 self.give_back(taken.account, Ticket::default());
                 let blow = self.blow(failure, outcome.retry_after);
@@ -85,7 +94,9 @@ impl Hold {
             (Lesson::Account, Some(failure)) if self.lane.roster.cooldown => {
                 self.give_back(Ticket::default(), taken.seat);
                 let blow = self.blow(failure, outcome.retry_after);
-                self.lane.roster.fault(&self.seat().account, blow, taken.account, now);
+                let account = &self.seat().account;
+                let roster = &self.lane.roster;
+                roster.fault(account, blow, taken.account, Witness::Call, now);
             }
             _ => self.give_back(taken.account, taken.seat),
         }
@@ -103,13 +114,14 @@ impl Hold {
         }
     }
 
-    fn succeeded(&self, taken: Taken) {
+    fn succeeded(&self, taken: Taken, answered: bool) {
         let roster = &self.lane.roster;
         if self.seat().state.lock().cooldown.succeeded(taken.seat) {
             self.seat().waiters.wake();
             roster.changes.count();
         }
-        roster.proved(&self.seat().account, taken.account);
+        let answered = answered && self.lane.has_model();
+        roster.proved(&self.seat().account, taken.account, answered);
     }
 
     fn give_back(&self, account: Ticket, seat: Ticket) {
@@ -127,6 +139,9 @@ impl Hold {
         let Some(booked) = taken.booked else { return };
         let tokens = match (outcome.tokens, outcome.failure) {
             (Some(tokens), _) => tokens,
+            // Given up before its end: the prompt was sent, and how much of an answer was made nobody knows. What the client
+            // wanted at most would let it fill the window with requests it gives up.
+            (None, None) if outcome.inconclusive => booked.prompt(),
             // It may have worked on it all the same: the estimate stands.
             (None, None | Some(Failure::Broke | Failure::FirstByte | Failure::Slow | Failure::Unreadable)) => return,
             (None, Some(_)) => 0,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -12,6 +12,7 @@ use crate::rules::{Credential, CredentialLimits, Strategy};
 
 use super::Hold;
 use super::average::Averages;
+use super::lanes::PASSTHROUGH;
 use super::pool::Changes;
 use super::seat::{Account, Entry, Mercy, Seat};
 use super::section::{Member, Section};
@@ -50,6 +51,8 @@ pub(super) struct Roster {
     pub(super) open: bool,
     /// Whether failures cool.
     pub(super) cooldown: bool,
+    /// Some credential may be used for so many tokens only.
+    pub(super) limits_tokens: bool,
     /// Counts what is worth remembering.
     pub(super) changes: Changes,
 }
@@ -59,6 +62,8 @@ pub(super) struct Roster {
 pub(super) struct Totals {
     pub(super) in_flight: AtomicU32,
     pub(super) averages: Mutex<Averages>,
+    /// When it was last used, by the count of [`super::lanes::Lanes`].
+    pub(super) used: AtomicU64,
 }
 
 struct Sections {
@@ -82,6 +87,8 @@ pub struct Want<'a> {
     pub sticky: Option<&'a str>,
     /// Tokens it may need, for limits per minute.
     pub tokens: u64,
+    /// Those of them which the prompt has.
+    pub prompt: u64,
 }
 
 /// Why there is no seat.
@@ -181,7 +188,7 @@ impl Lane {
         }
         let entry = Entry {
             mercy: Mercy::Lone,
-            ..self.entry(0, want.tokens)
+            ..self.entry(0, want.tokens, want.prompt)
         };
         match seat.take(&entry, now) {
             Ok(taken) => Ok(Hold::new(self.clone(), 0, taken)),
@@ -193,7 +200,7 @@ impl Lane {
     }
 
     fn take(self: &Arc<Self>, want: &Want<'_>, need: bool, now: Instant) -> Result<Hold, NoSeat> {
-        let entry = |index| self.entry(index, want.tokens);
+        let entry = |index| self.entry(index, want.tokens, want.prompt);
         if let Some(index) = want.sticky.and_then(|name| self.roster.by_name.get(name)).copied()
             && !want.tried.contains(&index)
             && self.roster.fits(index, want.tags)
@@ -211,11 +218,22 @@ impl Lane {
     pub fn standing(&self, now: Instant) -> Standing {
         let averages = *self.totals.averages.lock();
         Standing {
-            usable: self.sections.all.usable(&|index| self.entry(index, 0), now),
+            usable: self.sections.all.usable(&|index| self.entry(index, 0, 0), now),
             in_flight: self.totals.in_flight.load(Ordering::Relaxed),
             latency: averages.latency(),
             success: 1.0 - averages.failing(now),
         }
+    }
+
+    /// It is of a model, not of passthrough, whose answers may come from anywhere.
+    pub(super) fn has_model(&self) -> bool {
+        &*self.model != PASSTHROUGH
+    }
+
+    /// Nothing is under way, and nothing is barred for longer: that it once failed may be forgotten.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        let cools = |seat: &Arc<Seat>| seat.state.lock().cooldown.until().is_some_and(|until| until > now);
+        self.totals.in_flight.load(Ordering::Relaxed) == 0 && !self.seats.iter().any(cools)
     }
 
     pub(super) fn limits(&self, index: usize) -> &CredentialLimits {
@@ -225,10 +243,11 @@ impl Lane {
             .map_or(&NO_LIMITS, |credential| &credential.limits)
     }
 
-    fn entry(&self, index: usize, tokens: u64) -> Entry<'_> {
+    fn entry(&self, index: usize, tokens: u64, prompt: u64) -> Entry<'_> {
         Entry {
             limits: self.limits(index),
             tokens,
+            prompt,
             mercy: Mercy::None,
         }
     }

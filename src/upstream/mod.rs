@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod health;
 pub mod hold;
 pub mod lane;
+mod lanes;
 pub mod memory;
 mod metrics;
 pub mod outcome;
@@ -21,6 +22,7 @@ mod section;
 mod shares;
 pub mod state;
 mod strategy;
+pub mod verdict;
 pub mod weights;
 
 pub use authorise::authorisation;
@@ -36,6 +38,7 @@ pub use outcome::{Failure, Outcome};
 pub use pool::Pool;
 pub use state::{CoolState, CredentialState, PeerState};
 pub use strategy::adaptive_cost;
+pub use verdict::Asked;
 pub use weights::Turns;
 
 /// A random number from 0 (inclusive) to 1 (exclusive), for jitter and for the choice of two. Not for secrets.

@@ -24,7 +24,7 @@ pub enum Failure {
     RateLimited,
     /// The account's quota or balance is spent (429 that says so, 402).
     QuotaSpent,
-    /// The credential is wrong or revoked (401).
+    /// The credential is wrong or revoked (401, or a 400 that says so).
     Unauthorised,
     /// The credential may not do this (403).
     Forbidden,
@@ -54,7 +54,8 @@ impl Failure {
         }
         match (status, error.kind) {
             (402, _) | (_, ErrorKind::InsufficientQuota) => Failure::QuotaSpent,
-            (401, _) | (200, ErrorKind::Authentication) => Failure::Unauthorised,
+            // An invalid key is 400 to some.
+            (401, _) | (200 | 400, ErrorKind::Authentication) => Failure::Unauthorised,
             (403, _) | (200, ErrorKind::Permission) => Failure::Forbidden,
             (503 | 529, _) | (_, ErrorKind::Overloaded) => Failure::Overloaded,
             (429, _) | (200, ErrorKind::RateLimit) => Failure::RateLimited,
@@ -175,4 +176,31 @@ pub struct Outcome {
     pub tokens: Option<u64>,
     /// The client went away, or we gave up for a reason of our own: it says nothing of the provider.
     pub inconclusive: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialects;
+    use crate::ir::DialectId;
+
+    #[test]
+    fn a_dead_key_is_ours_whatever_the_status() {
+        let google = br#"{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID","domain":"googleapis.com"}]}}"#;
+        let error = dialects::get(DialectId::new("gemini")).decode_error(400, google);
+        assert_eq!(Failure::of(400, &error), Failure::Unauthorised);
+        assert!(Failure::of(400, &error).fails_over());
+        for (status, kind, failure) in [
+            (401, ErrorKind::InvalidRequest, Failure::Unauthorised),
+            (200, ErrorKind::Authentication, Failure::Unauthorised),
+            (403, ErrorKind::Authentication, Failure::Forbidden),
+            (400, ErrorKind::InvalidRequest, Failure::Refused),
+        ] {
+            assert_eq!(
+                Failure::of(status, &ApiError::new(kind, "")),
+                failure,
+                "{status} {kind:?}"
+            );
+        }
+    }
 }

@@ -5,23 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
-
 use crate::egress::{Authority, Ways};
 use crate::ir::DialectId;
 use crate::rules::{Auth, Credential, Provider};
 
-use super::cooldown::{self, Blow, Cooldown, Lesson, Ticket};
+use super::cooldown::Cooldown;
 use super::lane::Roster;
+use super::lanes::Lanes;
 use super::seat::{self, Account};
-use super::{CoolState, CredentialState, Endpoint, Failure, Lane, Outcome};
-
-/// Most models of one provider with a lane of their own; later ones share one.
-const MAX_LANES: usize = 512;
-
-/// The lane of models beyond [`MAX_LANES`]. No model's name is empty.
-const SHARED: &str = "";
+use super::{CoolState, CredentialState, Endpoint, Lane};
 
 /// One provider: its endpoints by dialect, and a lane for each model that was asked for.
 pub struct Pool {
@@ -29,8 +21,7 @@ pub struct Pool {
     pub provider: Arc<Provider>,
     endpoints: Vec<Arc<Endpoint>>,
     pub(super) roster: Arc<Roster>,
-    pub(super) lanes: ArcSwap<HashMap<Arc<str>, Arc<Lane>>>,
-    adding: Mutex<()>,
+    pub(super) lanes: Lanes,
 }
 
 /// Counts changes of what is worth remembering over a restart.
@@ -70,35 +61,21 @@ impl Pool {
             before.lanes.load().iter().map(carry).collect()
         });
         if before.is_some_and(|(_, old)| old.cooldown) && !roster.cooldown {
-            forget(&roster, lanes.values());
+            // What cools is ready at once.
+            (0..roster.accounts.len()).for_each(|index| roster.forget(index, lanes.values()));
         }
         Pool {
             provider,
             endpoints,
             roster,
-            lanes: ArcSwap::from_pointee(lanes),
-            adding: Mutex::new(()),
+            lanes: Lanes::new(lanes, before.map(|(before, _)| &before.lanes)),
         }
     }
 
-    /// The lane of a model, by the name the provider needs.
+    /// The lane of a model, by the name the provider needs; empty: of passthrough. Models beyond the most that are kept may share
+    /// one.
     pub fn lane(&self, model: &str) -> Arc<Lane> {
-        let known = self.lanes.load();
-        if let Some(lane) = known.get(model) {
-            return lane.clone();
-        }
-        let _adding = self.adding.lock();
-        let known = self.lanes.load();
-        let model = if known.len() < MAX_LANES { model } else { SHARED };
-        if let Some(lane) = known.get(model) {
-            return lane.clone();
-        }
-        let model: Arc<str> = model.into();
-        let lane = Arc::new(Lane::new(model.clone(), self.roster.clone()));
-        let mut more = HashMap::clone(&known);
-        more.insert(model, lane.clone());
-        self.lanes.store(Arc::new(more));
-        lane
+        self.lanes.get(model, &self.roster)
     }
 
     /// Where it answers in that dialect; `None`: it does not speak it.
@@ -121,60 +98,14 @@ impl Pool {
         !self.endpoints.is_empty() && !self.roster.accounts.is_empty()
     }
 
+    /// Some credential of it may be used for so many tokens only: whoever takes a seat has to say how many it may need.
+    pub fn limits_tokens(&self) -> bool {
+        self.roster.limits_tokens
+    }
+
     /// Its active credentials, in the order of the rules.
     pub fn credentials(&self) -> &[Arc<Credential>] {
         &self.roster.credentials
-    }
-
-    /// What an active check of a credential came to: a success lifts what bars it for a fault of its own, a failure of that kind
-    /// bars it. A spent quota is lifted only by a check that a model answered (it has tokens): lists of models are free.
-    pub fn checked(&self, credential: &str, outcome: &Outcome, now: Instant) {
-        let roster = &self.roster;
-        let Some(account) = roster.by_name.get(credential).map(|index| &roster.accounts[*index]) else {
-            return;
-        };
-        if outcome.inconclusive || !roster.cooldown {
-            return;
-        }
-        let (reason, ticket) = {
-            let mut state = account.state.lock();
-            let reason = state.cooldown.reason().filter(|_| state.cooldown.is_cooling());
-            (reason, state.cooldown.enter_as_check(now))
-        };
-        let proves = match outcome.failure {
-            None => reason != Some(Failure::QuotaSpent) || outcome.tokens.is_some(),
-            Some(_) => false,
-        };
-        match outcome.failure {
-            Some(failure) if cooldown::lesson(failure, false) == Lesson::Account => {
-                let told = outcome.retry_after;
-                let open = roster.open;
-                roster.fault(account, Blow { failure, told, open }, ticket, now);
-            }
-            _ if proves => roster.proved(account, ticket),
-            _ => {
-                if account.state.lock().cooldown.give_back(ticket) {
-                    account.waiters.wake();
-                }
-            }
-        }
-    }
-
-    /// Takes a credential out of the choice until it is enabled again (the operator's word; kept over reloads and restarts, and
-    /// over a change of its secret). False: there is none of this name.
-    pub fn set_disabled(&self, credential: &str, disabled: bool) -> bool {
-        let roster = &self.roster;
-        let Some(account) = roster.by_name.get(credential).map(|index| &roster.accounts[*index]) else {
-            return false;
-        };
-        let before = std::mem::replace(&mut account.state.lock().disabled, disabled);
-        if before != disabled {
-            roster.changes.count();
-            account.waiters.wake();
-            let word = if disabled { "disabled" } else { "enabled" };
-            tracing::info!(provider = %roster.provider, %credential, "credential {word}");
-        }
-        true
     }
 
     /// How each credential stands, as a whole and for each model where that differs.
@@ -218,21 +149,6 @@ impl Pool {
     pub fn authorities(&self) -> impl Iterator<Item = &Authority> {
         self.endpoints.iter().flat_map(|endpoint| endpoint.authorities())
     }
-}
-
-/// Cooldown was turned off: what cools is ready at once.
-fn forget<'a>(roster: &Roster, lanes: impl Iterator<Item = &'a Arc<Lane>>) {
-    for account in &roster.accounts {
-        if account.state.lock().cooldown.forget() {
-            account.waiters.wake();
-        }
-    }
-    for seat in lanes.flat_map(|lane| lane.seats.iter()) {
-        if seat.state.lock().cooldown.forget() {
-            seat.waiters.wake();
-        }
-    }
-    roster.changes.count();
 }
 
 fn told(account: &Account, model: Option<Arc<str>>, cooldown: &Cooldown, now: Instant) -> CredentialState {
@@ -298,6 +214,9 @@ impl Roster {
             .enumerate()
             .map(|(index, (name, _))| (name, index))
             .collect();
+        let limits_tokens = credentials
+            .iter()
+            .any(|credential| credential.limits.tokens_per_minute.is_some());
         let roster = Roster {
             provider: provider.name.clone(),
             credentials,
@@ -305,6 +224,7 @@ impl Roster {
             by_name,
             open,
             cooldown: provider.cooldown,
+            limits_tokens,
             changes: before.map(|before| before.changes.clone()).unwrap_or_default(),
         };
         (roster, from)
@@ -318,39 +238,5 @@ impl Roster {
             || moved()
             || self.credentials.len() != old.credentials.len()
             || self.credentials.iter().zip(&old.credentials).any(said)
-    }
-
-    /// A credential as a whole failed.
-    pub(super) fn fault(&self, account: &Account, blow: Blow, ticket: Ticket, now: Instant) {
-        let (changed, before, after, until) = {
-            let mut state = account.state.lock();
-            let before = state.cooldown.is_quarantined();
-            let changed = state.cooldown.failed(blow, ticket, now);
-            (changed, before, state.cooldown.is_quarantined(), state.cooldown.until())
-        };
-        if changed {
-            self.changes.count();
-        }
-        if after && !before {
-            let seconds = until.map_or(0, |until| until.saturating_duration_since(now).as_secs());
-            let (provider, credential, reason) = (&self.provider, &account.name, blow.failure.as_str());
-            tracing::warn!(%provider, %credential, reason, seconds, "credential quarantined: it is asked again after this time");
-        }
-    }
-
-    /// A credential as a whole was taken by the provider.
-    pub(super) fn proved(&self, account: &Account, ticket: Ticket) {
-        let (returned, was) = {
-            let mut state = account.state.lock();
-            let was = state.cooldown.is_quarantined();
-            (state.cooldown.succeeded(ticket), was)
-        };
-        if returned {
-            account.waiters.wake();
-            self.changes.count();
-            if was {
-                tracing::info!(provider = %self.provider, credential = %account.name, "credential works again");
-            }
-        }
     }
 }

@@ -35,7 +35,7 @@ impl Window {
     fn advance(&mut self, second: u64) {
         for passed in (self.at + 1)..=second.min(self.at + SLOTS) {
             let old = std::mem::take(self.slot(passed));
-            self.sum -= old;
+            self.sum = self.sum.saturating_sub(old);
         }
         self.at = self.at.max(second);
     }
@@ -49,15 +49,16 @@ impl Window {
             if fits(sum) {
                 return wait;
             }
-            sum -= self.slots[((self.at + wait + 1) % SLOTS) as usize];
+            sum = sum.saturating_sub(self.slots[((self.at + wait + 1) % SLOTS) as usize]);
         }
         SLOTS
     }
 
     fn add(&mut self, amount: u64) {
         let at = self.at;
-        *self.slot(at) += amount;
-        self.sum += amount;
+        let slot = self.slot(at);
+        *slot = slot.saturating_add(amount);
+        self.sum = self.sum.saturating_add(amount);
     }
 
     /// Replaces what was added in a second that is still counted.
@@ -66,9 +67,9 @@ impl Window {
             return;
         }
         let slot = self.slot(second);
-        let changed = (*slot).saturating_sub(was) + is;
+        let changed = slot.saturating_sub(was).saturating_add(is);
         let old = std::mem::replace(slot, changed);
-        self.sum = self.sum - old + changed;
+        self.sum = self.sum.saturating_sub(old).saturating_add(changed);
     }
 }
 
@@ -84,7 +85,26 @@ pub struct Quota {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Booked {
     second: u64,
-    tokens: u64,
+    /// `None`: tokens are not limited.
+    tokens: Option<Tokens>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tokens {
+    all: u64,
+    prompt: u64,
+}
+
+impl Booked {
+    /// Those of its tokens which the prompt has.
+    pub fn prompt(&self) -> u64 {
+        self.tokens.map_or(0, |tokens| tokens.prompt)
+    }
+}
+
+/// How much of a limit a request takes. Its wish comes from the client: what is larger takes all of it, and no more.
+fn within(tokens: u64, limit: u64) -> u64 {
+    tokens.min(limit.max(1))
 }
 
 impl Quota {
@@ -116,21 +136,28 @@ impl Quota {
             Some(0) => SLOTS,
             limit => wait(&self.requests, 1, limit),
         };
+        let tokens = within(tokens, limits.tokens_per_minute.unwrap_or(u64::MAX));
         let wait = requests.max(wait(&self.tokens, tokens, limits.tokens_per_minute));
         (wait > 0).then(|| self.origin + Duration::from_secs(second + wait))
     }
 
-    /// Books a request.
-    pub fn book(&mut self, tokens: u64, now: Instant) -> Booked {
+    /// Books a request: its tokens (all, and those of the prompt) only where they are limited, and at most as many as the limit.
+    pub fn book(&mut self, limits: &CredentialLimits, (all, prompt): (u64, u64), now: Instant) -> Booked {
         let second = self.advance(now);
         self.requests.add(1);
-        self.tokens.add(tokens);
+        let tokens = limits.tokens_per_minute.map(|limit| Tokens {
+            all: within(all, limit),
+            prompt: within(prompt.min(all), limit),
+        });
+        self.tokens.add(tokens.map_or(0, |tokens| tokens.all));
         Booked { second, tokens }
     }
 
     /// The tokens a request really used.
     pub fn correct(&mut self, booked: Booked, tokens: u64) {
-        self.tokens.correct(booked.second, booked.tokens, tokens);
+        if let Some(was) = booked.tokens {
+            self.tokens.correct(booked.second, was.all, tokens);
+        }
     }
 
     /// The request never went out.
@@ -160,11 +187,11 @@ mod tests {
         let mut quota = Quota::new(start);
         for at in 0..5 {
             assert_eq!(quota.full(&LIMITS, 0, start + seconds(at * 2)), None);
-            quota.book(0, start + seconds(at * 2));
+            quota.book(&LIMITS, (0, 0), start + seconds(at * 2));
         }
         assert_eq!(quota.full(&LIMITS, 0, start + seconds(10)), Some(start + seconds(61)));
         assert_eq!(quota.full(&LIMITS, 0, start + seconds(61)), None);
-        quota.book(0, start + seconds(61));
+        quota.book(&LIMITS, (0, 0), start + seconds(61));
         assert_eq!(quota.full(&LIMITS, 0, start + seconds(61)), Some(start + seconds(63)));
         assert_eq!(quota.full(&LIMITS, 0, start + seconds(1000)), None);
     }
@@ -173,16 +200,16 @@ mod tests {
     fn tokens_are_corrected_and_refunded() {
         let start = Instant::now();
         let mut quota = Quota::new(start);
-        let booked = quota.book(900, start);
+        let booked = quota.book(&LIMITS, (900, 0), start);
         assert!(quota.full(&LIMITS, 200, start).is_some());
         quota.correct(booked, 100);
         assert_eq!(quota.full(&LIMITS, 900, start), None);
-        let more = quota.book(900, start + seconds(1));
+        let more = quota.book(&LIMITS, (900, 0), start + seconds(1));
         assert!(quota.full(&LIMITS, 1, start + seconds(1)).is_some());
         quota.refund(more);
         assert_eq!(quota.full(&LIMITS, 900, start + seconds(1)), None);
         quota.correct(booked, 5);
-        quota.book(1, start + seconds(200));
+        quota.book(&LIMITS, (1, 0), start + seconds(200));
         quota.correct(booked, 1_000_000);
         assert_eq!(quota.full(&LIMITS, 999, start + seconds(200)), None, "long forgotten");
     }
@@ -192,12 +219,25 @@ mod tests {
         let start = Instant::now();
         let mut quota = Quota::new(start);
         assert_eq!(quota.full(&LIMITS, 5000, start), None);
-        quota.book(5000, start);
+        quota.book(&LIMITS, (5000, 0), start);
         assert_eq!(
-            quota.full(&LIMITS, 0, start),
+            quota.full(&LIMITS, 1, start),
             Some(start + seconds(61)),
             "nothing beside it"
         );
+    }
+
+    #[test]
+    fn what_is_told_can_be_anything() {
+        let start = Instant::now();
+        let mut quota = Quota::new(start);
+        for at in 0..3 {
+            let booked = quota.book(&LIMITS, (u64::MAX, u64::MAX), start + seconds(at));
+            assert_eq!(booked.prompt(), 1000);
+            quota.correct(booked, u64::MAX);
+        }
+        assert!(quota.full(&LIMITS, 1, start + seconds(3)).is_some());
+        assert_eq!(quota.full(&LIMITS, 1, start + seconds(70)), None);
     }
 
     proptest::proptest! {
@@ -211,7 +251,7 @@ mod tests {
                 let now = start + Duration::from_millis(at);
                 match quota.full(&LIMITS, 1, now) {
                     None => {
-                        quota.book(1, now);
+                        quota.book(&LIMITS, (1, 0), now);
                         sent.push(at);
                     }
                     Some(until) => {

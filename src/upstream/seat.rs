@@ -42,6 +42,10 @@ pub struct AccountState {
     pub disabled: bool,
     /// Faults of the credential itself.
     pub cooldown: Cooldown,
+    /// A model answered since it was loaded, and no call was unauthorised since.
+    pub works: bool,
+    /// It cools because lists of models refuse it, and for nothing else.
+    pub lists_alone: bool,
     /// Over all models.
     pub averages: Averages,
     quota: Option<Box<Quota>>,
@@ -95,6 +99,8 @@ pub struct Entry<'a> {
     pub limits: &'a CredentialLimits,
     /// Tokens the request may need.
     pub tokens: u64,
+    /// Those of them which the prompt has.
+    pub prompt: u64,
     /// Whether a cooling seat will do.
     pub mercy: Mercy,
 }
@@ -213,7 +219,7 @@ impl Seat {
         // Under the lock of the account: no two requests see the same room.
         self.account.in_flight.fetch_add(1, Ordering::AcqRel);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let book = |quota: &mut Box<Quota>| quota.book(entry.tokens, now);
+        let book = |quota: &mut Box<Quota>| quota.book(entry.limits, (entry.tokens, entry.prompt), now);
         Ok(Taken {
             account: account.cooldown.enter(now),
             seat: seat.cooldown.enter(now),

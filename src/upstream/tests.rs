@@ -1,6 +1,7 @@
 //! Lanes, pools and fleets at work. Time is turned by passing it.
 
 mod cooling;
+mod lanes;
 mod reload;
 mod strategies;
 
@@ -73,6 +74,7 @@ pub fn want(strategy: Strategy) -> Want<'static> {
         tried: &[],
         sticky: None,
         tokens: 0,
+        prompt: 0,
     }
 }
 

@@ -19,7 +19,7 @@ use tollgate::ledger::{Closing, Ended, Ledger, Opening};
 use tollgate::rules::{self, Live};
 use tollgate::store::Store;
 use tollgate::upstream::LiveFleet;
-use tollgate::upstream::health::{ByRules, Checks, PARALLEL};
+use tollgate::upstream::health::{ByRules, Checks};
 
 /// The admin token: nowhere to be seen but in requests.
 pub const TOKEN: &str = "canary-admin-token-4f1c";
@@ -80,7 +80,12 @@ impl Gateway {
         let follower = fleet.clone();
         live.on_change(Box::new(move |rules| follower.replace(rules.clone())));
         let names = Arc::new(Names::new(Default::default(), Duration::from_secs(2)));
-        let checks = Checks::new(fleet.clone(), Box::new(ByRules(names)), clock.clone(), PARALLEL);
+        let settings = tollgate::config::HealthSettings::default();
+        let dial = ByRules {
+            names,
+            timeout: settings.timeout,
+        };
+        let checks = Checks::new(fleet.clone(), Box::new(dial), clock.clone(), &settings);
         let state = AdminState {
             keys: Arc::clone(&keys),
             ledger: ledger.clone(),

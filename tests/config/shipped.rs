@@ -115,10 +115,13 @@ fn the_shipped_routes_know_the_common_models() {
         ("@cf/meta/llama-3.1-8b-instruct", "cloudflare"),
         ("sandbox/echo", "sandbox"),
     ] {
-        let route = rules.route_for(model).unwrap_or_else(|| panic!("no route for {model}"));
+        let route = rules
+            .routes_for(model)
+            .next()
+            .unwrap_or_else(|| panic!("no route for {model}"));
         assert_eq!(&*route.targets[0].provider.name, provider, "{model}");
     }
-    assert!(rules.route_for("unheard-of").is_none());
+    assert!(rules.routes_for("unheard-of").next().is_none());
 }
 
 /// The examples in the comments of a shipped file: their lines are indented by three.

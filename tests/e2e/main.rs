@@ -11,17 +11,26 @@ mod aborts;
 mod any_path;
 mod bodies;
 mod convert;
+mod cooldown;
+mod egress;
 mod errors;
 mod failover;
 mod headers;
+mod health;
 mod keys;
 mod ledger;
 mod limits;
 mod passthrough;
+#[path = "../egress/pki.rs"]
+mod pki;
 mod pool;
+#[path = "../egress/proxy.rs"]
+mod proxy;
 mod quickstart;
 mod refusals;
 mod reload;
+mod routes;
+mod seats;
 mod silence;
 mod support;
 mod tls;

@@ -277,3 +277,122 @@ async fn a_credential_that_fails_is_out_at_once_and_comes_back_by_itself() {
     let [a, b, c] = take();
     assert!((49..=51).contains(&b), "its share is its own again: {a}, {b}, {c}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_pooled_connection_does_not_take_the_only_place_of_a_credential() {
+    let known = answers().await;
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    let provider = Provider::start(move |request| {
+        // The second request finds its connection closed, whichever it is.
+        if counted.fetch_add(1, Ordering::Relaxed) == 1 {
+            return Answer::raw(vec![Step::Cut]);
+        }
+        good(&known, request)
+    })
+    .await;
+    let rules = format!(
+        "{}limits = {{ concurrent = 1 }}\n[[route]]\nname = \"all\"\nmodel = \"*\"\ntargets = [{{ provider = \"p\" }}]\n",
+        provider_rules("p", provider.address, "health = \"off\"")
+    );
+    let gateway = Gateway::start(Options {
+        rules: vec![("10.toml", rules)],
+        ..Options::default()
+    })
+    .await;
+    let body = body(Dialect::Chat, false, 10, 1);
+    for n in 0..3 {
+        let reply = gateway.post("/v1/chat/completions", &body).await;
+        assert_eq!(reply.status, 200, "request {n}: {}", reply.text());
+    }
+    assert_eq!(count.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_path_of_a_provider_refuses_says_nothing_of_the_credential() {
+    let known = answers().await;
+    let provider = Provider::start(move |request| match request.target.contains("organization") {
+        true => Answer::json(401, "{\"error\":{\"message\":\"missing scope\"}}"),
+        false => good(&known, request),
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut rules = format!(
+        "[provider.p]\ndialects = {{ openai_chat = \"http://{}/v1\" }}\nhealth = \"off\"\n",
+        provider.address
+    );
+    for name in ["a", "b"] {
+        let file = folder.path().join(name);
+        std::fs::write(&file, format!("KEY-{name}-{PROVIDER_KEY}")).unwrap();
+        rules += &format!(
+            "[[provider.p.credential]]\nname = \"{name}\"\nkey = \"file:{}\"\n",
+            file.display()
+        );
+    }
+    rules += "[[route]]\nname = \"all\"\nmodel = \"*\"\ntargets = [{ provider = \"p\" }]\n";
+    let gateway = Gateway::start(Options {
+        rules: vec![("10.toml", rules)],
+        ..Options::default()
+    })
+    .await;
+    for _ in 0..6 {
+        let reply = gateway.post("/p/p/v1/organization/users", b"{}").await;
+        assert_eq!(reply.status, 401, "as it came: {}", reply.text());
+    }
+    let reply = gateway
+        .post("/v1/chat/completions", &body(Dialect::Chat, false, 10, 1))
+        .await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_credential_is_never_the_clients_fault() {
+    // The next candidate can't carry the request, so that nothing follows after all.
+    let refusing = Provider::start(|_| {
+        Answer::json(
+            401,
+            "{\"error\":{\"message\":\"bad key\",\"code\":\"invalid_api_key\"}}",
+        )
+    })
+    .await;
+    let address = refusing.address;
+    let other = format!(
+        "[provider.q]\ndialects = {{ anthropic = \"http://{address}\" }}\nhealth = \"off\"\n[[provider.q.credential]]\nname = \"main\"\nkey = \"env:E2E_PROVIDER_KEY\"\n"
+    );
+    let rules = format!(
+        "{}{other}[[route]]\nname = \"all\"\nmodel = \"*\"\non_loss = \"reject\"\ntargets = [{{ provider = \"p\" }}]\nfallback = [{{ provider = \"q\" }}]\n",
+        provider_rules("p", address, "health = \"off\"")
+    );
+    let gateway = Gateway::start(Options {
+        rules: vec![("10.toml", rules)],
+        ..Options::default()
+    })
+    .await;
+    let body = "{\"model\":\"x\",\"seed\":7,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}";
+    let reply = gateway.post("/v1/chat/completions", body.as_bytes()).await;
+    assert_eq!(reply.status, 502, "{}", reply.text());
+    assert_eq!(reply.json()["error"]["code"], "upstream_credentials_exhausted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edits_are_for_conversations() {
+    let provider = Provider::start(|_| Answer::json(200, "{\"input_tokens\":3}")).await;
+    let rules = format!(
+        "{}[[route]]\nname = \"all\"\nmodel = \"*\"\ntargets = [{{ provider = \"p\" }}]\nset = {{ temperature = 0.5 }}\ndefault = {{ max_output_tokens = 100 }}\n",
+        provider_rules("p", provider.address, "health = \"off\"")
+    );
+    let gateway = Gateway::start(Options {
+        rules: vec![("10.toml", rules)],
+        ..Options::default()
+    })
+    .await;
+    let body = "{\"model\":\"x\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}";
+    gateway.post("/v1/messages/count_tokens", body.as_bytes()).await;
+    assert_eq!(provider.last().body, body.as_bytes(), "a count has no such fields");
+    gateway.post("/v1/messages", body.as_bytes()).await;
+    let sent = String::from_utf8(provider.last().body).unwrap();
+    assert!(
+        sent.contains("\"temperature\":0.5") && sent.contains("\"max_tokens\":100"),
+        "{sent}"
+    );
+}

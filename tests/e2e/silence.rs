@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::support::dialect::{ALL, Dialect, record};
 use crate::support::gateway::{Gateway, Options, provider_rules};
+use crate::support::h2;
 use crate::support::provider::{Answer, Provider, Step};
 
 /// What keeps a client of this dialect patient; `None`: nothing does.
@@ -175,27 +176,72 @@ async fn after_a_ping_a_failure_is_told_as_an_event() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_beginning_without_content_goes_out_after_a_while() {
+async fn a_beginning_without_content_is_held_back_for_a_while_only() {
     let (gateway, _first, second, next) =
         setting("commit = \"300ms\"\nidle = \"5s\"\nping = \"off\"\nping_before = \"off\"").await;
     let whole = record(Dialect::Messages, "sandbox/chat,tokens=5", true).await;
     let start = String::from_utf8_lossy(&whole).find("\n\n").unwrap() + 2;
     let error =
         "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"late\"}}\n\n";
-    *next.lock() = Answer::chunked(
-        "text/event-stream",
-        vec![
-            Step::Send(whole.slice(..start)),
-            Step::Wait(Duration::from_millis(900)),
-            Step::Send(Bytes::from(error)),
-        ],
-    );
     let dialect = Dialect::Messages;
-    let reply = gateway
-        .post(&dialect.path("two", true), &dialect.body("two", true))
-        .await;
-    assert!(reply.text().contains("late"), "it had gone out: {}", reply.text());
-    assert_eq!(second.count(), 0);
+    for (between, told) in [("", false), ("event: ping\ndata: {\"type\": \"ping\"}\n\n", true)] {
+        let mut steps = vec![Step::Send(whole.slice(..start)), Step::Wait(Duration::from_millis(600))];
+        if told {
+            steps.extend([Step::Send(Bytes::from(between)), Step::Wait(Duration::from_millis(100))]);
+        }
+        steps.push(Step::Send(Bytes::from(error)));
+        *next.lock() = Answer::chunked("text/event-stream", steps);
+        let reply = gateway
+            .post(&dialect.path("two", true), &dialect.body("two", true))
+            .await;
+        assert_eq!(
+            (reply.text().contains("late"), reply.text().contains("SECOND")),
+            (told, !told),
+            "any event lets it go once the time is over; an error that comes instead does not: {}",
+            reply.text()
+        );
+    }
+    assert_eq!(second.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pings_come_whole_to_a_client_with_hardly_any_room() {
+    let (gateway, _first, _second, next) = setting("ping = \"150ms\"\nping_before = \"off\"\nidle = \"10s\"").await;
+    for dialect in [Dialect::Chat, Dialect::Messages] {
+        let whole = record(dialect, "sandbox/chat,tokens=12", true).await;
+        let text = String::from_utf8(whole.to_vec()).unwrap();
+        let border = text[..text.len() / 2].rfind("\n\n").unwrap() + 2;
+        let mut steps = vec![
+            Step::Send(whole.slice(..border)),
+            Step::Wait(Duration::from_millis(400)),
+        ];
+        // The provider goes on while a ping waits for room.
+        for frame in text[border..].split_inclusive("\n\n") {
+            steps.push(Step::Send(Bytes::from(frame.to_owned())));
+            steps.push(Step::Wait(Duration::from_millis(40)));
+        }
+        *next.lock() = Answer::chunked("text/event-stream", steps);
+        let wire = tokio::net::TcpStream::connect(gateway.ports.h2c).await.unwrap();
+        let mut connection = h2::Connection::with_window(wire, border as u32 + 3).await;
+        let bearer = gateway.bearer();
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        let answer = connection
+            .begin(
+                &dialect.path("alone", true),
+                &headers,
+                dialect.body("alone", true),
+                true,
+            )
+            .await;
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        let reply = h2::collect(answer).await;
+        let said = without_pings(dialect, &reply.text());
+        assert_eq!(said, without_pings(dialect, &text), "{dialect:?}: {}", reply.text());
+        assert!(
+            pings(dialect, &reply.text()) > pings(dialect, &text),
+            "{dialect:?}: it was pinged"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -32,9 +32,14 @@ impl Authority {
 
     /// A certificate for this name with this serial number.
     pub fn sign(&self, name: &str, serial: u64) -> Signed {
+        self.sign_until(name, serial, END)
+    }
+
+    /// … that ends on this day.
+    pub fn sign_until(&self, name: &str, serial: u64, end: (i32, u8, u8)) -> Signed {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.serial_number = Some(SerialNumber::from(serial));
-        params.not_after = date_time_ymd(END.0, END.1, END.2);
+        params.not_after = date_time_ymd(end.0, end.1, end.2);
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.0).unwrap();
         Signed {

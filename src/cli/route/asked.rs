@@ -9,6 +9,7 @@ use http::{HeaderMap, Method};
 use crate::dialects::{self, Line, Peek, Target};
 use crate::observe::redact::printable;
 use crate::routing::Survey;
+use crate::translate::request::Decoded;
 use crate::translate::{estimate, request, splice};
 
 use super::super::Failure;
@@ -144,9 +145,13 @@ impl Recorded {
     }
 }
 
-/// What stands inside; `None`: it is no conversation, or can't be read.
+/// What stands inside; `None`: it can't be read.
 pub(super) fn survey(target: &Target, body: &[u8]) -> Option<Survey> {
-    let decoded = request::decode(target, body).ok()?;
-    let chat = decoded.chat()?;
-    Some(Survey::of(chat, estimate::prompt_tokens(chat)))
+    Some(match request::decode(target, body).ok()? {
+        Decoded::Chat(chat) => Survey::of(&chat, estimate::prompt_tokens(&chat)),
+        Decoded::Embeddings(texts) => Survey {
+            prompt_tokens: estimate::embedding_tokens(&texts),
+            ..Survey::default()
+        },
+    })
 }

@@ -215,7 +215,7 @@ impl Dialect for Anthropic {
         match spans::value_of(body, 0, "system") {
             Some(at) if body[at.start] == b'"' => texts.join(&at),
             Some(at) if body[at.start] == b'[' => {
-                texts.around(body, &at, |text| format!(r#"{{"type":"text","text":{text}}}"#))
+                texts.around(body, &at, "", |text| format!(r#"{{"type":"text","text":{text}}}"#))
             }
             Some(at) if body[at.start] == b'n' => vec![instructions::splice(at, texts.json())],
             Some(_) => Vec::new(),

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::fields::camel;
 use crate::dialects::Splice;
-use crate::dialects::instructions::{Texts, put_first, splice};
+use crate::dialects::instructions::{BETWEEN, Texts, put_first, splice};
 use crate::dialects::spans::members;
 
 /// The last member of that camelCase name, as either style of JSON writes it.
@@ -37,10 +37,9 @@ pub(super) fn add(body: &[u8], before: Option<&str>, after: Option<&str>) -> Vec
                 Some(one) if body[one.start] == b'[' => around(body, &one, texts),
                 Some(one) if body[one.start] == b'{' => {
                     // A part alone becomes one of a list, and the list goes around it.
-                    let [before, after] = texts.apart();
-                    let part = |texts: Texts<'_>| format!(r#"{{"text":{}}}"#, texts.json());
-                    let open = before.map_or("[".to_owned(), |texts| format!("[{},", part(texts)));
-                    let close = after.map_or("]".to_owned(), |texts| format!(",{}]", part(texts)));
+                    let [before, after] = texts.beside(BETWEEN);
+                    let open = before.map_or("[".to_owned(), |text| format!(r#"[{{"text":{text}}},"#));
+                    let close = after.map_or("]".to_owned(), |text| format!(r#",{{"text":{text}}}]"#));
                     vec![splice(one.start..one.start, open), splice(one.end..one.end, close)]
                 }
                 Some(one) if body[one.start] == b'n' => {
@@ -59,5 +58,5 @@ pub(super) fn add(body: &[u8], before: Option<&str>, after: Option<&str>) -> Vec
 }
 
 fn around(body: &[u8], list: &Range<usize>, texts: Texts<'_>) -> Vec<Splice> {
-    texts.around(body, list, |text| format!(r#"{{"text":{text}}}"#))
+    texts.around(body, list, BETWEEN, |text| format!(r#"{{"text":{text}}}"#))
 }

@@ -199,6 +199,9 @@ impl Dialect for Gemini {
         let mut outline = outline::wishes(body, &fields, false)?;
         PLACES.read(&mut outline, body, &fields);
         let model = target.model.clone().ok_or(PeekError::MissingModel)?;
+        if !is_model_name(&model) {
+            return Err(PeekError::MODEL);
+        }
         Ok(Peek {
             model,
             model_span: None,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::dialects::Splice;
-use crate::dialects::instructions::{Texts, splice};
+use crate::dialects::instructions::{BETWEEN, Texts, splice};
 use crate::dialects::spans::{elements, members, text_of, value_of};
 
 /// The text before goes into the first of the leading system messages, the one after into the last. Without one they become a
@@ -52,7 +52,9 @@ fn content(body: &[u8], message: &Range<usize>) -> Option<Range<usize>> {
 fn join(body: &[u8], content: &Range<usize>, texts: Texts<'_>) -> Vec<Splice> {
     match body[content.start] {
         b'"' => texts.join(content),
-        b'[' => texts.around(body, content, |text| format!(r#"{{"type":"text","text":{text}}}"#)),
+        b'[' => texts.around(body, content, BETWEEN, |text| {
+            format!(r#"{{"type":"text","text":{text}}}"#)
+        }),
         // `null`.
         _ => vec![splice(content.clone(), texts.json())],
     }

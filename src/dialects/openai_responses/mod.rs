@@ -60,6 +60,14 @@ fn finish_reason(status: &str, incomplete: &str, tool_calls: bool) -> Option<Fin
     Some(FinishReason::new(kind, raw))
 }
 
+/// Answering it changes something at the provider beside what it costs: `background` begins a job which runs on without us, and
+/// the items of a turn are added to its `conversation` (OpenAI's reference of "Create a model response").
+fn leaves_traces(body: &[u8], fields: &json::Watched) -> bool {
+    let value = |place: usize| Some(&body[fields.values[place].clone()?]);
+    value(json::place::BACKGROUND) == Some(b"true")
+        || value(json::place::CONVERSATION).is_some_and(|conversation| conversation != b"null")
+}
+
 impl Dialect for OpenAiResponses {
     fn id(&self) -> DialectId {
         DIALECT
@@ -89,6 +97,7 @@ impl Dialect for OpenAiResponses {
         let (mut peek, fields) = json::peek(body)?;
         PLACES.read(&mut peek.outline, body, &fields);
         peek.stream &= target.operation == Operation::Chat;
+        peek.outline.once = target.operation == Operation::Chat && leaves_traces(body, &fields);
         Ok(peek)
     }
 

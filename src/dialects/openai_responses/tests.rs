@@ -153,3 +153,39 @@ fn an_answer_whose_beginning_was_lost_still_begins() {
         assert_eq!(grammar.end(), Vec::<&str>::new(), "{data}");
     }
 }
+
+#[test]
+fn what_begins_a_job_or_grows_a_conversation_is_asked_once() {
+    let once = |path: &str, more: &str| {
+        let headers = http::HeaderMap::new();
+        let line = Line {
+            method: &Method::POST,
+            path,
+            query: "",
+            headers: &headers,
+        };
+        let target = find(line).expect("a known path");
+        let body = format!(r#"{{"model":"m","input":"x"{more}}}"#);
+        let peek = target.dialect.peek(&target, body.as_bytes());
+        peek.expect("a good body").outline.once
+    };
+    for (more, expected) in [
+        ("", false),
+        (r#","background":true"#, true),
+        (r#","background" : true "#, true),
+        (r#","b\u0061ckground":true"#, true),
+        (r#","background":false"#, false),
+        (r#","background":null"#, false),
+        (r#","background":"true""#, false),
+        (r#","conversation":"conv_1""#, true),
+        (r#","conversation":{"id":"conv_1"}"#, true),
+        (r#","conversation":null"#, false),
+        (r#","background":false,"conversation":"conv_1""#, true),
+        (r#","metadata":{"background":true,"conversation":"x"}"#, false),
+        (r#","previous_response_id":"resp_1","store":true"#, false),
+    ] {
+        assert_eq!(once("/v1/responses", more), expected, "{more}");
+        assert!(!once("/v1/responses/input_tokens", more), "counting changes nothing");
+        assert!(!once("/v1/chat/completions", more), "it means nothing there");
+    }
+}

@@ -144,6 +144,7 @@ impl RoutePlan {
             tried: &slot.tried,
             sticky,
             tokens: self.tokens,
+            prompt: self.prompt,
         };
         let seat = match self.need {
             Need::Ready => candidate.lane.choose_ready(&want, now),

@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use super::*;
 use crate::dialects::Outline;
-use crate::routing::affinity::{Affinities, Kept, Scope, Session, Sticky, named, session};
+use crate::routing::affinity::{Affinities, Kept, Scope, Session, Sticky, named};
 use crate::upstream::Failure;
 
 const SESSION: Session = Session { id: 7, named: true };
@@ -59,20 +59,6 @@ fn a_header_wins_over_the_cache_key_and_ours_over_the_clients() {
         None,
         "nor is a novel"
     );
-}
-
-#[test]
-fn the_beginning_only_where_nothing_names_it() {
-    let text = format!("\"{}\"", "x".repeat(5000));
-    let outline = |cache_key: Option<&str>| Outline {
-        cache_key: cache_key.map(str::to_owned),
-        prompt: Some(0..text.len()),
-        ..Outline::default()
-    };
-    let ask = |key: Option<&str>, auto| session(&[], &[], no_headers(), &outline(key), text.as_bytes(), "k", auto);
-    assert_eq!(ask(None, true).map(|session| session.named), Some(false));
-    assert_eq!(ask(None, false), None);
-    assert_eq!(ask(Some("c"), true).map(|session| session.named), Some(true));
 }
 
 #[test]

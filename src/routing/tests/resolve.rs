@@ -257,7 +257,7 @@ fn the_inside_is_read_only_where_a_route_asks_for_it() {
     );
     let needs = |model: &str, wishes: &[&str]| {
         let wishes: Vec<String> = wishes.iter().map(|wish| (*wish).to_owned()).collect();
-        needs_survey(&fleet, model, &wishes)
+        needs_survey(&fleet, model, &wishes, None)
     };
     assert!(!needs("s", &[]));
     assert!(!needs("free", &[]), "a route without conditions comes first");
@@ -268,4 +268,24 @@ fn the_inside_is_read_only_where_a_route_asks_for_it() {
     assert!(!needs("a/deep", &[]), "no route is asked");
     assert!(needs("s", &["none", "q"]));
     assert!(!needs("none", &[]));
+}
+
+#[test]
+fn the_inside_is_read_where_a_credential_has_so_many_tokens() {
+    let mut limited = provider("limited", 2);
+    let mut credential = Arc::into_inner(limited.credentials.remove(0)).unwrap();
+    credential.limits.tokens_per_minute = Some(1000);
+    limited.credentials.push(credential.into());
+    let fleet = Rig::new([provider("free", 1), limited])
+        .route("free", &["free"], "free", |_, _| {})
+        .route("behind", &["behind"], "free", |rig, route| {
+            route.fallback = rig.targets("limited")
+        })
+        .route("limited", &["limited"], "limited", |_, _| {})
+        .fleet();
+    let needs = |model: &str, provider: Option<&str>| needs_survey(&fleet, model, &[], provider);
+    assert!(!needs("free", None));
+    assert!(needs("behind", None) && needs("limited", None));
+    assert!(needs("limited/x", None) && !needs("free/limited", None));
+    assert!(needs("free", Some("limited")) && !needs("limited", Some("free")));
 }

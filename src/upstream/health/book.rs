@@ -1,6 +1,7 @@
 //! The last check of everything, and what is told of it: metrics each time, the log only when something changed.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -9,17 +10,17 @@ use super::schedule::{Target, What};
 use super::{CheckResult, Finding, PlaceCheck};
 use crate::clock::UnixMicros;
 
-/// A certificate that expires within so many days is warned of ...
-const EXPIRY_DAYS: i64 = 14;
-
-/// ... so often.
+/// A certificate that expires soon is warned of so often.
 const WARN_EVERY: i64 = DAY;
 
 const DAY: i64 = 24 * 3600;
 
 /// As many entries as there are targets; what is gone is forgotten.
-#[derive(Default)]
-pub(super) struct Book(Mutex<Pages>);
+pub(super) struct Book {
+    pages: Mutex<Pages>,
+    /// How long before its end a certificate is warned of, in seconds.
+    warning: i64,
+}
 
 #[derive(Default)]
 struct Pages {
@@ -34,6 +35,14 @@ struct Place {
 }
 
 impl Book {
+    /// Nothing known. `warning`: how long before its end a certificate is warned of.
+    pub(super) fn new(warning: Duration) -> Self {
+        Book {
+            pages: Mutex::default(),
+            warning: i64::try_from(warning.as_secs()).unwrap_or(i64::MAX),
+        }
+    }
+
     /// Enters the check of a credential.
     pub(super) fn credential(&self, target: &Target, result: &CheckResult) {
         let What::Credential(credential) = &target.what else {
@@ -44,7 +53,7 @@ impl Book {
         if let Some(good) = result.finding.credential_is_good() {
             CREDENTIAL_UP.set(provider, credential, good.into());
         }
-        let before = self.0.lock().credentials.insert(target.clone(), result.clone());
+        let before = self.pages.lock().credentials.insert(target.clone(), result.clone());
         let before = before.map(|before| before.finding);
         if before == Some(result.finding) || (before.is_none() && result.finding == Finding::Ok) {
             return;
@@ -65,7 +74,7 @@ impl Book {
     pub(super) fn place(&self, target: &Target, check: PlaceCheck, now: UnixMicros) {
         let provider = &*target.provider;
         let place = &*check.place;
-        let mut pages = self.0.lock();
+        let mut pages = self.pages.lock();
         let before = pages.places.remove(target);
         RESOLVES.set(provider, place, check.resolves.into());
         if !check.resolves {
@@ -106,7 +115,7 @@ impl Book {
         let place = &*check.place;
         CERTIFICATE.set(provider, place, expires);
         let days = (expires - now).div_euclid(DAY);
-        if days >= EXPIRY_DAYS {
+        if expires - now >= self.warning {
             return None;
         }
         if warned.is_some_and(|warned| now - warned < WARN_EVERY) {
@@ -118,7 +127,7 @@ impl Book {
 
     /// Forgets what is no longer to be checked, or is no longer what it was.
     pub(super) fn forget(&self, target: &Target) {
-        let mut pages = self.0.lock();
+        let mut pages = self.pages.lock();
         let provider = &*target.provider;
         match &target.what {
             What::Credential(credential) => {
@@ -138,7 +147,7 @@ impl Book {
 
     /// Forgets the credentials that are no longer there.
     pub(super) fn retain(&self, is_there: impl Fn(&Target) -> bool) {
-        let known: Vec<Target> = self.0.lock().credentials.keys().cloned().collect();
+        let known: Vec<Target> = self.pages.lock().credentials.keys().cloned().collect();
         for gone in known.iter().filter(|target| !is_there(target)) {
             self.forget(gone);
         }
@@ -146,12 +155,12 @@ impl Book {
 
     /// The last check of a credential.
     pub(super) fn of_credential(&self, target: &Target) -> Option<CheckResult> {
-        self.0.lock().credentials.get(target).cloned()
+        self.pages.lock().credentials.get(target).cloned()
     }
 
     /// The last checks of a provider's places, by name.
     pub(super) fn of_places(&self, provider: &str) -> Vec<PlaceCheck> {
-        let pages = self.0.lock();
+        let pages = self.pages.lock();
         let own = pages.places.iter().filter(|(target, _)| *target.provider == *provider);
         let mut own: Vec<PlaceCheck> = own.map(|(_, place)| place.check.clone()).collect();
         own.sort_by(|a, b| a.place.cmp(&b.place));
@@ -172,7 +181,7 @@ mod tests {
             certificate_expires: Some(UnixMicros(expires * 1_000_000)),
             addresses: Vec::new(),
         };
-        let book = Book::default();
+        let book = Book::new(Duration::from_secs(14 * DAY as u64));
         let told = |warned, now| book.certificate("expiring", &check, warned, now);
         assert_eq!(told(None, expires - 15 * DAY), None, "there is time");
         let first = expires - 14 * DAY + 1;

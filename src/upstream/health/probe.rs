@@ -19,11 +19,11 @@ use crate::observe::redact::printable;
 use crate::rules::Credential;
 use crate::upstream::{Endpoint, Failure, Pool};
 
-/// A check that takes longer than this has failed.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Most bytes read of an answer.
 const MAX_BODY: usize = 64 << 10;
+
+/// How the cause begins by which Pingora tells our own address.
+const OUR_SIDE: &str = "local address ";
 
 /// Longest text taken of an error of the connection, in bytes.
 const MAX_WORDS: usize = 200;
@@ -57,10 +57,16 @@ pub trait Dial: Send + Sync + 'static {
 pub(super) const MAX_ADDRESSES: usize = 64;
 
 /// As requests reach them: by the way that the rules give.
-pub struct ByRules(pub Arc<Names>);
+pub struct ByRules {
+    /// Where names are resolved.
+    pub names: Arc<Names>,
+    /// Longest time of each step; whoever checks has one for all of them.
+    pub timeout: Duration,
+}
 
 impl ByRules {
     fn reach<'a>(
+        &self,
         pool: &Pool,
         endpoint: &'a Endpoint,
         address: SocketAddr,
@@ -80,11 +86,11 @@ impl ByRules {
             http: pool.provider.http,
             egress: way,
             times: ConnectTimes {
-                connect: TIMEOUT,
-                total: TIMEOUT,
+                connect: self.timeout,
+                total: self.timeout,
                 idle: Duration::ZERO,
-                read: Some(TIMEOUT),
-                write: TIMEOUT,
+                read: Some(self.timeout),
+                write: self.timeout,
             },
         }
     }
@@ -95,7 +101,7 @@ impl Dial for ByRules {
     async fn addresses(&self, _: &Pool, endpoint: &Endpoint) -> Found {
         let way = endpoint.way(None);
         let authority = way.proxy().unwrap_or_else(|| endpoint.authority());
-        let known = self.0.addresses(authority).await;
+        let known = self.names.addresses(authority).await;
         let mut addresses: Vec<SocketAddr> = Vec::new();
         for &address in known.iter().flat_map(|known| known.iter()).take(MAX_ADDRESSES) {
             if way.reaches(address.ip()) && !addresses.contains(&address) {
@@ -104,7 +110,7 @@ impl Dial for ByRules {
         }
         let failing = match authority {
             Authority::Name { host, port } => {
-                let mut states = self.0.states().into_iter();
+                let mut states = self.names.states().into_iter();
                 states.any(|state| state.host == *host && state.port == *port && state.failing)
             }
             Authority::Pinned(_) => false,
@@ -117,17 +123,17 @@ impl Dial for ByRules {
 
     async fn address(&self, _: &Pool, endpoint: &Endpoint, credential: Option<&Credential>) -> Option<SocketAddr> {
         let dial = endpoint
-            .dial(endpoint.way(credential), &self.0, &[], Instant::now())
+            .dial(endpoint.way(credential), &self.names, &[], Instant::now())
             .await?;
         Some(dial.address)
     }
 
     fn peer(&self, pool: &Pool, endpoint: &Endpoint, address: SocketAddr, credential: Option<&Credential>) -> HttpPeer {
-        egress::peer(Self::reach(pool, endpoint, address, credential))
+        egress::peer(self.reach(pool, endpoint, address, credential))
     }
 
     async fn certificate_expiry(&self, pool: &Pool, endpoint: &Endpoint, address: SocketAddr) -> Option<UnixMicros> {
-        egress::certificate_expiry(Self::reach(pool, endpoint, address, None))
+        egress::certificate_expiry(self.reach(pool, endpoint, address, None))
             .await
             .ok()?
     }
@@ -280,12 +286,18 @@ fn told(error: &Error) -> String {
         .cause
         .as_deref()
         .map(|cause| cause as &(dyn std::error::Error + 'static));
-    let mut text = error.etype().as_str().to_owned();
+    // Of a handshake Pingora tells in the context only [read, 0.9.1].
+    let context = error.context.as_ref().map(|context| context.as_str());
+    let mut text = context.unwrap_or(error.etype().as_str()).to_owned();
     while let Some(inner) = cause {
-        text = match inner.downcast_ref::<Box<Error>>() {
+        let said = match inner.downcast_ref::<Box<Error>>() {
             Some(inner) => inner.etype().as_str().to_owned(),
             None => inner.to_string(),
         };
+        // Where it came from is no reason, but may stand where one would.
+        if !said.starts_with(OUR_SIDE) {
+            text = said;
+        }
         cause = inner.source();
     }
     printable(&text, MAX_WORDS).into_owned()

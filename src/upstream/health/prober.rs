@@ -8,14 +8,14 @@ use http::{HeaderMap, Method};
 use parking_lot::Mutex;
 use pingora::connectors::http::Connector;
 
-use super::probe::{self, Ask, Dial, MAX_ADDRESSES, NoReply, Reply, TIMEOUT};
+use super::probe::{self, Ask, Dial, MAX_ADDRESSES, NoReply, Reply};
 use super::question::{self, Question};
 use super::words::without_key;
 use super::{CheckResult, Finding, PlaceCheck};
 use crate::clock::Clock;
 use crate::observe::redact::Masker;
 use crate::rules::Credential;
-use crate::upstream::{Endpoint, Failure, Pool};
+use crate::upstream::{Asked, Endpoint, Failure, Pool};
 
 /// How long it is believed that anybody may read a list of models, or not.
 const PUBLIC_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -30,24 +30,27 @@ type Lists = HashMap<(Arc<str>, String), (bool, Instant)>;
 pub(super) struct Prober {
     pub(super) dial: Box<dyn Dial>,
     pub(super) clock: Clock,
+    /// A check that takes longer has failed.
+    timeout: Duration,
     connector: Connector,
     lists: Mutex<Lists>,
 }
 
 impl Prober {
-    pub(super) fn new(dial: Box<dyn Dial>, clock: Clock) -> Self {
+    pub(super) fn new(dial: Box<dyn Dial>, clock: Clock, timeout: Duration) -> Self {
         Prober {
             dial,
             clock,
+            timeout,
             connector: Connector::new(None),
             lists: Mutex::default(),
         }
     }
 
-    /// Finds out whether a credential works, within [`TIMEOUT`].
+    /// Finds out whether a credential works, within its time.
     pub(super) async fn credential(&self, pool: &Pool, credential: &Credential, masker: &Masker) -> CheckResult {
         let began = Instant::now();
-        let deadline = began + TIMEOUT;
+        let deadline = began + self.timeout;
         let mut asked: Vec<(bool, &http::HeaderValue, Question)> = Vec::new();
         let mut result = self.result(began, Finding::Unproven, None, "there is nothing to ask".to_owned());
         for endpoint in pool.endpoints() {
@@ -64,7 +67,7 @@ impl Prober {
                 .ask_credential(pool, endpoint, credential, &question, began, deadline)
                 .await;
             // Another dialect's list may prove what this one could not; the rules' own question is asked once.
-            if result.finding != Finding::Unproven || !question.is_list {
+            if result.finding != Finding::Unproven || question.asked != Asked::List {
                 break;
             }
         }
@@ -86,7 +89,12 @@ impl Prober {
             .await
         {
             Ok(reply) => reply,
-            Err(none) => return self.result(began, Finding::Failed(none.failure), None, none.words),
+            Err(none) => {
+                return CheckResult {
+                    asked: question.asked,
+                    ..self.result(began, Finding::Failed(none.failure), None, none.words)
+                };
+            }
         };
         let (mut finding, mut words, retry_after) = question::judge(question, endpoint, &reply);
         if finding == Finding::Ok && self.is_public(pool, endpoint, question, deadline).await {
@@ -98,6 +106,7 @@ impl Prober {
         }
         CheckResult {
             retry_after,
+            asked: question.asked,
             ..self.result(began, finding, Some(reply.status), words)
         }
     }
@@ -152,7 +161,7 @@ impl Prober {
     }
 
     /// Finds out whether the addresses of a place can be reached: TCP, TLS where it is https, an HTTP answer of any kind. One
-    /// after the other, each within [`TIMEOUT`]. `endpoints`: those of the provider which are at this place, one at least.
+    /// after the other, each within its time. `endpoints`: those of the provider which are at this place, one at least.
     pub(super) async fn place(&self, pool: &Pool, place: Arc<str>, endpoints: &[Arc<Endpoint>]) -> PlaceCheck {
         let mut check = PlaceCheck {
             place,
@@ -175,7 +184,7 @@ impl Prober {
                 headers: head_headers(pool),
                 body: bytes::Bytes::new(),
             };
-            let asked = probe::ask(&self.connector, peer, first, ask, began + TIMEOUT);
+            let asked = probe::ask(&self.connector, peer, first, ask, began + self.timeout);
             let (result, connected) = match Box::pin(asked).await {
                 Ok(reply) => {
                     let result = self.result(began, Finding::Ok, Some(reply.status), String::new());
@@ -192,7 +201,7 @@ impl Prober {
             }
             if first.tls && connected.is_some() {
                 let asked = self.dial.certificate_expiry(pool, first, address);
-                let expires = tokio::time::timeout(TIMEOUT, asked).await.ok().flatten();
+                let expires = tokio::time::timeout(self.timeout, asked).await.ok().flatten();
                 // The earliest of all that were shown.
                 check.certificate_expires = check.certificate_expires.into_iter().chain(expires).min();
             }
@@ -209,6 +218,7 @@ impl Prober {
             status,
             words,
             retry_after: None,
+            asked: Asked::Path,
         }
     }
 }

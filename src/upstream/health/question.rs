@@ -11,7 +11,7 @@ use super::probe::{Ask, Reply};
 use crate::dialects::{self, Dialect, Target, Upstream};
 use crate::ir::{Block, ErrorKind, LossReport, Message, Operation, Request, Role, Set};
 use crate::rules::{Credential, Provider};
-use crate::upstream::{Endpoint, Failure, authorisation};
+use crate::upstream::{Asked, Endpoint, Failure, authorisation};
 
 /// Names ourselves to providers.
 const USER_AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
@@ -26,8 +26,8 @@ pub(super) struct Question {
     /// GET without a body, else POST.
     pub(super) path: String,
     pub(super) body: Bytes,
-    /// It is the dialect's list of models, which not every provider has, and some show to anybody.
-    pub(super) is_list: bool,
+    /// What is asked. The dialect's list of models not every provider has, and some show to anybody.
+    pub(super) asked: Asked,
 }
 
 /// What to ask at this endpoint; `None`: its dialect can't say it.
@@ -40,7 +40,7 @@ pub(super) fn question(provider: &Provider, endpoint: &Endpoint) -> Option<Quest
         return Some(Question {
             path: below(&dialect.upstream_path(&target, model, query)),
             body: one_word(dialect, model)?,
-            is_list: false,
+            asked: Asked::Model,
         });
     }
     if let Some(path) = &health.path {
@@ -48,7 +48,7 @@ pub(super) fn question(provider: &Provider, endpoint: &Endpoint) -> Option<Quest
         return Some(Question {
             path: below(&format!("{slash}{path}")),
             body: Bytes::new(),
-            is_list: false,
+            asked: Asked::Path,
         });
     }
     let list = Target {
@@ -62,7 +62,7 @@ pub(super) fn question(provider: &Provider, endpoint: &Endpoint) -> Option<Quest
     Some(Question {
         path: below(&dialect.upstream_path(&list, "", "")),
         body: Bytes::new(),
-        is_list: true,
+        asked: Asked::List,
     })
 }
 
@@ -159,7 +159,7 @@ fn failed(endpoint: &Endpoint, reply: &Reply, question: &Question) -> (Finding, 
         .or(header)
         .map(|seconds| Duration::from_secs(seconds.into()));
     // A key that may not read lists may still do all that is asked of it ("Missing scopes: ...", 401 and 403 alike).
-    if question.is_list && failure.is_ours() && error.message.contains("scope") {
+    if question.asked == Asked::List && failure.is_ours() && error.message.contains("scope") {
         return (Finding::Unproven, error.message, wait);
     }
     (Finding::Failed(failure), error.message, wait)

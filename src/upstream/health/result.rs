@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::UnixMicros;
-use crate::upstream::{Failure, Outcome};
+use crate::upstream::{Asked, Failure, Outcome};
 
 /// What one check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +53,30 @@ pub struct CheckResult {
     pub words: String,
     /// How long the provider asks to wait.
     pub retry_after: Option<Duration>,
+    /// What was asked, and so what it proves.
+    pub asked: Asked,
 }
 
 impl CheckResult {
+    /// The same beside model calls that succeed: a list of models which refuses this key says nothing of it.
+    pub(super) fn beside_calls(self) -> Self {
+        let refused = matches!(
+            self.finding,
+            Finding::Failed(Failure::Unauthorised | Failure::Forbidden)
+        );
+        if self.asked != Asked::List || !refused {
+            return self;
+        }
+        CheckResult {
+            finding: Finding::Unproven,
+            words: format!(
+                "model calls with this key succeed, though not the list of models: {}",
+                self.words
+            ),
+            ..self
+        }
+    }
+
     /// What a pool is to learn of it.
     pub(super) fn outcome(&self) -> Outcome {
         Outcome {

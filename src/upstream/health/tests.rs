@@ -1,5 +1,7 @@
 //! Checks against providers on the loopback: dead keys, spent quotas, dead ports, certificates.
 
+mod keys;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -161,11 +163,18 @@ fn compile(folder: &std::path::Path, toml: &str, change: impl Fn(&mut Provider))
     Arc::new(rules)
 }
 
+fn settings(parallel: usize) -> HealthSettings {
+    HealthSettings {
+        parallel,
+        ..HealthSettings::default()
+    }
+}
+
 impl House {
     fn new(toml: &str, dial: Box<dyn Dial>, change: impl Fn(&mut Provider)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let fleet = Arc::new(LiveFleet::new(compile(folder.path(), toml, change)));
-        let checks = Checks::new(fleet.clone(), dial, Clock::manual(NOW), 8);
+        let checks = Checks::new(fleet.clone(), dial, Clock::manual(NOW), &settings(8));
         House { folder, fleet, checks }
     }
 
@@ -425,7 +434,10 @@ async fn a_dead_port_is_found_and_is_no_fault_of_the_key() {
 }
 
 fn direct() -> ByRules {
-    ByRules(Arc::new(Names::new(HashMap::new(), Duration::from_secs(2))))
+    ByRules {
+        names: Arc::new(Names::new(HashMap::new(), Duration::from_secs(2))),
+        timeout: HealthSettings::default().timeout,
+    }
 }
 
 /// Trusts anybody, and says when a certificate expires.
@@ -510,7 +522,12 @@ async fn checks_asked_for_at_once_keep_the_bound_and_share_one_of_the_same() {
         &names,
     );
     let mut house = House::plain(&toml);
-    house.checks = Checks::new(house.fleet.clone(), Box::new(direct()), Clock::manual(NOW), 2);
+    house.checks = Checks::new(
+        house.fleet.clone(),
+        Box::new(direct()),
+        Clock::manual(NOW),
+        &settings(2),
+    );
     let mut asked = JoinSet::new();
     for name in names.iter().chain(&["spent", "spent", "spent"]) {
         let (checks, name) = (house.checks.clone(), *name);

@@ -1,8 +1,8 @@
 //! What failures do to a lane and to its neighbours.
 
 use super::*;
-use crate::upstream::CoolState;
 use crate::upstream::cooldown::IN_A_ROW;
+use crate::upstream::{Asked, CoolState};
 
 fn no_seat(lane: &Arc<Lane>, now: Instant) -> NoSeat {
     match choose(lane, now) {
@@ -165,25 +165,23 @@ fn checks_lift_and_bar() {
     let pool = pool(credentials(&[1]));
     let mut now = Instant::now();
     let lane = pool.lane("model");
-    pool.checked("c0", &failure(Failure::Unauthorised), now);
-    pool.checked("c0", &failure(Failure::Unauthorised), now);
+    pool.checked("c0", &failure(Failure::Unauthorised), Asked::List, now);
+    pool.checked("c0", &failure(Failure::Unauthorised), Asked::List, now);
     assert_eq!(pool.states(now)[0].standing, CoolState::Quarantined);
     assert!(choose(&lane, now).is_err());
-    pool.checked("c0", &failure(Failure::Connect), now);
+    pool.checked("c0", &failure(Failure::Connect), Asked::List, now);
     assert!(choose(&lane, now).is_err(), "that says nothing");
-    pool.checked("c0", &success(millis(1)), now);
+    pool.checked("c0", &success(millis(1)), Asked::List, now);
     assert!(choose(&lane, now).is_ok(), "at once");
     fail(&lane, "c0", Failure::QuotaSpent, now);
     now += seconds(1);
-    pool.checked("c0", &success(millis(1)), now);
+    pool.checked("c0", &success(millis(1)), Asked::List, now);
     assert!(choose(&lane, now).is_err(), "a list of models costs nothing");
-    let paid = Outcome {
-        tokens: Some(1),
-        ..success(millis(1))
-    };
-    pool.checked("c0", &paid, now);
+    pool.checked("c0", &success(millis(1)), Asked::Path, now);
+    assert!(choose(&lane, now).is_err(), "nor does a path");
+    pool.checked("c0", &success(millis(1)), Asked::Model, now);
     assert!(choose(&lane, now).is_ok());
-    pool.checked("nobody", &paid, now);
+    pool.checked("nobody", &success(millis(1)), Asked::Model, now);
 }
 
 #[test]
@@ -239,4 +237,61 @@ fn what_is_told_of_a_lane_adds_up() {
     assert_eq!(lane.standing(now).latency, Some(millis(300)));
     drop(holds);
     assert_eq!(lane.standing(now).in_flight, 0);
+}
+
+#[test]
+fn enabling_forgets_what_cools() {
+    let pool = pool(credentials(&[1, 1]));
+    let now = Instant::now();
+    let lane = pool.lane("model");
+    fail(&lane, "c0", Failure::Forbidden, now);
+    fail(&lane, "c1", Failure::RateLimited, now);
+    fail(&pool.lane("other"), "c0", Failure::QuotaSpent, now);
+    let before = pool.roster.changes.counted();
+    assert!(pool.set_disabled("c0", false), "it was not disabled");
+    assert_eq!(counts(&lane, Strategy::Weighted, 3, now), [3, 0], "of c0 alone");
+    assert!(pool.roster.changes.counted() > before, "worth remembering");
+    assert_eq!(pool.states(now)[0].failures, 0);
+    fail(&lane, "c0", Failure::Unauthorised, now);
+    assert!(pool.set_disabled("c0", true));
+    assert!(choose(&lane, now).is_err());
+    assert!(pool.set_disabled("c0", false));
+    assert!(choose(&lane, now).is_ok());
+}
+
+#[test]
+fn who_always_breaks_after_its_first_token_cools_ever_longer() {
+    let lane = lane(credentials(&[1, 1]));
+    let mut now = Instant::now();
+    let breaks = |now| {
+        let want = Want {
+            sticky: Some("c0"),
+            ..want(Strategy::Weighted)
+        };
+        let hold = lane.choose_ready(&want, now).unwrap_or_else(|no| panic!("{no:?}"));
+        assert_eq!(hold.index(), 0);
+        hold.answering(millis(10), now);
+        hold.settle(&failure(Failure::Broke), now);
+    };
+    let until = || lane.seats[0].state.lock().cooldown.until();
+    for _ in 0..IN_A_ROW {
+        assert_eq!(until(), None);
+        breaks(now);
+    }
+    for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+        assert_eq!(until(), Some(now + seconds(pause)));
+        now += seconds(pause);
+        breaks(now);
+    }
+    now += seconds(60);
+    let probe = Want {
+        sticky: Some("c0"),
+        ..want(Strategy::Weighted)
+    };
+    let hold = lane.choose_ready(&probe, now).unwrap_or_else(|no| panic!("{no:?}"));
+    hold.answering(millis(10), now);
+    hold.settle(&success(millis(10)), now);
+    drop(hold);
+    breaks(now);
+    assert_eq!(until(), None, "one that ends well ends the row");
 }

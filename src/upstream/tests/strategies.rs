@@ -333,3 +333,61 @@ fn tokens_are_booked_by_estimate_and_settled_by_truth() {
         .settle(&failure(Failure::Refused), now);
     assert!(ask(900).is_ok(), "a refusal costs nothing");
 }
+
+#[test]
+fn no_client_fills_the_window_for_long() {
+    let mut list = credentials(&[1]);
+    list[0].limits.tokens_per_minute = Some(1000);
+    let lane = lane(list);
+    let start = Instant::now();
+    // That there is no room is believed for a second.
+    let ask = |tokens, second| {
+        let want = Want {
+            tokens,
+            prompt: 100,
+            ..want(Strategy::Weighted)
+        };
+        lane.choose(&want, start + seconds(second))
+    };
+    let given_up = Outcome {
+        inconclusive: true,
+        ..Outcome::default()
+    };
+    let hold = ask(u64::MAX, 0).unwrap_or_else(|no| panic!("{no:?}"));
+    assert!(ask(1, 0).is_err(), "nothing beside it");
+    hold.settle(&given_up, start);
+    drop(hold);
+    assert!(ask(901, 2).is_err(), "the prompt was sent");
+    let hold = ask(900, 4).unwrap_or_else(|no| panic!("{no:?}"));
+    let told = Outcome {
+        tokens: Some(7),
+        ..given_up
+    };
+    hold.settle(&told, start);
+    let hold = ask(893, 6).unwrap_or_else(|no| panic!("{no:?}"));
+    drop(hold);
+    assert!(ask(u64::MAX, 8).is_err(), "it waits for an empty window");
+    assert!(ask(u64::MAX, 70).is_ok());
+}
+
+#[test]
+fn tokens_count_only_where_they_are_limited() {
+    let mut list = credentials(&[1]);
+    list[0].limits.requests_per_minute = Some(10);
+    let lane = lane(list);
+    let now = Instant::now();
+    let want = Want {
+        tokens: u64::MAX,
+        prompt: u64::MAX,
+        ..want(Strategy::Weighted)
+    };
+    for _ in 0..3 {
+        let hold = lane.choose(&want, now).unwrap_or_else(|no| panic!("{no:?}"));
+        let outcome = Outcome {
+            tokens: Some(u64::MAX),
+            ..success(millis(1))
+        };
+        hold.settle(&outcome, now);
+    }
+    assert!(lane.choose(&want, now).is_ok());
+}

@@ -33,8 +33,13 @@ impl Connection {
     }
 
     pub async fn over(wire: impl Wire + 'static) -> Self {
+        Self::with_window(wire, 1 << 20).await
+    }
+
+    /// A client that takes so many bytes of an answer before it reads.
+    pub async fn with_window(wire: impl Wire + 'static, window: u32) -> Self {
         let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(1 << 20)
+            .initial_stream_window_size(window)
             .handshake(TokioIo::new(wire))
             .await
             .unwrap();

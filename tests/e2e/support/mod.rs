@@ -4,8 +4,10 @@ pub mod client;
 pub mod dialect;
 pub mod gateway;
 pub mod h2;
+pub mod keyed;
 pub mod provider;
 pub mod setup;
+pub mod tls_front;
 
 use std::future::Future;
 use std::sync::LazyLock;
