@@ -35,7 +35,10 @@ fuzz_target!(|input: &[u8]| {
 /// Whatever is asked has an answer, and aliases lead to their end at once.
 fn ask(rules: &Rules) {
     for (name, end) in &rules.aliases {
-        assert!(rules.alias(end).is_none() && **name != **end, "an alias leads to no alias");
+        assert!(
+            rules.alias(end).is_none() && **name != **end,
+            "an alias leads to no alias"
+        );
     }
     for route in &rules.routes {
         for model in &route.models {
@@ -44,7 +47,10 @@ fn ask(rules: &Rules) {
             assert_eq!(all.first(), first.as_ref(), "the first of all is the first");
             for provider in &rules.providers {
                 let _ = rules.models.facts(&provider.name, model);
-                let _ = rules.prices.price(&provider.name, model).map(|price| price.estimate(u64::MAX, 1));
+                let _ = rules
+                    .prices
+                    .price(&provider.name, model)
+                    .map(|price| price.estimate(u64::MAX, 1));
             }
         }
     }
