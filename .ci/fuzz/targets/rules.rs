@@ -2,6 +2,7 @@
 #![no_main]
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
@@ -42,9 +43,11 @@ fn ask(rules: &Rules) {
     }
     for route in &rules.routes {
         for model in &route.models {
-            let first = rules.route_for(model).map(|route| route.name.clone());
-            let all: Vec<_> = rules.routes_for(model).map(|route| route.name.clone()).collect();
-            assert_eq!(all.first(), first.as_ref(), "the first of all is the first");
+            let places = rules
+                .routes_for(model)
+                .map(|taken| rules.routes.iter().position(|route| Arc::ptr_eq(route, taken)));
+            let places: Vec<_> = places.collect();
+            assert!(places.is_sorted(), "the first that matches wins");
             for provider in &rules.providers {
                 let _ = rules.models.facts(&provider.name, model);
                 let _ = rules
