@@ -5,10 +5,10 @@ use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, OrErr, Result};
 
-use crate::dialects::{self, AuthScheme};
-use crate::rules::Auth;
+use crate::dialects;
+use crate::upstream::authorisation;
 
-use super::context::{Attempt, RequestContext};
+use super::context::RequestContext;
 
 /// Names ourselves to providers.
 const USER_AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
@@ -107,7 +107,11 @@ pub fn execute(session: &Session, upstream: &mut RequestHeader, ctx: &mut Reques
     for (name, value) in &attempt.pool.provider.headers {
         built.insert(name.clone(), value.clone());
     }
-    authorise(attempt, &mut built)?;
+    let credential = attempt.credential.as_deref();
+    let shown = credential.and_then(|its| authorisation(&attempt.pool.provider, attempt.endpoint.dialect, its));
+    if let Some((name, value)) = shown {
+        built.insert(name, value);
+    }
     // Built from parts, names keep no letter case of their own: half the work.
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = method;
@@ -122,34 +126,4 @@ fn pass(client: &RequestHeader, built: &mut HeaderMap, name: &HeaderName) {
     for value in client.headers.get_all(name) {
         built.append(name.clone(), value.clone());
     }
-}
-
-/// Writes the credential, as the provider's rules say, else as its dialect's providers take it.
-fn authorise(attempt: &Attempt, built: &mut HeaderMap) -> Result<()> {
-    let Some(secret) = attempt
-        .credential
-        .as_ref()
-        .and_then(|credential| credential.secret.as_ref())
-    else {
-        return Ok(());
-    };
-    let (name, value) = match &attempt.pool.provider.auth {
-        Some(Auth::None) => return Ok(()),
-        Some(Auth::Bearer) => (header::AUTHORIZATION, format!("Bearer {}", secret.expose())),
-        Some(Auth::Header(name)) => (name.clone(), secret.expose().to_owned()),
-        None => match dialects::get(attempt.endpoint.dialect).auth() {
-            AuthScheme::Bearer => (header::AUTHORIZATION, format!("Bearer {}", secret.expose())),
-            AuthScheme::Header(name) => (HeaderName::from_static(name), secret.expose().to_owned()),
-        },
-    };
-    // The error must not carry the value.
-    let mut value = HeaderValue::try_from(zeroize::Zeroizing::new(value).as_str()).map_err(|_| {
-        Error::explain(
-            ErrorType::InternalError,
-            "a credential holds characters that no header may",
-        )
-    })?;
-    value.set_sensitive(true);
-    built.insert(name, value);
-    Ok(())
 }
