@@ -5,11 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::dialects::{Peek, PeekError};
-use crate::ir::Operation;
+use crate::ir::{ApiError, Operation};
 use crate::rules::Route;
 use crate::translate::splice;
 
 use super::context::RequestContext;
+use super::prepare::ELSEWHERE;
+use super::request_filter::{unread, unreadable};
 
 /// The body has a route's instructions.
 pub struct Instructed {
@@ -19,8 +21,9 @@ pub struct Instructed {
     own: Option<(Bytes, Peek)>,
 }
 
-/// Gives the body the instructions of the plan's route, and none of another's. Does nothing where that is so already.
-pub fn execute(ctx: &mut RequestContext) -> Result<(), PeekError> {
+/// Gives the body the instructions of the plan's route, and none of another's. Does nothing where that is so already. Large bodies are
+/// worked on elsewhere.
+pub async fn execute(ctx: &mut RequestContext) -> Result<(), ApiError> {
     let Some(stage) = &ctx.route else { return Ok(()) };
     let (route, several) = (stage.plan.route.as_ref(), stage.plan.has_several_names());
     let client = &mut ctx.client;
@@ -41,15 +44,27 @@ pub fn execute(ctx: &mut RequestContext) -> Result<(), PeekError> {
     if !matches!(target.operation, Operation::Chat | Operation::CountTokens) {
         return Ok(());
     }
-    let added = &route.instructions;
-    let edits = target
-        .dialect
-        .add_instructions(&client.body, added.before.as_deref(), added.after.as_deref());
-    if edits.is_empty() {
+    let (target, body, adding) = (target.clone(), client.body.clone(), route.clone());
+    let is_large = body.len() >= ELSEWHERE;
+    let work = move || -> Result<_, PeekError> {
+        let added = &adding.instructions;
+        let (before, after) = (added.before.as_deref(), added.after.as_deref());
+        let edits = target.dialect.add_instructions(&body, before, after);
+        if edits.is_empty() {
+            return Ok(None);
+        }
+        let body = splice::apply(&body, edits);
+        let peek = target.dialect.peek(&target, &body)?;
+        Ok(Some((body, peek)))
+    };
+    let done = if is_large {
+        tokio::task::spawn_blocking(work).await.map_err(|_| unread())?
+    } else {
+        work()
+    };
+    let Some((body, mut again)) = done.map_err(unreadable)? else {
         return Ok(());
-    }
-    let body = splice::apply(&client.body, edits);
-    let mut again = target.dialect.peek(target, &body)?;
+    };
     (again.outline.provider, again.outline.models) = (peek.outline.provider.clone(), peek.outline.models.clone());
     let own = several.then(|| (client.body.clone(), peek.clone()));
     client.instructed = Some(Instructed {

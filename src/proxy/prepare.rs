@@ -42,7 +42,7 @@ pub struct Prepared {
 /// Prepares the body. An error: this candidate can't be asked this.
 pub async fn execute(gateway: &Gateway, ctx: &mut RequestContext, candidate: &Candidate) -> Result<Prepared, ApiError> {
     // The candidate of another name the client gave may be one of another route.
-    instruct::execute(ctx).map_err(super::request_filter::unreadable)?;
+    instruct::execute(ctx).await?;
     let (Some(peek), Some(target)) = (&ctx.client.peek, &ctx.client.target) else {
         // `/p/...`: the body is not ours to touch.
         return Ok(Prepared {

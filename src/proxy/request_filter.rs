@@ -81,7 +81,7 @@ async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCont
     }
     take_in(gateway, session, ctx, &target).await?;
     route(gateway, session, ctx, &target).await?;
-    instruct::execute(ctx).map_err(unreadable)?;
+    instruct::execute(ctx).await?;
     if target.operation == Operation::CountTokens && !is_counted(ctx) {
         local::estimated_count(session, ctx, &target).await?;
         return Err(Stop::Answered);
@@ -219,7 +219,8 @@ async fn peek(target: &Target, bytes: Bytes) -> Result<(Peek, Bytes), ApiError> 
     Ok((peeked.map_err(unreadable)?, bytes))
 }
 
-fn unread() -> ApiError {
+/// What the client is told when reading its request failed for a fault of ours.
+pub fn unread() -> ApiError {
     ApiError::new(ErrorKind::Api, "the gateway failed to read the request").code("internal_error")
 }
 
