@@ -10,7 +10,7 @@ use tollgate::config::Secret;
 use tollgate::rules::{
     Credential, CredentialLimits, Egress, Health, HttpVersions, Provider, RouteTimeouts, Strategy, StreamUsage,
 };
-use tollgate::upstream::{Failure, Lane, Outcome, Pool, RetryBudget, Turns, Want};
+use tollgate::upstream::{Failure, Lane, Outcome, Pool, RetryBudget, Want};
 
 const STRATEGIES: [(&str, Strategy); 5] = [
     ("weighted", Strategy::Weighted),
@@ -122,10 +122,6 @@ fn choose(c: &mut Criterion) {
         });
     });
     group.bench_function("standing/1000", |b| b.iter(|| black_box(&lane).standing(now)));
-    let turns = Turns::new((0..200).map(|index| index % 7 + 1));
-    group.bench_function("turns of 200 targets", |b| {
-        b.iter(|| turns.next_where(|index| index % 3 > 0))
-    });
     let budget = RetryBudget::new(0.2, 100, now);
     group.bench_function("retry budget", |b| {
         b.iter(|| {

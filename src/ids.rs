@@ -1,41 +1,19 @@
 //! The ids of things, as types of their own so that none is taken for another.
 
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
-
-thread_local! {
-    /// State of this thread's generator (SplitMix64, Steele and others 2014), seeded by the system. Ids must not repeat;
-    /// they need not be hard to guess, and a system call each would cost more than all the rest of them.
-    static RANDOM: Cell<Option<u64>> = const { Cell::new(None) };
-}
-
-fn random() -> u64 {
-    let state = RANDOM.get().unwrap_or_else(|| {
-        let mut seed = [0; 8];
-        match getrandom::fill(&mut seed) {
-            Ok(()) => u64::from_ne_bytes(seed),
-            // Without the system's randomness, its own id generator decides what becomes of us.
-            Err(_) => uuid::Uuid::now_v7().as_u64_pair().1,
-        }
-    });
-    let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    RANDOM.set(Some(state));
-    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
+use crate::random;
 
 /// A UUIDv7: milliseconds, then 74 random bits.
 fn fresh() -> uuid::Uuid {
     let millis = u64::try_from(Clock::system().now().0 / 1000).unwrap_or_default();
     let mut bytes = [0; 10];
-    bytes[..8].copy_from_slice(&random().to_ne_bytes());
-    bytes[8..].copy_from_slice(&random().to_ne_bytes()[..2]);
+    bytes[..8].copy_from_slice(&random::number().to_ne_bytes());
+    bytes[8..].copy_from_slice(&random::number().to_ne_bytes()[..2]);
     uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()
 }
 

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod ids;
+pub mod random;
 
 pub mod cli;
 pub mod config;

@@ -68,7 +68,8 @@ fn report(rule: &str, broken: Vec<String>) {
 /// Rooms and the rooms they may name. `cli` and `app` stand above all others.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("clock", &[]),
-    ("ids", &["clock"]),
+    ("random", &[]),
+    ("ids", &["clock", "random"]),
     ("ir", &[]),
     ("sse", &[]),
     ("dialects", &["ir", "sse", "clock"]),
@@ -82,9 +83,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("egress", &["config", "clock", "rules"]),
     (
         "upstream",
-        &["rules", "egress", "clock", "ir", "config", "observe", "dialects"],
+        &[
+            "rules", "egress", "clock", "ir", "config", "observe", "dialects", "random",
+        ],
     ),
-    ("routing", &["rules", "upstream", "dialects", "ir", "clock"]),
+    ("routing", &["rules", "upstream", "dialects", "ir", "clock", "random"]),
     ("observe", &["config", "clock"]),
     ("sandbox", &["dialects", "sse", "ir", "clock"]),
     (
@@ -112,6 +115,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "config",
             "clock",
             "ids",
+            "random",
         ],
     ),
 ];

@@ -12,6 +12,7 @@ use pingora::{Error, ErrorType, Result};
 use crate::egress::{self, ConnectTimes, Reach};
 use crate::ir::Operation;
 use crate::ledger::Opening;
+use crate::random;
 use crate::routing::{Candidate, Choice};
 use crate::rules::RouteTimeouts;
 
@@ -122,7 +123,7 @@ fn wait(gateway: &Gateway, attempt: u16, again: bool) -> Option<Duration> {
     let doublings = retries.checked_sub(2)?.min(MAX_DOUBLINGS);
     let settings = &gateway.config.retries;
     let whole = settings.wait.saturating_mul(1 << doublings).min(settings.max_wait);
-    Some(whole / 2 + whole.mul_f64(crate::upstream::random_share() / 2.0))
+    Some(whole / 2 + whole.mul_f64(random::share() / 2.0))
 }
 
 /// The next candidate that can be asked this, and what to ask it. Candidates whose dialect can't carry the request are passed over;

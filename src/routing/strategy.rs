@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::random;
 use crate::rules::Strategy;
 use crate::upstream::{Destinations, Standing, adaptive_cost};
 
@@ -116,11 +117,9 @@ fn better_of_two<'a>(
     key: impl Fn(&Offer<'a>) -> f64,
 ) -> Option<usize> {
     let count = options.clone().count();
-    let draw = destinations.turns().draw();
-    let (high, low) = ((draw >> 32) as usize, (draw & 0xffff_ffff) as usize);
-    let first = high % count.max(1);
+    let first = random::below(count);
     // Another one than the first.
-    let second = (first + 1 + low % count.saturating_sub(1).max(1)) % count.max(1);
+    let second = (first + 1 + random::below(count.saturating_sub(1))) % count.max(1);
     let mut pick = options.clone();
     let first = pick.nth(first)?;
     let second = options.clone().nth(second)?;

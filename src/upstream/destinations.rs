@@ -1,7 +1,6 @@
 //! Where one route sends, ready to be asked: its targets with their pools, and whose turn it is among them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -89,7 +88,6 @@ pub struct TargetTurns {
     weights: Box<[u32]>,
     first: Mutex<Wheel>,
     later: Mutex<Wheel>,
-    draws: AtomicU64,
 }
 
 /// When each is due.
@@ -118,7 +116,6 @@ impl TargetTurns {
         TargetTurns {
             first: wheel(),
             later: wheel(),
-            draws: AtomicU64::new(0),
             weights,
         }
     }
@@ -160,16 +157,6 @@ impl TargetTurns {
         if let (Some(&weight), Some(due)) = (self.weights.get(place), wheel.due.get_mut(place)) {
             *due = due.saturating_sub(stride(weight));
         }
-    }
-
-    /// A number that looks random: a counter through the output function of SplitMix64 (Steele, Lea, Flood: "Fast Splittable
-    /// Pseudorandom Number Generators", 2014).
-    pub fn draw(&self) -> u64 {
-        let n = self.draws.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }
 

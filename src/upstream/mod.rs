@@ -23,7 +23,6 @@ mod shares;
 pub mod state;
 mod strategy;
 pub mod verdict;
-pub mod weights;
 
 pub use authorise::authorisation;
 pub use budget::RetryBudget;
@@ -39,21 +38,6 @@ pub use pool::Pool;
 pub use state::{CoolState, CredentialState, PeerState};
 pub use strategy::adaptive_cost;
 pub use verdict::Asked;
-pub use weights::Turns;
-
-/// A random number from 0 (inclusive) to 1 (exclusive), for jitter and for the choice of two. Not for secrets.
-pub fn random_share() -> f64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    thread_local! {
-        static STATE: std::cell::Cell<u64> = std::cell::Cell::new(RandomState::new().build_hasher().finish());
-    }
-    // SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
-    let next = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-    STATE.set(next);
-    let mixed = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-}
 
 #[cfg(test)]
 mod tests;

@@ -84,11 +84,10 @@ impl Dry {
 impl Section {
     /// A section of these.
     pub fn new(members: Box<[Member]>) -> Self {
-        let seed = std::ptr::from_ref(&*members).addr() as u64;
         let book = Book {
             tiers: [
-                Tier::new(&members, |member| member.weight > 0, seed),
-                Tier::new(&members, |member| member.weight == 0, !seed),
+                Tier::new(&members, |member| member.weight > 0),
+                Tier::new(&members, |member| member.weight == 0),
             ],
             timers: BinaryHeap::new(),
             benches: vec![Bench::default(); members.len()].into(),

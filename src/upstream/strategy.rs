@@ -17,6 +17,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use crate::random;
 use crate::rules::Strategy;
 
 use super::average::Averages;
@@ -50,19 +51,17 @@ pub struct Tier {
     /// The last one in turn.
     cursor: usize,
     shares: Shares,
-    random: u64,
 }
 
 impl Tier {
-    /// These members (by their number in the section) with their weights; all are usable. `seed`: any number.
-    pub fn new(members: &[Member], belongs: impl Fn(&Member) -> bool, seed: u64) -> Self {
+    /// These members (by their number in the section) with their weights; all are usable.
+    pub fn new(members: &[Member], belongs: impl Fn(&Member) -> bool) -> Self {
         let mut tier = Tier {
             ready: Vec::new(),
             place: vec![OUT; members.len()].into(),
             bits: vec![0; members.len().div_ceil(64)].into(),
             cursor: members.len().saturating_sub(1),
             shares: Shares::new(members.iter().map(|member| member.weight)),
-            random: seed,
         };
         for (number, _) in members.iter().enumerate().filter(|(_, member)| belongs(member)) {
             tier.admit(number as u32);
@@ -207,7 +206,7 @@ impl Tier {
         Some(member)
     }
 
-    fn better_of_two(&mut self, tried: &dyn Fn(u32) -> bool, cost: impl Fn(u32) -> f64) -> Option<u32> {
+    fn better_of_two(&self, tried: &dyn Fn(u32) -> bool, cost: impl Fn(u32) -> f64) -> Option<u32> {
         let one = self.draw(tried)?;
         let Some(other) = self.draw(&|member| member == one || tried(member)) else {
             return Some(one);
@@ -217,21 +216,12 @@ impl Tier {
     }
 
     /// Any of the usable, at random.
-    fn draw(&mut self, not: &dyn Fn(u32) -> bool) -> Option<u32> {
+    fn draw(&self, not: &dyn Fn(u32) -> bool) -> Option<u32> {
         let count = self.ready.len();
-        let start = ((u128::from(self.random()) * count as u128) >> 64) as usize;
+        let start = random::below(count);
         (0..count)
             .map(|step| self.ready[(start + step) % count])
             .find(|&member| !not(member))
-    }
-
-    /// SplitMix64 (Steele, Lea, Flood, 2014): draws need no more.
-    fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
     }
 }
 
