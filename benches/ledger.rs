@@ -17,6 +17,7 @@ use tollgate::ids::{AttemptId, KeyId, RequestId};
 use tollgate::ir::{FinishKind, Usage};
 use tollgate::keys::{Keys, MasterKey};
 use tollgate::ledger::{Closing, Ended, Filter, GroupBy, Ledger, Opening};
+use tollgate::money::NanoUsd;
 use tollgate::store::Store;
 
 const CACHE: u64 = 64 << 20;
@@ -81,6 +82,11 @@ impl Names {
             model,
             upstream_model,
             stream: true,
+            group: "".into(),
+            reserved: NanoUsd::ZERO,
+            prompt_tokens: 0,
+            prompt_cost: None,
+            prompt_charge: NanoUsd::ZERO,
         }
     }
 }
@@ -114,7 +120,7 @@ fn callers(c: &mut Criterion) {
     let data = tempfile::tempdir().expect("a folder");
     let store = Arc::new(Store::open(&data.path().join("store"), CACHE).expect("a store"));
     let master = MasterKey::load(&data.path().join("key"), true).expect("a key");
-    let keys = Keys::load(store.clone(), &master, Clock::system()).expect("keys");
+    let keys = Keys::load(store.clone(), &master, Arc::default(), Clock::system()).expect("keys");
     let (_, text) = keys
         .create(tollgate::keys::NewKey {
             name: "bench".into(),
@@ -134,6 +140,7 @@ fn callers(c: &mut Criterion) {
         &data.path().join("journal"),
         &settings(Durability::Process),
         store,
+        Arc::default(),
         Clock::system(),
     )
     .expect("a ledger");
@@ -165,7 +172,14 @@ fn caller_cpu() {
     let data = tempfile::tempdir().expect("a folder");
     let store = Arc::new(Store::open(&data.path().join("store"), CACHE).expect("a store"));
     let settings = settings(Durability::Process);
-    let ledger = Ledger::start(&data.path().join("journal"), &settings, store, Clock::system()).expect("a ledger");
+    let ledger = Ledger::start(
+        &data.path().join("journal"),
+        &settings,
+        store,
+        Arc::default(),
+        Clock::system(),
+    )
+    .expect("a ledger");
     let names = Names::new();
     let request = RequestId::from_client(None);
     let measure = |run: &dyn Fn()| {
@@ -192,6 +206,7 @@ fn load(durability: Durability, per_second: u64, seconds: u64) {
         &data.path().join("journal"),
         &settings(durability),
         store,
+        Arc::default(),
         Clock::system(),
     )
     .expect("a ledger");
@@ -236,6 +251,7 @@ fn load(durability: Durability, per_second: u64, seconds: u64) {
         &data.path().join("journal"),
         &settings(durability),
         store,
+        Arc::default(),
         Clock::system(),
     )
     .expect("a ledger");

@@ -29,6 +29,7 @@ use crate::config::{Config, Problems};
 use crate::egress::{Machine, Names, Policy, Probe};
 use crate::keys::{Keys, MasterKey};
 use crate::ledger::Ledger;
+use crate::limits::Accounts;
 use crate::limits::flood::Flood;
 use crate::observe::access_log::AccessLog;
 use crate::proxy::door::Door;
@@ -113,9 +114,16 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
 
     let store = Arc::new(Store::open(&config.data.join("store"), config.store_cache)?);
     let master = MasterKey::load(&config.master_key, !Keys::sealed(&store)?)?;
-    let keys = Arc::new(Keys::load(store.clone(), &master, clock.clone())?);
+    let accounts = Arc::new(Accounts::new());
+    let keys = Arc::new(Keys::load(store.clone(), &master, accounts.clone(), clock.clone())?);
     let (admin_token, first_run) = first_run::prepare(&config, &keys)?;
-    let ledger = Ledger::start(&config.data.join("journal"), &config.ledger, store, clock.clone())?;
+    let ledger = Ledger::start(
+        &config.data.join("journal"),
+        &config.ledger,
+        store,
+        accounts,
+        clock.clone(),
+    )?;
     let access_log = AccessLog::start(&config.logs.access).map_err(|source| StartError::File {
         path: access_log_path(&config),
         source,

@@ -94,6 +94,17 @@ impl fmt::Display for KeyId {
     }
 }
 
+/// A group of client keys (a team): a name of letters, digits, `.`, `_` and `-`, 1 to 64 of them, given by who made it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GroupId(pub Arc<str>);
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

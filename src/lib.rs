@@ -26,6 +26,7 @@ pub mod upstream;
 pub mod keys;
 pub mod ledger;
 pub mod limits;
+pub mod money;
 pub mod store;
 
 pub mod admin;

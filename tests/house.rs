@@ -72,29 +72,33 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("ids", &["clock", "random"]),
     ("ir", &[]),
     ("sse", &[]),
+    ("money", &["ir", "clock"]),
     ("dialects", &["ir", "sse", "clock"]),
     ("translate", &["dialects", "ir", "sse"]),
     ("config", &["clock"]),
-    ("rules", &["config", "clock", "ir", "dialects"]),
+    ("rules", &["config", "clock", "ir", "dialects", "money"]),
     ("store", &["ids"]),
-    ("keys", &["store", "clock", "ids", "config"]),
-    ("ledger", &["store", "clock", "ids", "ir", "config"]),
-    ("limits", &["clock"]),
+    ("keys", &["store", "clock", "ids", "config", "limits", "money"]),
+    ("ledger", &["store", "clock", "ids", "ir", "config", "limits", "money"]),
+    ("limits", &["clock", "ids", "money"]),
     ("egress", &["config", "clock", "rules"]),
     (
         "upstream",
         &[
-            "rules", "egress", "clock", "ir", "config", "observe", "dialects", "random",
+            "rules", "egress", "clock", "ir", "config", "observe", "dialects", "random", "limits", "money",
         ],
     ),
-    ("routing", &["rules", "upstream", "dialects", "ir", "clock", "random"]),
+    (
+        "routing",
+        &["rules", "upstream", "dialects", "ir", "clock", "random", "money"],
+    ),
     ("observe", &["config", "clock"]),
     ("sandbox", &["dialects", "sse", "ir", "clock"]),
     (
         "admin",
         &[
             "keys", "limits", "ledger", "rules", "upstream", "egress", "store", "observe", "config", "clock", "ids",
-            "ir",
+            "ir", "money",
         ],
     ),
     (
@@ -116,6 +120,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "clock",
             "ids",
             "random",
+            "money",
         ],
     ),
 ];

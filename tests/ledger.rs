@@ -11,6 +11,7 @@ use tollgate::config::{self, Durability};
 use tollgate::ids::{AttemptId, KeyId, RequestId};
 use tollgate::keys::{KeyError, Keys, MasterKey, NewKey};
 use tollgate::ledger::{Ended, Filter, GroupBy, Ledger, Opening};
+use tollgate::money::NanoUsd;
 use tollgate::store::Store;
 
 struct Books {
@@ -23,7 +24,7 @@ fn open(data: &Path) -> Books {
     let store = Arc::new(Store::open(&data.join("store"), 16 << 20).unwrap());
     let may_create = !Keys::sealed(&store).unwrap();
     let master = MasterKey::load(&data.join("master.key"), may_create).unwrap();
-    let keys = Keys::load(store.clone(), &master, Clock::system()).unwrap();
+    let keys = Keys::load(store.clone(), &master, Arc::default(), Clock::system()).unwrap();
     let settings = config::Ledger {
         durability: Durability::Process,
         queue: 8192,
@@ -31,7 +32,14 @@ fn open(data: &Path) -> Books {
         sync_every: Duration::from_millis(20),
         min_free: 0,
     };
-    let ledger = Ledger::start(&data.join("journal"), &settings, store.clone(), Clock::system()).unwrap();
+    let ledger = Ledger::start(
+        &data.join("journal"),
+        &settings,
+        store.clone(),
+        Arc::default(),
+        Clock::system(),
+    )
+    .unwrap();
     Books { keys, ledger, store }
 }
 
@@ -51,6 +59,11 @@ fn opening(key: &KeyId, n: i64) -> Opening {
         model: "m".into(),
         upstream_model: "m".into(),
         stream: false,
+        group: "".into(),
+        reserved: NanoUsd::ZERO,
+        prompt_tokens: 0,
+        prompt_cost: None,
+        prompt_charge: NanoUsd::ZERO,
     }
 }
 
@@ -106,10 +119,10 @@ fn a_broken_store_comes_back_with_its_rows_and_keys() {
         let report = books.ledger.report(&Filter::default(), &[GroupBy::Key]).unwrap();
         assert_eq!(report[0].group, [good.id.to_string()]);
         let ring = books.keys.ring();
-        assert_eq!(ring.authenticate(good_text.0.expose().as_bytes()).unwrap(), good);
+        assert_eq!(ring.authenticate(good_text.0.expose().as_bytes()).unwrap().key, good);
         assert_eq!(
-            ring.authenticate(bad_text.0.expose().as_bytes()),
-            Err(KeyError::Revoked),
+            ring.authenticate(bad_text.0.expose().as_bytes()).err(),
+            Some(KeyError::Revoked),
             "a revoked key must not come back"
         );
     }

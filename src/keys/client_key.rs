@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMicros;
 use crate::config::Secret;
-use crate::ids::KeyId;
+use crate::ids::{GroupId, KeyId};
+
+use super::Policy;
 
 /// What every key begins with.
 const PREFIX: &[u8] = b"sk-tg-";
@@ -36,6 +38,15 @@ pub struct ClientKey {
     pub revoked_at: Option<UnixMicros>,
     /// Words by which routes tell keys apart, as they were given.
     pub tags: Vec<String>,
+    /// The group it belongs to.
+    #[serde(default)]
+    pub group: Option<GroupId>,
+    /// When it ends by itself; `None`: never.
+    #[serde(default)]
+    pub expires_at: Option<UnixMicros>,
+    /// What it may do.
+    #[serde(default)]
+    pub policy: Policy,
 }
 
 /// The text of a key, shown once: `sk-tg-<12 public>-<32 secret>`, base62; the last four characters of the secret are a

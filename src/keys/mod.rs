@@ -1,7 +1,9 @@
 //! Client keys: the keys we issue. Only a keyed hash of a secret is stored (HARDENING S3).
 
 pub mod client_key;
+pub mod grant;
 pub mod master;
+pub mod policy;
 pub mod ring;
 mod stored;
 
@@ -13,11 +15,14 @@ use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 
 pub use client_key::{ClientKey, KeyText};
+pub use grant::{Denied, Grant};
 pub use master::MasterKey;
+pub use policy::{Group, Policy};
 pub use ring::Ring;
 
 use crate::clock::Clock;
 use crate::ids::KeyId;
+use crate::limits::{AccountId, Accounts, Chain};
 use crate::store::{Store, StoreError};
 use ring::{KeyMac, Snapshot};
 
@@ -76,6 +81,7 @@ pub enum KeysError {
 pub struct Keys {
     store: Arc<Store>,
     ring: Arc<Ring>,
+    accounts: Arc<Accounts>,
     clock: Clock,
     /// Every key; locked for the whole of a change, so that store and ring never differ about the order of two.
     known: Mutex<BTreeMap<KeyId, Stored>>,
@@ -106,7 +112,13 @@ impl Keys {
     }
 
     /// Loads every key into a fresh ring. The first master key a store meets is the only one it will take from then on.
-    pub fn load(store: Arc<Store>, master: &MasterKey, clock: Clock) -> Result<Self, KeysError> {
+    /// `accounts` gets one for each key and group, with its limits.
+    pub fn load(
+        store: Arc<Store>,
+        master: &MasterKey,
+        accounts: Arc<Accounts>,
+        clock: Clock,
+    ) -> Result<Self, KeysError> {
         let check = ring::keyed(&master.derive("master-key-check/v1"))
             .chain_update(b"tollgate")
             .finalize()
@@ -125,12 +137,13 @@ impl Keys {
                 key: Arc::new(key),
                 mac: KeyMac(mac),
             };
-            snapshot.insert(stored.mac, stored.key.clone());
+            snapshot.insert(stored.mac, grant(&accounts, &stored.key));
             known.insert(stored.key.id.clone(), stored);
         }
         Ok(Keys {
             store,
             ring: Arc::new(Ring::new(&master.derive("client-key/v1"), snapshot)),
+            accounts,
             clock,
             known: Mutex::new(known),
         })
@@ -161,6 +174,9 @@ impl Keys {
             created_at: self.clock.now(),
             revoked_at: None,
             tags: new.tags,
+            group: None,
+            expires_at: None,
+            policy: Policy::default(),
         });
         let mac = self.ring.mac(text.0.expose().as_bytes());
         self.change(&mut known, Stored { key: key.clone(), mac })?;
@@ -207,10 +223,20 @@ impl Keys {
         let value = stored::write(&stored.key, stored.mac.0)
             .map_err(|e| StoreError::Failed(format!("a key can't be encoded: {e}")))?;
         self.store.keys().put(&stored.key.id.0, &value)?;
-        self.ring.put(stored.mac, stored.key.clone());
+        self.ring.put(stored.mac, grant(&self.accounts, &stored.key));
         known.insert(stored.key.id.clone(), stored);
         Ok(())
     }
+}
+
+fn grant(accounts: &Accounts, key: &Arc<ClientKey>) -> Arc<Grant> {
+    let account = accounts.get(&AccountId::Key(key.id.clone()));
+    account.set_limits(key.policy.limits.clone());
+    Arc::new(Grant {
+        key: key.clone(),
+        group: None,
+        chain: Chain::new(account, None),
+    })
 }
 
 fn check_text(field: &'static str, text: &str) -> Result<(), KeysError> {

@@ -10,7 +10,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::client_key::is_well_formed;
-use super::{ClientKey, KeyError};
+use super::{Grant, KeyError};
 
 /// HMAC-SHA256 of a key's text: what is stored of its secret.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(super) fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
     Hmac::new((&*block).into())
 }
 
-pub(super) type Snapshot = HashMap<KeyMac, Arc<ClientKey>, BuildHasherDefault<MacHasher>>;
+pub(super) type Snapshot = HashMap<KeyMac, Arc<Grant>, BuildHasherDefault<MacHasher>>;
 
 /// Authenticates requests; shared by all threads, never locked.
 pub struct Ring {
@@ -74,21 +74,21 @@ impl Ring {
     }
 
     /// Puts a key in, or its newer version in its place. Changes are made one at a time, by [`super::Keys`].
-    pub(super) fn put(&self, mac: KeyMac, key: Arc<ClientKey>) {
+    pub(super) fn put(&self, mac: KeyMac, grant: Arc<Grant>) {
         let mut keys = Snapshot::clone(&self.keys.load());
-        keys.insert(mac, key);
+        keys.insert(mac, grant);
         self.keys.store(Arc::new(keys));
     }
 
     /// Whose key this is. Looks up by the full 32-byte HMAC-SHA256; about a microsecond.
-    pub fn authenticate(&self, presented: &[u8]) -> Result<Arc<ClientKey>, KeyError> {
+    pub fn authenticate(&self, presented: &[u8]) -> Result<Arc<Grant>, KeyError> {
         if !is_well_formed(presented) {
             return Err(KeyError::Malformed);
         }
         match self.keys.load().get(&self.mac(presented)) {
             None => Err(KeyError::Unknown),
-            Some(key) if key.revoked_at.is_some() => Err(KeyError::Revoked),
-            Some(key) => Ok(key.clone()),
+            Some(grant) if grant.key.revoked_at.is_some() => Err(KeyError::Revoked),
+            Some(grant) => Ok(grant.clone()),
         }
     }
 }

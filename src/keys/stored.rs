@@ -1,12 +1,15 @@
-//! How a key is stored: one version byte, then postcard. Older versions are read for ever; the newest is written.
+//! How a key is stored: one version byte, then JSON, so that fields can be added (older versions: postcard). Older versions are
+//! read for ever; the newest is written.
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClientKey, KeyId};
+use super::{ClientKey, KeyId, Policy};
 use crate::clock::UnixMicros;
 
-/// The version written today: a key with tags.
-const VERSION: u8 = 2;
+/// The version written today: JSON.
+const VERSION: u8 = 3;
+/// A key with tags.
+const WITH_TAGS: u8 = 2;
 /// The version before: a key without tags.
 const WITHOUT_TAGS: u8 = 1;
 
@@ -16,7 +19,20 @@ struct Form {
     mac: [u8; 32],
 }
 
-/// [`Form`] as version 1 wrote it: its fields stand in this order.
+/// The form of version 2: its fields stand in this order.
+#[derive(Deserialize)]
+struct FormWithTags {
+    id: KeyId,
+    name: String,
+    owner: Option<String>,
+    last4: String,
+    created_at: UnixMicros,
+    revoked_at: Option<UnixMicros>,
+    tags: Vec<String>,
+    mac: [u8; 32],
+}
+
+/// The form of version 1, likewise.
 #[derive(Deserialize)]
 struct FormWithoutTags {
     id: KeyId,
@@ -29,21 +45,23 @@ struct FormWithoutTags {
 }
 
 /// A key and the hash of its secret, as bytes.
-pub(super) fn write(key: &ClientKey, mac: [u8; 32]) -> Result<Vec<u8>, postcard::Error> {
-    let form = Form { key: key.clone(), mac };
-    postcard::to_extend(&form, vec![VERSION])
+pub(super) fn write(key: &ClientKey, mac: [u8; 32]) -> Result<Vec<u8>, serde_json::Error> {
+    let mut bytes = vec![VERSION];
+    serde_json::to_writer(&mut bytes, &Form { key: key.clone(), mac })?;
+    Ok(bytes)
 }
 
 /// What [`write()`] wrote, or a version before it; `None`: it is neither.
 pub(super) fn read(value: &[u8]) -> Option<(ClientKey, [u8; 32])> {
     match value.split_first()? {
         (&VERSION, form) => {
-            let Form { key, mac } = postcard::from_bytes(form).ok()?;
+            let Form { key, mac } = serde_json::from_slice(form).ok()?;
             Some((key, mac))
         }
+        (&WITH_TAGS, form) => Some(postcard::from_bytes::<FormWithTags>(form).ok()?.today()),
         (&WITHOUT_TAGS, form) => {
             let form: FormWithoutTags = postcard::from_bytes(form).ok()?;
-            let key = ClientKey {
+            let form = FormWithTags {
                 id: form.id,
                 name: form.name,
                 owner: form.owner,
@@ -51,10 +69,29 @@ pub(super) fn read(value: &[u8]) -> Option<(ClientKey, [u8; 32])> {
                 created_at: form.created_at,
                 revoked_at: form.revoked_at,
                 tags: Vec::new(),
+                mac: form.mac,
             };
-            Some((key, form.mac))
+            Some(form.today())
         }
         _ => None,
+    }
+}
+
+impl FormWithTags {
+    fn today(self) -> (ClientKey, [u8; 32]) {
+        let key = ClientKey {
+            id: self.id,
+            name: self.name,
+            owner: self.owner,
+            last4: self.last4,
+            created_at: self.created_at,
+            revoked_at: self.revoked_at,
+            tags: self.tags,
+            group: None,
+            expires_at: None,
+            policy: Policy::default(),
+        };
+        (key, self.mac)
     }
 }
 
@@ -82,6 +119,9 @@ mod tests {
             created_at: UnixMicros(1_769_860_800_000_000),
             revoked_at: Some(UnixMicros(1_769_860_900_000_000)),
             tags: Vec::new(),
+            group: None,
+            expires_at: None,
+            policy: Policy::default(),
         };
         assert_eq!((&key, mac), (&expected, std::array::from_fn(|at| at as u8)));
         let again = write(&key, mac).expect("it is written");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::ids::AttemptId;
+use crate::limits::Reservation;
 
 use super::journal::Journal;
 use super::{Closing, Ended, Opening, form};
@@ -16,11 +17,13 @@ pub struct Entry {
     /// Number of the opening's record.
     number: u64,
     closed: bool,
+    /// What it reserved; settled with what the row says.
+    reservation: Option<Reservation>,
     journal: Arc<Journal>,
 }
 
 impl Entry {
-    pub(super) fn open(journal: Arc<Journal>, mut opening: Opening) -> Self {
+    pub(super) fn open(journal: Arc<Journal>, mut opening: Opening, reservation: Option<Reservation>) -> Self {
         form::clip_opening(&mut opening);
         let number = journal.opened(&opening);
         Entry {
@@ -28,6 +31,7 @@ impl Entry {
             opening,
             number,
             closed: false,
+            reservation,
             journal,
         }
     }
@@ -60,8 +64,14 @@ impl Entry {
 
     fn write(&mut self, ended: Ended) {
         self.closed = true;
+        if matches!(ended, Ended::Panicked | Ended::Interrupted) {
+            self.closing.settle_unknown(&self.opening);
+        }
         form::clip_closing(&mut self.closing);
         self.journal.closed(&self.opening, &self.closing, ended);
+        if let Some(reservation) = self.reservation.take() {
+            reservation.settle(super::spent(&self.opening, &self.closing));
+        }
     }
 }
 

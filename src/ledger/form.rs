@@ -1,9 +1,11 @@
 //! How records are written: the payloads of the journal's frames, which are also what blocks of rows hold.
 //!
 //! ```text
-//! opened  1 ‖ postcard(Opening)
-//! closed  2 ‖ postcard(Opening, Closing, Ended)      the whole row: a row never needs two segments
+//! opened  3 ‖ postcard(Opening)
+//! closed  4 ‖ postcard(Opening, Closing, Ended)      the whole row: a row never needs two segments
 //! ```
+//! 1 and 2 are the same from before money ([`super::form_before_money`]): read for ever, written no more.
+//!
 //! The order of fields in `record.rs` and of variants in its enums is this format. New forms get new numbers, and a new
 //! format version in the frames' header, so that an older program does not take them for damage.
 
@@ -12,11 +14,12 @@ use serde::{Deserialize, Serialize};
 use crate::clock::UnixMicros;
 use crate::ids::{AttemptId, KeyId, RequestId};
 use crate::ir::{FinishKind, Usage};
+use crate::money::NanoUsd;
 
-use super::{Closing, Ended, Opening, Row};
+use super::{Closing, Ended, Opening, Row, form_before_money};
 
-const OPENED: u8 = 1;
-const CLOSED: u8 = 2;
+const OPENED: u8 = 3;
+const CLOSED: u8 = 4;
 
 /// Longest text in a record, in bytes; a longer one is cut (at a character). Keeps every record below 8 KiB.
 const TEXT_MAX: usize = 512;
@@ -50,8 +53,8 @@ struct HeadForm<'a> {
 pub(super) fn head(payload: &[u8]) -> Option<Head> {
     let (kind, rest) = payload.split_first()?;
     let kind = match *kind {
-        OPENED => Kind::Opened,
-        CLOSED => Kind::Closed,
+        OPENED | form_before_money::OPENED => Kind::Opened,
+        CLOSED | form_before_money::CLOSED => Kind::Closed,
         _ => return None,
     };
     let (form, _) = postcard::take_from_bytes::<HeadForm<'_>>(rest).ok()?;
@@ -81,6 +84,7 @@ pub(super) fn write_closed(
 pub(super) fn read_opened(payload: &[u8]) -> Option<Opening> {
     match payload.split_first()? {
         (&OPENED, rest) => postcard::from_bytes(rest).ok(),
+        (&form_before_money::OPENED, rest) => form_before_money::read_opened(rest),
         _ => None,
     }
 }
@@ -89,6 +93,7 @@ pub(super) fn read_opened(payload: &[u8]) -> Option<Opening> {
 pub(super) fn read_closed(payload: &[u8]) -> Option<RowRef<'_>> {
     match payload.split_first()? {
         (&CLOSED, rest) => postcard::from_bytes(rest).ok(),
+        (&form_before_money::CLOSED, rest) => form_before_money::read_closed(rest),
         _ => None,
     }
 }
@@ -127,6 +132,7 @@ pub(super) fn clip_opening(opening: &mut Opening) {
         &mut opening.provider_dialect,
         &mut opening.model,
         &mut opening.upstream_model,
+        &mut opening.group,
     ] {
         if text.len() > TEXT_MAX {
             *text = text[..cut(text)].into();
@@ -136,7 +142,10 @@ pub(super) fn clip_opening(opening: &mut Opening) {
 
 /// Cuts what is too long.
 pub(super) fn clip_closing(closing: &mut Closing) {
-    for text in [&mut closing.response_id, &mut closing.error].into_iter().flatten() {
+    for text in [&mut closing.response_id, &mut closing.error, &mut closing.service]
+        .into_iter()
+        .flatten()
+    {
         if text.len() > TEXT_MAX {
             text.truncate(cut(text));
         }
@@ -175,6 +184,11 @@ pub(super) struct OpeningRef<'a> {
     pub(super) model: &'a str,
     pub(super) upstream_model: &'a str,
     pub(super) stream: bool,
+    pub(super) group: &'a str,
+    pub(super) reserved: NanoUsd,
+    pub(super) prompt_tokens: u64,
+    pub(super) prompt_cost: Option<NanoUsd>,
+    pub(super) prompt_charge: NanoUsd,
 }
 
 /// [`Closing`], borrowed.
@@ -193,6 +207,13 @@ pub(super) struct ClosingRef<'a> {
     pub(super) total_us: u64,
     #[serde(borrow)]
     pub(super) error: Option<&'a str>,
+    pub(super) cost: Option<NanoUsd>,
+    pub(super) charge: NanoUsd,
+    pub(super) estimated: bool,
+    #[serde(borrow)]
+    pub(super) service: Option<&'a str>,
+    pub(super) images_in: u32,
+    pub(super) images_out: u32,
 }
 
 impl RowRef<'_> {
@@ -219,6 +240,11 @@ impl RowRef<'_> {
                 model: o.model.into(),
                 upstream_model: o.upstream_model.into(),
                 stream: o.stream,
+                group: o.group.into(),
+                reserved: o.reserved,
+                prompt_tokens: o.prompt_tokens,
+                prompt_cost: o.prompt_cost,
+                prompt_charge: o.prompt_charge,
             },
             closing: Closing {
                 status: c.status,
@@ -232,6 +258,12 @@ impl RowRef<'_> {
                 first_token_us: c.first_token_us,
                 total_us: c.total_us,
                 error: c.error.map(Into::into),
+                cost: c.cost,
+                charge: c.charge,
+                estimated: c.estimated,
+                service: c.service.map(Into::into),
+                images_in: c.images_in,
+                images_out: c.images_out,
             },
             ended,
         }

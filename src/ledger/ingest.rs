@@ -290,7 +290,9 @@ impl Ingest {
             let mut payload = Vec::new();
             for opening in &left_open {
                 payload.clear();
-                if let Err(e) = form::write_closed(opening, &Closing::default(), Ended::Interrupted, &mut payload) {
+                if let Err(e) =
+                    form::write_closed(opening, &Closing::unknown(opening), Ended::Interrupted, &mut payload)
+                {
                     tracing::error!(error = %e, id = %opening.id, "an interrupted attempt could not be encoded");
                     continue;
                 }

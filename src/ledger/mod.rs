@@ -7,6 +7,7 @@
 mod blocks;
 mod entry;
 mod form;
+mod form_before_money;
 pub mod ingest;
 pub mod journal;
 mod metrics;
@@ -36,6 +37,7 @@ pub use record::{Closing, Ended, Opening, Row};
 pub use report::{BadCursor, Cursor, Filter, GroupBy, Page, ReportLine};
 
 use crate::clock::Clock;
+use crate::limits::{Accounts, Reservation, Spent};
 use crate::store::Store;
 use crate::store::frames::Salt;
 use journal::Journal;
@@ -123,9 +125,10 @@ impl Ledger {
         folder: &Path,
         settings: &crate::config::Ledger,
         store: Arc<Store>,
+        accounts: Arc<Accounts>,
         clock: Clock,
     ) -> Result<Self, LedgerError> {
-        Self::start_with(folder, settings, store, clock, journal::exit_on_fatal())
+        Self::start_with(folder, settings, store, accounts, clock, journal::exit_on_fatal())
     }
 
     /// The same, with something else to do when the journal fails.
@@ -133,6 +136,7 @@ impl Ledger {
         folder: &Path,
         settings: &crate::config::Ledger,
         store: Arc<Store>,
+        _accounts: Arc<Accounts>,
         _clock: Clock,
         fatal: FatalHook,
     ) -> Result<Self, LedgerError> {
@@ -189,7 +193,12 @@ impl Ledger {
     /// Opens an attempt. The guard closes it, whatever happens. Never fails, never waits. Texts longer than 512 bytes
     /// are cut.
     pub fn open(&self, opening: Opening) -> Entry {
-        Entry::open(self.0.journal.clone(), opening)
+        Entry::open(self.0.journal.clone(), opening, None)
+    }
+
+    /// The same, of an attempt that reserved: the reservation is settled with what the row says, whatever closes it.
+    pub fn open_reserved(&self, opening: Opening, reservation: Reservation) -> Entry {
+        Entry::open(self.0.journal.clone(), opening, Some(reservation))
     }
 
     /// Rows in the order in which they were taken in (about that of their ends), after `after`, at most `limit` and
@@ -227,6 +236,17 @@ impl Ledger {
     /// Call it when no attempt is open any more: one that closes later is found as interrupted at the next start.
     pub fn shut_down(&self) {
         self.0.shut_down();
+    }
+}
+
+/// What a row adds to the balances of its accounts.
+fn spent(opening: &Opening, closing: &Closing) -> Spent {
+    Spent {
+        requests: u64::from(opening.attempt == 1),
+        tokens: closing
+            .usage
+            .map_or(0, |usage| usage.input_total().saturating_add(usage.output_total())),
+        charge: closing.charge,
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::UnixMicros;
 use crate::ids::{AttemptId, KeyId, RequestId};
 use crate::ir::{FinishKind, Usage};
+use crate::money::NanoUsd;
 
 /// What is known when an attempt begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,16 @@ pub struct Opening {
     pub upstream_model: Arc<str>,
     /// Whether a stream was asked for.
     pub stream: bool,
+    /// The group of the key at that time; empty: none.
+    pub group: Arc<str>,
+    /// What it reserved of its budgets.
+    pub reserved: NanoUsd,
+    /// Estimate of the prompt's tokens; 0: nobody needed one.
+    pub prompt_tokens: u64,
+    /// What the prompt alone costs by that estimate; `None`: the price is unknown.
+    pub prompt_cost: Option<NanoUsd>,
+    /// What is charged if nobody ever learns what became of the attempt: its prompt.
+    pub prompt_charge: NanoUsd,
 }
 
 /// What is known when it ends. Times in microseconds since it began.
@@ -49,7 +60,7 @@ pub struct Opening {
 pub struct Closing {
     /// The provider's status; `None`: it never answered.
     pub status: Option<u16>,
-    /// What it cost in tokens; `None`: the provider reported nothing.
+    /// What it cost in tokens; `None`: the provider reported nothing, and nothing is estimated.
     pub usage: Option<Usage>,
     /// Why the answer ended, in the hub's words.
     pub finish: Option<FinishKind>,
@@ -69,6 +80,38 @@ pub struct Closing {
     pub total_us: u64,
     /// What went wrong, in a word: `connect_timeout`, `reset` ... Never text of the provider's.
     pub error: Option<String>,
+    /// What the provider bills for it; `None`: the price is unknown. Nothing used costs nothing: that is `Some(0)`.
+    pub cost: Option<NanoUsd>,
+    /// What the client is charged.
+    pub charge: NanoUsd,
+    /// Usage, cost and charge are our estimate: the provider reported none.
+    pub estimated: bool,
+    /// The service tier which the provider says it used: `batch`, `flex`, `priority` ...
+    pub service: Option<String>,
+    /// Pictures in the prompt, where they have a price.
+    pub images_in: u32,
+    /// Pictures in the answer.
+    pub images_out: u32,
+}
+
+impl Closing {
+    /// The end of an attempt of which nobody learnt what became: its prompt is charged, as an estimate.
+    pub fn unknown(opening: &Opening) -> Self {
+        let mut closing = Closing::default();
+        closing.settle_unknown(opening);
+        closing
+    }
+
+    /// Usage, cost and charge of such an end.
+    pub fn settle_unknown(&mut self, opening: &Opening) {
+        self.usage = (opening.prompt_tokens > 0).then(|| Usage {
+            input: opening.prompt_tokens,
+            ..Usage::default()
+        });
+        self.cost = opening.prompt_cost;
+        self.charge = opening.prompt_charge;
+        self.estimated = true;
+    }
 }
 
 /// How an attempt ended.
@@ -142,6 +185,6 @@ impl Row {
             }
             Ended::UpstreamBroke | Ended::ClientGone | Ended::TimedOut | Ended::Panicked | Ended::Interrupted => true,
         };
-        failed && self.closing.usage.is_none()
+        failed && (self.closing.usage.is_none() || self.closing.estimated)
     }
 }

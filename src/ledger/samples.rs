@@ -3,6 +3,7 @@
 use crate::clock::UnixMicros;
 use crate::ids::{AttemptId, KeyId, RequestId};
 use crate::ir::{FinishKind, Usage};
+use crate::money::NanoUsd;
 
 use super::{Closing, Ended, Opening, Row};
 
@@ -23,6 +24,11 @@ pub(crate) fn opening(n: u64) -> Opening {
         model: "asked".into(),
         upstream_model: "used".into(),
         stream: n.is_multiple_of(2),
+        group: ["", "team"][n as usize % 2].into(),
+        reserved: NanoUsd(n * 1_000_000),
+        prompt_tokens: n,
+        prompt_cost: (!n.is_multiple_of(3)).then_some(NanoUsd(n * 500)),
+        prompt_charge: NanoUsd(n * 600),
     }
 }
 
@@ -50,6 +56,12 @@ pub(crate) fn closing(n: u64) -> Closing {
         first_token_us: None,
         total_us: 10 * n,
         error: n.is_multiple_of(7).then(|| "reset".into()),
+        cost: (!n.is_multiple_of(3)).then_some(NanoUsd(n * 1000)),
+        charge: NanoUsd(n * 1200),
+        estimated: n.is_multiple_of(5),
+        service: n.is_multiple_of(6).then(|| "flex".into()),
+        images_in: 2,
+        images_out: 1,
     }
 }
 

@@ -41,7 +41,15 @@ fn open_at(data: &Path, settings: &crate::config::Ledger) -> Ledger {
             opened => break Arc::new(opened.unwrap()),
         }
     };
-    Ledger::start_with(&data.join("journal"), settings, store, Clock::system(), no_fatal()).unwrap()
+    Ledger::start_with(
+        &data.join("journal"),
+        settings,
+        store,
+        Arc::default(),
+        Clock::system(),
+        no_fatal(),
+    )
+    .unwrap()
 }
 
 fn all_rows(ledger: &Ledger) -> Vec<Row> {
@@ -531,7 +539,7 @@ fn a_journal_that_fails_is_reported_and_nothing_more_is_admitted() {
     let mut small = settings();
     small.segment = 1; // a new file for each batch
     let folder = data.path().join("journal");
-    let ledger = Ledger::start_with(&folder, &small, store, Clock::system(), hook).unwrap();
+    let ledger = Ledger::start_with(&folder, &small, store, Arc::default(), Clock::system(), hook).unwrap();
     fs::remove_dir_all(&folder).unwrap();
     run_attempt(&ledger, 1);
     let error = told.recv_timeout(Duration::from_secs(30)).unwrap();
@@ -549,7 +557,17 @@ fn a_live_process_beside_is_left_alone_until_it_is_dead() {
     let new = tempfile::tempdir().unwrap();
     let store = || Arc::new(Store::open(&new.path().join("store"), 16 << 20).unwrap());
     let folder = old.path().join("journal");
-    let start = || Ledger::start_with(&folder, &settings(), store(), Clock::system(), no_fatal()).unwrap();
+    let start = || {
+        Ledger::start_with(
+            &folder,
+            &settings(),
+            store(),
+            Arc::default(),
+            Clock::system(),
+            no_fatal(),
+        )
+        .unwrap()
+    };
     let beside = start();
     assert_eq!(all_rows(&beside).len(), 0, "a living process's journal is not taken in");
     drop(beside);
@@ -637,7 +655,7 @@ fn check(rows: &[Row], written: &BTreeMap<AttemptId, Row>) -> Result<(), TestCas
         prop_assert!(seen.insert(row.opening.id), "a row twice");
         let original = &written[&row.opening.id];
         let interrupted = Row {
-            closing: Closing::default(),
+            closing: Closing::unknown(&original.opening),
             ended: Ended::Interrupted,
             ..original.clone()
         };

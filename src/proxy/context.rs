@@ -10,7 +10,7 @@ use crate::clock::UnixMicros;
 use crate::dialects::{Peek, Target};
 use crate::ids::RequestId;
 use crate::ir::{ApiError, DialectId};
-use crate::keys::ClientKey;
+use crate::keys::Grant;
 use crate::ledger::Entry;
 use crate::observe::redact::Masker;
 use crate::routing::affinity::Scope;
@@ -63,8 +63,8 @@ pub struct Client {
     pub address: Option<IpAddr>,
     /// Which dialect and operation; `None`: local, passthrough or unknown.
     pub target: Option<Target>,
-    /// Whose key.
-    pub key: Option<Arc<ClientKey>>,
+    /// Whose key, and what it may do.
+    pub grant: Option<Arc<Grant>>,
     /// The query without the key.
     pub query: String,
     /// The body, decoded.
@@ -174,7 +174,7 @@ impl RequestContext {
                 request_id: RequestId("".into()),
                 address: None,
                 target: None,
-                key: None,
+                grant: None,
                 query: String::new(),
                 body: Bytes::new(),
                 body_permit: None,

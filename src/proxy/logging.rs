@@ -200,7 +200,7 @@ pub fn execute(gateway: &Gateway, session: &mut Session, error: Option<&Error>, 
         time: &rfc3339(ctx.at),
         request_id: &ctx.client.request_id.0,
         client: &address,
-        key: ctx.client.key.as_ref().map_or("", |key| &key.id.0),
+        key: ctx.client.grant.as_ref().map_or("", |grant| &grant.key.id.0),
         method: request.method.as_str(),
         path: &printable(request.uri.path(), MAX_PATH),
         http: match request.version {

@@ -149,7 +149,7 @@ fn authenticate(gateway: &Gateway, session: &mut Session, ctx: &mut RequestConte
         )
         .code("missing_api_key"));
     };
-    let key = gateway.keys.authenticate(&key).map_err(|error| {
+    let grant = gateway.keys.authenticate(&key).map_err(|error| {
         let code = match error {
             KeyError::Revoked => "revoked_api_key",
             KeyError::Malformed | KeyError::Unknown => "invalid_api_key",
@@ -160,7 +160,7 @@ fn authenticate(gateway: &Gateway, session: &mut Session, ctx: &mut RequestConte
         )
         .code(code)
     })?;
-    ctx.client.key = Some(key);
+    ctx.client.grant = Some(grant);
     Ok(())
 }
 
@@ -302,7 +302,7 @@ async fn route(
     let operation = target.operation;
     let knows =
         |dialect| operation == Operation::CountTokens || dialects::get(dialect).own_target(operation, false).is_some();
-    let key = ctx.client.key.as_ref();
+    let key = ctx.client.grant.as_ref().map(|grant| &grant.key);
     let asker = key.map(|key| Asker {
         id: &key.id.0,
         name: &key.name,

@@ -12,6 +12,7 @@ use pingora::{Error, ErrorType, Result};
 use crate::egress::{self, ConnectTimes, Reach};
 use crate::ir::Operation;
 use crate::ledger::Opening;
+use crate::money::NanoUsd;
 use crate::random;
 use crate::routing::{Candidate, Choice};
 use crate::rules::RouteTimeouts;
@@ -228,9 +229,9 @@ fn open(gateway: &Gateway, ctx: &RequestContext, choice: Choice, prepared: Prepa
         at: gateway.clock.now(),
         key: ctx
             .client
-            .key
+            .grant
             .as_ref()
-            .map_or_else(|| crate::ids::KeyId(named("")), |key| key.id.clone()),
+            .map_or_else(|| crate::ids::KeyId(named("")), |grant| grant.key.id.clone()),
         route: route.map_or_else(|| named(""), |route| route.name.clone()),
         provider: candidate.pool.provider.name.clone(),
         credential: credential
@@ -250,6 +251,11 @@ fn open(gateway: &Gateway, ctx: &RequestContext, choice: Choice, prepared: Prepa
         },
         upstream_model: model.clone(),
         stream,
+        group: named(""),
+        reserved: NanoUsd::ZERO,
+        prompt_tokens: 0,
+        prompt_cost: None,
+        prompt_charge: NanoUsd::ZERO,
     });
     entry.closing.request_bytes = if ctx.gate.is_some() {
         body.len() as u64

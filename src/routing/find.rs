@@ -236,7 +236,7 @@ impl<W: Witness> Search<'_, W> {
             .query
             .survey
             .map_or((0, None), |survey| (survey.prompt_tokens, survey.output_tokens));
-        Some(price.estimate(prompt, output.unwrap_or(ASSUMED_OUTPUT)))
+        Some(price.estimate(prompt, output.unwrap_or(ASSUMED_OUTPUT)).0)
     }
 
     /// Takes a target as a candidate, or notes why it is none. `renamed`: the name to be asked for, where the target has none

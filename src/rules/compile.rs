@@ -18,7 +18,8 @@ use super::patterns::{self, Patterns};
 use super::route::{self, Written};
 use super::tables::Lines;
 use super::target::Known;
-use super::{ModelFacts, ModelTable, Price, PriceTable, Provider, Route, Rules, provider};
+use super::{ModelFacts, ModelTable, PriceTable, Provider, Route, Rules, provider};
+use crate::money::Price;
 
 /// Most providers.
 const MAX_PROVIDERS: usize = 10_000;

@@ -31,7 +31,7 @@ pub mod when;
 pub use compile::{compile, compile_with};
 pub use egress::Egress;
 pub use models::{ModelFacts, ModelTable};
-pub use prices::{Price, PriceTable};
+pub use prices::PriceTable;
 pub use snapshot::{
     Affinity, Auth, Base, Credential, CredentialLimits, Edits, FallbackOn, Health, HttpVersions, Instructions, OnLoss,
     Provider, Requirement, Route, RouteTimeouts, Rules, Strategy, StreamUsage, Target, UpstreamStream,

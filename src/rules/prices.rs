@@ -1,6 +1,7 @@
 //! `[[price]]`: what models cost, in whole nano-dollars for a million tokens.
 
 use crate::config::fields::Fields;
+use crate::money::Price;
 
 use super::table::{ByModel, Line};
 use super::tables::Row;
@@ -9,27 +10,6 @@ use super::tables::Row;
 const DIGITS: u32 = 9;
 /// Largest price of a million tokens, in nano-dollars: a million dollars. More is a mistake in the unit.
 const MAX_PRICE: u64 = 1_000_000 * 1_000_000_000;
-
-/// Prices of one model at one provider, in nano-dollars (10^-9 USD) for a million tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Price {
-    /// Input tokens that no cache held.
-    pub input: u64,
-    /// Input tokens read from a cache; `None`: as `input`.
-    pub cache_read: Option<u64>,
-    /// Input tokens written to a cache; `None`: as `input`.
-    pub cache_write: Option<u64>,
-    /// Output tokens, reasoning among them.
-    pub output: u64,
-}
-
-impl Price {
-    /// What so many tokens cost, in nano-dollars, rounded up.
-    pub fn estimate(&self, input: u64, output: u64) -> u64 {
-        let cost = u128::from(input) * u128::from(self.input) + u128::from(output) * u128::from(self.output);
-        u64::try_from(cost.div_ceil(1_000_000)).unwrap_or(u64::MAX)
-    }
-}
 
 /// All prices.
 #[derive(Debug, Default)]
@@ -43,8 +23,8 @@ impl PriceTable {
 
     /// The price of a model by the name its provider needs. An entry for the provider wins over one for all, then the very
     /// name over a glob, then the earlier entry over the later. `None`: unknown.
-    pub fn price(&self, provider: &str, model: &str) -> Option<Price> {
-        self.0.get(provider, model).copied()
+    pub fn price(&self, provider: &str, model: &str) -> Option<&Price> {
+        self.0.get(provider, model)
     }
 }
 
@@ -70,28 +50,5 @@ impl Row for Price {
             cache_write: cache_write.flatten(),
             output: output??,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_estimate_is_rounded_up() {
-        let price = Price {
-            input: 250_000_000,
-            output: 2_000_000_000,
-            ..Price::default()
-        };
-        assert_eq!(price.estimate(0, 0), 0);
-        assert_eq!(
-            price.estimate(1, 0),
-            250,
-            "a token of 0.25 dollars a million: 250 nano-dollars"
-        );
-        assert_eq!(price.estimate(1_000_000, 500_000), 250_000_000 + 1_000_000_000);
-        assert_eq!(Price { input: 1, ..price }.estimate(1, 0), 1);
-        assert_eq!(price.estimate(u64::MAX, u64::MAX), u64::MAX);
     }
 }

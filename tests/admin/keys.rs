@@ -38,7 +38,7 @@ async fn a_key_lives_from_making_to_revoking() {
         .ring()
         .authenticate(key.as_bytes())
         .expect("the key is good at once");
-    assert_eq!(&*owner.id.0, id);
+    assert_eq!(&*owner.key.id.0, id);
 
     let mut shown = made.clone();
     shown.as_object_mut().expect("an object").remove("key");

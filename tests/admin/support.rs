@@ -16,6 +16,7 @@ use tollgate::ids::{AttemptId, KeyId, RequestId};
 use tollgate::ir::{FinishKind, Usage};
 use tollgate::keys::{Keys, MasterKey};
 use tollgate::ledger::{Closing, Ended, Ledger, Opening};
+use tollgate::money::NanoUsd;
 use tollgate::rules::{self, Live};
 use tollgate::store::Store;
 use tollgate::upstream::LiveFleet;
@@ -62,7 +63,8 @@ impl Gateway {
         let clock = Clock::manual(NOW);
         let store = Arc::new(Store::open(&path("store"), 16 << 20).expect("the store opens"));
         let master = MasterKey::load(&path("master.key"), true).expect("a master key");
-        let keys = Arc::new(Keys::load(Arc::clone(&store), &master, clock.clone()).expect("the keys load"));
+        let keys =
+            Arc::new(Keys::load(Arc::clone(&store), &master, Arc::default(), clock.clone()).expect("the keys load"));
         let settings = config::Ledger {
             durability: config::Durability::Process,
             queue: 1024,
@@ -70,7 +72,8 @@ impl Gateway {
             sync_every: Duration::from_millis(5),
             min_free: 0,
         };
-        let ledger = Ledger::start(&path("journal"), &settings, store, clock.clone()).expect("the ledger starts");
+        let ledger = Ledger::start(&path("journal"), &settings, store, Arc::default(), clock.clone())
+            .expect("the ledger starts");
         std::fs::create_dir(path("rules")).expect("a folder");
         std::fs::write(path("paid.key"), PROVIDER_KEY).expect("a file");
         write_rules(folder.path(), &good_rules(&path("paid.key")));
@@ -162,6 +165,11 @@ impl Gateway {
             model: "small".into(),
             upstream_model: "small-1".into(),
             stream: true,
+            group: "".into(),
+            reserved: NanoUsd::ZERO,
+            prompt_tokens: 0,
+            prompt_cost: None,
+            prompt_charge: NanoUsd::ZERO,
         };
         let mut closing = Closing {
             status: Some(200),

@@ -1,6 +1,7 @@
 //! `[alias]`, `[[model]]` and `[[price]]`.
 
-use tollgate::rules::{Price, Requirement, Rules};
+use tollgate::money::Price;
+use tollgate::rules::{Requirement, Rules};
 
 use super::rules::says;
 use super::{Folder, PROVIDER};
@@ -134,7 +135,7 @@ fn prices_are_exact() {
          [[price]]\nname = \"*\"\nprovider = \"a\"\ninput = 0\noutput = 0.0\n"
     ));
     assert_eq!(
-        rules.prices.price("b", "m"),
+        rules.prices.price("b", "m").cloned(),
         Some(Price {
             input: 280_000_000,
             cache_read: Some(28_000_000),
@@ -143,7 +144,7 @@ fn prices_are_exact() {
         })
     );
     assert_eq!(
-        rules.prices.price("a", "m"),
+        rules.prices.price("a", "m").cloned(),
         Some(Price::default()),
         "the provider's own wins"
     );
