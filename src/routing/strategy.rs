@@ -96,16 +96,18 @@ fn turn<'a>(
         .map(|option| option.index)
 }
 
-/// The least by `key`; among equals, by turns.
+/// The least by `key`; among equals, by turns. The key is read once of each: what is under way changes while we look, and of what was
+/// read twice nobody might be the least.
 fn least<'a>(
     destinations: &Destinations,
     later: bool,
-    options: impl Iterator<Item = Offer<'a>> + Clone,
+    options: impl Iterator<Item = Offer<'a>>,
     key: impl Fn(&Offer<'a>) -> f64,
 ) -> Option<usize> {
-    let least = options.clone().map(|option| key(&option)).fold(f64::INFINITY, f64::min);
-    let key = &key;
-    turn(destinations, later, options.filter(move |option| key(option) <= least))
+    let keyed: Vec<(Offer<'a>, f64)> = options.map(|option| (option, key(&option))).collect();
+    let least = keyed.iter().map(|(_, key)| *key).fold(f64::INFINITY, f64::min);
+    let equals = keyed.iter().filter(move |(_, key)| *key <= least);
+    turn(destinations, later, equals.map(|(option, _)| *option))
 }
 
 /// The better of two drawn at random, by `key`: nearly as good as the best of all, without all running to the same one at once

@@ -109,6 +109,37 @@ fn least_used_is_by_requests_under_way_for_the_weight() {
 }
 
 #[test]
+fn however_many_ask_at_once_no_fallback_is_asked_while_a_target_is_healthy() {
+    let names = "a b c d e f g h i j k l m n o p";
+    let fleet = Rig::of(&format!("{names} z"))
+        .route("r", &["m"], names, |rig, route| {
+            route.strategy = Strategy::LeastUsed;
+            route.fallback = rig.targets("z");
+        })
+        .fleet();
+    let now = Instant::now();
+    let astray = || {
+        let mut plans: Vec<_> = (0..4000).map(|_| plan(&fleet, "m").unwrap()).collect();
+        let mut held = std::collections::VecDeque::new();
+        let mut astray = 0;
+        for plan in &mut plans {
+            let choice = plan.next(now).unwrap();
+            astray += usize::from(name(&choice) == "z/c0");
+            held.push_back(choice);
+            if held.len() > 3 {
+                held.pop_front();
+            }
+        }
+        astray
+    };
+    let astray: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(astray)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!(astray, 0);
+}
+
+#[test]
 fn adaptive_spreads_what_is_under_way_over_equals() {
     for strategy in [Strategy::Adaptive, Strategy::LeastLatency] {
         let fleet = fleet(strategy, "a b c");
