@@ -116,6 +116,10 @@ pub struct Standing {
     pub in_flight: u32,
     /// Decaying average of the time to the first token; `None`: not measured.
     pub latency: Option<Duration>,
+    /// The same, but up at once and only slowly down.
+    pub peak: Option<Duration>,
+    /// Both are too old to say anything.
+    pub stale: bool,
     /// Decaying share of successes, 0 to 1.
     pub success: f64,
 }
@@ -221,6 +225,8 @@ impl Lane {
             usable: self.sections.all.usable(&|index| self.entry(index, 0, 0), now),
             in_flight: self.totals.in_flight.load(Ordering::Relaxed),
             latency: averages.latency(),
+            peak: averages.peak(),
+            stale: averages.is_stale(now),
             success: 1.0 - averages.failing(now),
         }
     }
