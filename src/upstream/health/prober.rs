@@ -96,7 +96,7 @@ impl Prober {
                 };
             }
         };
-        let (mut finding, mut words, retry_after) = question::judge(question, endpoint, &reply);
+        let (mut finding, mut words, retry_after) = question::judge(question, endpoint, &reply, self.clock.now());
         if finding == Finding::Ok && self.is_public(pool, endpoint, question, deadline).await {
             finding = Finding::Unproven;
             words =
@@ -129,7 +129,7 @@ impl Prober {
             // Not known: it is asked again with the next check.
             return false;
         };
-        let public = question::judge(question, endpoint, &reply).0 == Finding::Ok;
+        let public = question::judge(question, endpoint, &reply, self.clock.now()).0 == Finding::Ok;
         let mut lists = self.lists.lock();
         if lists.len() >= MAX_LISTS {
             lists.retain(|_, (_, since)| since.elapsed() < PUBLIC_FOR);
