@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
-use crate::egress::{Authority, Names, Side, Spot, Way, Ways};
+use crate::egress::{Authority, ConnectTimes, Names, Reach, Side, Spot, Way, Ways};
 use crate::ir::DialectId;
-use crate::rules::{Base, Credential};
+use crate::rules::{Base, Credential, HttpVersions};
 
 use super::PeerState;
 
@@ -109,6 +109,20 @@ impl Endpoint {
         let tried_hops = if pin.is_some() { &[] } else { tried };
         let address = hops.pick(reachable, tried_hops, now)?;
         Some(Dial { address, pin })
+    }
+
+    /// How to connect by this way to what was picked.
+    pub fn reach<'a>(&'a self, way: &'a Way, dial: Dial, http: HttpVersions, times: ConnectTimes) -> Reach<'a> {
+        Reach {
+            address: dial.address,
+            pin: dial.pin,
+            tls: self.tls,
+            host: &self.host,
+            port: self.port,
+            http,
+            egress: way,
+            times,
+        }
     }
 
     /// What a connection came to: how long it took, or which side failed.
