@@ -148,20 +148,11 @@ pub fn explain(
     let mut notes = Notes {
         query,
         names: Vec::new(),
-        models: Vec::new(),
     };
     let found = find::find(fleet, query, knows, &mut notes);
     let (mut order, mut more, mut refused) = (Vec::new(), false, None);
-    let Notes { mut names, models, .. } = notes;
     match found {
         Ok(mut plan) => {
-            for (at, target) in &models {
-                let candidate = plan.candidates.get(*at);
-                let seen = names.get_mut(target.0).and_then(|name| name.targets.get_mut(target.1));
-                if let Some((seen, candidate)) = seen.zip(candidate) {
-                    seen.dialect = Some(candidate.endpoint.dialect.as_str());
-                }
-            }
             plan.stick(sticky);
             (order, more) = play(&mut plan, query, now);
             if order.is_empty() {
@@ -185,7 +176,7 @@ pub fn explain(
             structured: survey.map(|survey| survey.structured),
             reasoning: survey.map(|survey| survey.reasoning),
         },
-        names,
+        names: notes.names,
         order,
         more,
         refused,
@@ -217,8 +208,6 @@ fn play(plan: &mut RoutePlan, query: &Query<'_>, now: Instant) -> (Vec<Attempt>,
 struct Notes<'q> {
     query: &'q Query<'q>,
     names: Vec<Name>,
-    /// Candidates, and where their targets stand: name and target.
-    models: Vec<(usize, (usize, usize))>,
 }
 
 impl Notes<'_> {
@@ -274,20 +263,17 @@ impl Witness for Notes<'_> {
         });
     }
 
-    fn target(&mut self, at: &At<'_>, outcome: Result<usize, LeftOut>) {
+    fn target(&mut self, at: &At<'_>, outcome: Result<DialectId, LeftOut>) {
         let seen = TargetSeen {
             tier: tier_name(at.tier),
             provider: at.pool.provider.name.clone(),
             model: at.model.to_owned(),
-            dialect: None,
+            dialect: outcome.ok().map(DialectId::as_str),
             weight: at.weight,
             price: at.price,
             left_out: outcome.err().map(|why| reason(at, why)),
         };
-        let name = self.names.len().saturating_sub(1);
         self.last(|name| name.targets.push(seen));
-        let target = self.names.last().map_or(0, |name| name.targets.len().saturating_sub(1));
-        self.models.extend(outcome.ok().map(|index| (index, (name, target))));
     }
 
     fn nowhere(&mut self, why: &NoRoute) {
