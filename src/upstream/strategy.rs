@@ -110,11 +110,6 @@ impl Tier {
         }
     }
 
-    /// Any of the usable, in turn.
-    pub fn any(&mut self) -> Option<u32> {
-        self.in_turn(&|_| false)
-    }
-
     /// Who is next among those that were not `tried`. It is to be taken or benched before anything else is picked.
     pub fn pick(
         &mut self,
@@ -252,5 +247,13 @@ pub fn expected_latency(measured: Option<Duration>, stale: bool, under_way: u32)
         Some(latency) => latency.as_secs_f64(),
         None if under_way == 0 => 0.0,
         None => UNKNOWN_COST * f64::from(under_way),
+    }
+}
+
+#[cfg(test)]
+impl Tier {
+    /// Any of the usable, in turn.
+    pub fn any(&mut self) -> Option<u32> {
+        self.in_turn(&|_| false)
     }
 }

@@ -202,7 +202,6 @@ fn adaptive_goes_by_the_peak_and_least_latency_by_the_mean() {
 #[test]
 fn the_cost_of_waiting() {
     let standing = |latency: Option<u64>, success: f64, in_flight: u32| Standing {
-        usable: 1,
         in_flight,
         latency: latency.map(Duration::from_millis),
         peak: latency.map(Duration::from_millis),
