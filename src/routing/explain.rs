@@ -6,10 +6,10 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::ir::DialectId;
-use crate::rules::{Affinity, Requirement, Route, Strategy};
+use crate::rules::{Affinity, Requirement, Route};
 use crate::upstream::{Failure, Fleet, Pool};
 
-use super::conditions::{self, Miss};
+use super::conditions::Miss;
 use super::find::{self, At, LeftOut, Witness};
 use super::plan::Tier;
 use super::{NoRoute, Query, RoutePlan, Sticky, fitness};
@@ -172,7 +172,7 @@ pub fn explain(
             prompt_tokens: survey.map(|survey| survey.prompt_tokens),
             output_tokens: survey.and_then(|survey| survey.output_tokens),
             tools: survey.map(|survey| survey.tools),
-            media: survey.map(|survey| survey.media.iter().map(|kind| conditions::media_name(*kind)).collect()),
+            media: survey.map(|survey| survey.media.iter().map(|kind| kind.as_str()).collect()),
             structured: survey.map(|survey| survey.structured),
             reasoning: survey.map(|survey| survey.reasoning),
         },
@@ -233,8 +233,8 @@ impl Witness for Notes<'_> {
     fn direct(&mut self, pool: &Arc<Pool>, _model: &str) {
         self.last(|name| {
             name.provider = Some(pool.provider.name.to_string());
-            name.strategy = Some(strategy_name(pool.provider.strategy));
-            name.affinity = Some(affinity_name(Affinity::default()));
+            name.strategy = Some(pool.provider.strategy.as_str());
+            name.affinity = Some(Affinity::default().as_str());
         });
     }
 
@@ -255,8 +255,8 @@ impl Witness for Notes<'_> {
         };
         self.last(|name| {
             if seen.taken {
-                name.strategy = Some(strategy_name(route.strategy));
-                name.affinity = Some(affinity_name(route.affinity));
+                name.strategy = Some(route.strategy.as_str());
+                name.affinity = Some(route.affinity.as_str());
                 name.attempts = route.attempts;
             }
             name.routes.push(seen);
@@ -297,31 +297,9 @@ fn reason(at: &At<'_>, why: LeftOut) -> String {
 }
 
 fn tier_name(tier: Tier) -> &'static str {
-    use crate::rules::FallbackOn;
     match tier {
         Tier::Target => "target",
         Tier::Fallback => "fallback",
-        Tier::On(FallbackOn::ContextTooLong) => "context_too_long",
-        Tier::On(FallbackOn::ContentPolicy) => "content_policy",
-        Tier::On(FallbackOn::Overloaded) => "overloaded",
-    }
-}
-
-fn strategy_name(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::Weighted => "weighted",
-        Strategy::RoundRobin => "round_robin",
-        Strategy::LeastUsed => "least_used",
-        Strategy::LeastLatency => "least_latency",
-        Strategy::Adaptive => "adaptive",
-        Strategy::Cheapest => "cheapest",
-    }
-}
-
-fn affinity_name(affinity: Affinity) -> &'static str {
-    match affinity {
-        Affinity::Auto => "auto",
-        Affinity::Session => "session",
-        Affinity::Off => "off",
+        Tier::On(on) => on.as_str(),
     }
 }
