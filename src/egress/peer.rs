@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType};
 
 use crate::rules::HttpVersions;
 
@@ -113,6 +114,18 @@ pub fn alone(peer: &mut HttpPeer) {
         // Of peers that chose HTTP/1.1 when asked Pingora remembers every one, for good [read, 0.9.1].
         peer.options.alpn = ALPN::H1;
     }
+}
+
+/// There is a connection, but no TLS: what [`peer`]'s handshakes fail with.
+pub fn failed_at_tls(error: &Error) -> bool {
+    matches!(
+        error.etype(),
+        ErrorType::TLSHandshakeFailure
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::TLSWantX509Lookup
+            | ErrorType::InvalidCert
+            | ErrorType::HandshakeError
+    )
 }
 
 /// The tunnel, if the way leads through a proxy.

@@ -66,6 +66,11 @@ impl Failure {
         }
     }
 
+    /// What the status of an answer alone says, where nobody read its error.
+    pub fn of_status(status: u16) -> Self {
+        Failure::of(status, &ApiError::new(ErrorKind::from_status(status), ""))
+    }
+
     /// The next candidate may do better.
     pub fn fails_over(self) -> bool {
         !matches!(

@@ -268,18 +268,9 @@ fn header_of(ask: Ask, endpoint: &Endpoint, session: &HttpSession) -> pingora::R
 }
 
 fn no_connection(error: &Error) -> NoReply {
-    let failure = match error.etype() {
-        ErrorType::TLSHandshakeFailure
-        | ErrorType::TLSHandshakeTimedout
-        | ErrorType::TLSWantX509Lookup
-        | ErrorType::InvalidCert
-        | ErrorType::HandshakeError => Failure::Tls,
-        _ => Failure::Connect,
-    };
-    let what = if failure == Failure::Tls {
-        "no TLS"
-    } else {
-        "no connection"
+    let (failure, what) = match egress::failed_at_tls(error) {
+        true => (Failure::Tls, "no TLS"),
+        false => (Failure::Connect, "no connection"),
     };
     no_reply(failure, format!("{what} ({})", told(error)))
 }
