@@ -37,7 +37,7 @@ pub struct Reach<'a> {
     pub pin: Option<SocketAddr>,
     /// TLS or plain.
     pub tls: bool,
-    /// The provider's host: SNI, name in the certificate, what a proxy is asked for.
+    /// The provider's host, without brackets: SNI, name in the certificate, what a proxy is asked for.
     pub host: &'a str,
     /// The provider's port.
     pub port: u16,
@@ -67,7 +67,7 @@ pub struct ConnectTimes {
 /// The peer. Certificates are always checked.
 pub fn peer(reach: Reach<'_>) -> HttpPeer {
     let (way, times) = (reach.egress, reach.times);
-    let host = reach.host.trim_matches(['[', ']']);
+    let host = reach.host;
     let sni = match (reach.tls, host) {
         (false, _) => "",
         (true, "") => NO_HOST,
@@ -137,7 +137,7 @@ pub(super) fn tunnel(reach: &Reach<'_>) -> Option<Tunnel> {
             port: pin.port(),
         },
         None => Target {
-            host: reach.host.trim_matches(['[', ']']).into(),
+            host: reach.host.into(),
             port: reach.port,
         },
     };

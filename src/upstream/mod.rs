@@ -35,7 +35,7 @@ pub use lane::{Lane, NoSeat, Standing, Want};
 pub use memory::Memory;
 pub use outcome::{Failure, Outcome};
 pub use pool::Pool;
-pub use state::{CoolState, CredentialState, PeerState};
+pub use state::{CoolState, CredentialState};
 pub use strategy::{adaptive_cost, expected_latency};
 pub use verdict::Asked;
 
