@@ -161,21 +161,14 @@ impl Affinities {
             return Kept::Fresh;
         };
         let mut shard = shard.lock();
-        let until = now.checked_add(self.live).unwrap_or(now);
+        let entry = Entry {
+            sticky: sticky.clone(),
+            until: now.checked_add(self.live).unwrap_or(now),
+        };
         let old = shard.old.remove(&scope.0);
         let known = match shard.young.get_mut(&scope.0) {
-            Some(entry) => Some(std::mem::replace(
-                entry,
-                Entry {
-                    sticky: sticky.clone(),
-                    until,
-                },
-            )),
+            Some(young) => Some(std::mem::replace(young, entry)),
             None => {
-                let entry = Entry {
-                    sticky: sticky.clone(),
-                    until,
-                };
                 shard.put(scope.0, entry, self.room);
                 old
             }
