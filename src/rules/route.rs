@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::config::MAX_ATTEMPTS;
 use crate::config::fields::Fields;
 use crate::config::value::Value;
 
@@ -9,9 +10,6 @@ use super::edits::{edits, instructions};
 use super::names::{self, Names};
 use super::target::{self, Known};
 use super::{Affinity, FallbackOn, OnLoss, Requirement, Route, Target, UpstreamStream, conditions, provider};
-
-/// Most attempts of one request.
-const MAX_ATTEMPTS: u64 = 16;
 
 const LATER: &[(&str, &str)] = &[("limits", "limits of a route"), ("prices", "prices of a route")];
 
@@ -64,7 +62,7 @@ fn one<'a>(mut fields: Fields<'a>, known: &Known<'_>, names: &mut Names) -> Writ
         .map(|value| fallback_on(&value, known, primary))
         .unwrap_or_default();
     let strategy = fields.get("strategy");
-    let attempts = fields.integer("attempts", 1..=MAX_ATTEMPTS);
+    let attempts = fields.integer("attempts", 1..=u64::from(MAX_ATTEMPTS));
     let require = fields.get("require");
     let affinity = fields.get("affinity");
     let affinity = affinity.and_then(|value| value.word_of(Affinity::ALL, Affinity::as_str));
