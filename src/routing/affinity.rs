@@ -180,20 +180,6 @@ impl Affinities {
         }
     }
 
-    /// Conversations remembered, those which are too old among them.
-    pub fn len(&self) -> usize {
-        let count = |shard: &Mutex<Shard>| {
-            let shard = shard.lock();
-            shard.young.len() + shard.old.len()
-        };
-        self.shards.iter().map(count).sum()
-    }
-
-    /// None is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     fn shard(&self, scope: Scope) -> Option<&Mutex<Shard>> {
         let at = usize::try_from(scope.0 >> 32).unwrap_or(0) % SHARDS;
         self.shards.get(at)
@@ -206,5 +192,17 @@ impl Shard {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(scope, entry);
+    }
+}
+
+#[cfg(test)]
+impl Affinities {
+    /// Conversations remembered, those which are too old among them.
+    pub(super) fn len(&self) -> usize {
+        let count = |shard: &Mutex<Shard>| {
+            let shard = shard.lock();
+            shard.young.len() + shard.old.len()
+        };
+        self.shards.iter().map(count).sum()
     }
 }

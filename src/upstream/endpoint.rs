@@ -78,12 +78,6 @@ impl Endpoint {
         self.ways.of(credential)
     }
 
-    /// The best address that was not `tried`, by the way without a credential. See [`Endpoint::dial`].
-    pub async fn pick(&self, names: &Names, tried: &[SocketAddr], now: Instant) -> Option<SocketAddr> {
-        let dial = self.dial(self.way(None), names, tried, now).await?;
-        Some(dial.address)
-    }
-
     /// What to connect to next by this way: of the addresses not `tried`, one that can be used and is near, in turn; if
     /// all cool down, the least bad. `None`: none is left, the name does not resolve in time, or the way is closed.
     pub async fn dial(&self, way: &Way, names: &Names, tried: &[SocketAddr], now: Instant) -> Option<Dial> {

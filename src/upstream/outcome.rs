@@ -71,14 +71,6 @@ impl Failure {
         Failure::of(status, &ApiError::new(ErrorKind::from_status(status), ""))
     }
 
-    /// The next candidate may do better.
-    pub fn fails_over(self) -> bool {
-        !matches!(
-            self,
-            Failure::Refused | Failure::ContextTooLong | Failure::ContentPolicy
-        )
-    }
-
     /// Nobody can have begun to work on the request, or the provider asks for it: the same candidate may be asked again.
     pub fn may_repeat(self) -> bool {
         matches!(self, Failure::Connect | Failure::DeadConnection | Failure::Overloaded)
@@ -188,6 +180,16 @@ mod tests {
     use super::*;
     use crate::dialects;
     use crate::ir::DialectId;
+
+    impl Failure {
+        /// The next candidate may do better.
+        fn fails_over(self) -> bool {
+            !matches!(
+                self,
+                Failure::Refused | Failure::ContextTooLong | Failure::ContentPolicy
+            )
+        }
+    }
 
     #[test]
     fn a_dead_key_is_ours_whatever_the_status() {
