@@ -11,14 +11,14 @@ use tollgate::clock::{Clock, UnixMicros};
 use tollgate::dialects;
 use tollgate::ir::Operation;
 use tollgate::routing::{self, Query, Sticky, Survey};
-use tollgate::rules::{self, Rules, Strategy, When};
+use tollgate::rules::{self, Rules, Strategy};
 use tollgate::upstream::Fleet;
 
 const ROUTES: usize = 200;
 const PROVIDERS: usize = 5;
 const CREDENTIALS: usize = 200;
 
-/// Rules as files would give them; what their reader does not know yet is put in by hand.
+/// Rules as files would give them.
 fn rules(strategy: Strategy) -> Option<Rules> {
     let mut text = String::new();
     for provider in 0..PROVIDERS {
@@ -38,27 +38,20 @@ fn rules(strategy: Strategy) -> Option<Rules> {
             // Several with conditions take the same names.
             _ => format!("\"shared-{}*\"", route % 40),
         };
-        text += &format!("[[route]]\nname = \"route {route}\"\nmodel = {model}\ntargets = [{targets}]\n");
+        let strategy = strategy.as_str();
+        text += &format!(
+            "[[route]]\nname = \"route {route}\"\nmodel = {model}\ntargets = [{targets}]\nstrategy = \"{strategy}\"\n"
+        );
+        // Of those which share names, all but the last ask for what requests do not have.
+        if route % 4 == 3 && route + 40 < ROUTES {
+            text += "when = { stream = true, tools = true }\n";
+        }
     }
     let folder = tempfile::tempdir().ok()?;
     std::fs::write(folder.path().join("rules.toml"), text).ok()?;
     let environment = std::collections::HashMap::from([("KEY", "a-secret-of-a-bench")]);
     let (rules, _) = rules::compile_with(folder.path(), &Clock::manual(UnixMicros(0)), &environment).ok()?;
-    let Rules { providers, routes, .. } = rules;
-    let changed = routes.into_iter().enumerate().filter_map(|(n, route)| {
-        let mut route = Arc::into_inner(route)?;
-        route.strategy = strategy;
-        // Of those which share names, all but the last ask for what requests do not have.
-        if n % 4 == 3 && n + 40 < ROUTES {
-            route.when = Some(Box::new(When {
-                stream: Some(true),
-                tools: Some(true),
-                ..When::default()
-            }));
-        }
-        Some(Arc::new(route))
-    });
-    Rules::new(providers, changed.collect(), UnixMicros(0), 0).ok()
+    Some(rules)
 }
 
 fn query<'a>(model: &'a str, headers: &'a HeaderMap, survey: &'a Survey) -> Option<Query<'a>> {
@@ -83,16 +76,9 @@ fn routing(c: &mut Criterion) {
     let (headers, survey) = (HeaderMap::new(), Survey::default());
     let knows = |_| true;
     let mut group = c.benchmark_group("routing");
-    let strategies = [
-        ("weighted", Strategy::Weighted),
-        ("round_robin", Strategy::RoundRobin),
-        ("least_used", Strategy::LeastUsed),
-        ("least_latency", Strategy::LeastLatency),
-        ("adaptive", Strategy::Adaptive),
-        ("cheapest", Strategy::Cheapest),
-    ];
     let now = Instant::now();
-    for (name, strategy) in strategies {
+    for strategy in Strategy::ALL {
+        let name = strategy.as_str();
         let Some(fleet) = rules(strategy).map(|rules| Fleet::new(Arc::new(rules), None)) else {
             return;
         };

@@ -25,7 +25,7 @@ use pingora::services::listening::Service;
 
 use crate::admin::{self, AdminState};
 use crate::clock::Clock;
-use crate::config::{Config, Problems};
+use crate::config::{Config, MAX_ATTEMPTS, Problems};
 use crate::egress::{Machine, Names, Policy, Probe};
 use crate::keys::{Keys, MasterKey};
 use crate::ledger::Ledger;
@@ -46,9 +46,6 @@ use first_run::FirstRun;
 
 /// The name which stands for the sandbox provider inside the gateway, in base URLs.
 const SANDBOX_HOST: &str = "sandbox.internal";
-
-/// Most attempts of one request, whatever its route says.
-const MAX_ATTEMPTS: usize = 16;
 
 /// Why the gateway can't start.
 #[derive(Debug, thiserror::Error)]
@@ -284,8 +281,8 @@ fn server_conf(config: &Config) -> ServerConf {
         threads: config.threads,
         work_stealing: config.work_stealing,
         upstream_keepalive_pool_size: config.limits.upstream_idle,
-        // The attempts of a request are bounded by its route.
-        max_retries: MAX_ATTEMPTS,
+        // Fewer where its route or the configuration says so.
+        max_retries: MAX_ATTEMPTS.into(),
         // We drain ourselves before Pingora is told to stop.
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(5),

@@ -12,7 +12,7 @@ use crate::clock::UnixMicros;
 use crate::observe::redact::Masker;
 use crate::observe::rfc3339;
 use crate::rules::egress::ProxyKind;
-use crate::rules::{Egress, RouteTimeouts, Strategy};
+use crate::rules::{Egress, RouteTimeouts};
 use crate::upstream::Fleet;
 use crate::upstream::health::CheckResult;
 
@@ -131,19 +131,6 @@ impl From<&RouteTimeouts> for TimeoutsView {
             total_ms: timeouts.total.map(ms),
         }
     }
-}
-
-/// How one of several is chosen, as rules write it.
-pub(super) fn strategy(strategy: Strategy) -> String {
-    match strategy {
-        Strategy::Weighted => "weighted",
-        Strategy::RoundRobin => "round_robin",
-        Strategy::LeastUsed => "least_used",
-        Strategy::LeastLatency => "least_latency",
-        Strategy::Adaptive => "adaptive",
-        Strategy::Cheapest => "cheapest",
-    }
-    .into()
 }
 
 /// Whole milliseconds.

@@ -10,10 +10,10 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::input::{Asked, NoMore};
-use super::look::{CheckView, EgressView, Look, TimeoutsView, ms, strategy};
+use super::look::{CheckView, EgressView, Look, TimeoutsView, ms};
 use super::refusal::AnyRefusal;
 use crate::observe::rfc3339;
-use crate::rules::{self, Auth, HttpVersions, StreamUsage};
+use crate::rules::{self, Auth, HttpVersions};
 use crate::upstream::health::{Finding, PlaceCheck, place};
 use crate::upstream::{Checks, Pool};
 
@@ -161,16 +161,11 @@ fn view(provider: &rules::Provider, look: &Look, checks: &Checks) -> ProviderVie
             HttpVersions::Both => "1.1 and 2",
         }
         .into(),
-        stream_usage: match provider.stream_usage {
-            StreamUsage::Ask => "ask",
-            StreamUsage::Always => "always",
-            StreamUsage::Never => "never",
-        }
-        .into(),
+        stream_usage: provider.stream_usage.as_str().into(),
         headers: provider.headers.iter().map(|(name, _)| name.to_string()).collect(),
         credentials: provider.credentials.iter().map(credential).collect(),
         timeouts: (&provider.timeouts).into(),
-        strategy: strategy(provider.strategy),
+        strategy: provider.strategy.as_str().into(),
         egress: (&provider.egress).into(),
         cooldown: provider.cooldown,
         peers: look

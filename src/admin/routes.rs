@@ -9,12 +9,12 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::input::{Asked, NoMore};
-use super::look::{Look, TimeoutsView, strategy};
+use super::look::{Look, TimeoutsView};
 use super::refusal::AnyRefusal;
-use crate::ir::MediaKind;
+use crate::ir::{MediaKind, Operation};
 use crate::observe::redact::printable;
-use crate::rules::when::{PercentBy, TimeOfDay};
-use crate::rules::{self, Affinity, FallbackOn, OnLoss, Requirement, UpstreamStream, When};
+use crate::rules::when::TimeOfDay;
+use crate::rules::{self, FallbackOn, Requirement, When};
 
 /// Longest value of an edit that is shown, in bytes of JSON.
 const MAX_VALUE: usize = 500;
@@ -161,16 +161,14 @@ fn texts(list: &[impl ToString]) -> Vec<String> {
     list.iter().map(ToString::to_string).collect()
 }
 
+fn words<T: Copy>(list: &[T], word: fn(T) -> &'static str) -> Vec<String> {
+    list.iter().map(|one| word(*one).to_owned()).collect()
+}
+
 fn when(when: &When) -> WhenView {
-    let media = |kind: &MediaKind| match kind {
-        MediaKind::Image => "image".to_owned(),
-        MediaKind::Audio => "audio".to_owned(),
-        MediaKind::Video => "video".to_owned(),
-        MediaKind::Document => "document".to_owned(),
-    };
     WhenView {
         dialects: texts(&when.dialects),
-        operations: when.operations.iter().map(|one| one.as_str().to_owned()).collect(),
+        operations: words(&when.operations, Operation::as_str),
         keys: when.keys.is_some(),
         owners: when.owners.is_some(),
         tags: texts(&when.tags),
@@ -181,16 +179,12 @@ fn when(when: &When) -> WhenView {
         output_tokens_from: when.output_tokens.from,
         output_tokens_below: when.output_tokens.below,
         tools: when.tools,
-        media: when.media.as_ref().map(|kinds| kinds.iter().map(media).collect()),
+        media: when.media.as_ref().map(|kinds| words(kinds, MediaKind::as_str)),
         structured: when.structured,
         stream: when.stream,
         text: when.text.as_ref().map(|regex| regex.as_str().to_owned()),
         percent: when.percent.map(|percent| {
-            let by = match percent.by {
-                PercentBy::Session => "session",
-                PercentBy::Key => "key",
-                PercentBy::Request => "request",
-            };
+            let by = percent.by.as_str();
             format!("{} by {by}", f64::from(percent.basis_points) / 100.0)
         }),
         time: when.time.as_ref().map(time),
@@ -237,28 +231,9 @@ fn targets(list: &[rules::Target], look: &Look) -> Vec<TargetView> {
     list.iter().map(view).collect()
 }
 
-fn requirement(requirement: &Requirement) -> String {
-    match requirement {
-        Requirement::Context => "context",
-        Requirement::Tools => "tools",
-        Requirement::Vision => "vision",
-        Requirement::Documents => "documents",
-        Requirement::Audio => "audio",
-        Requirement::Video => "video",
-        Requirement::Structured => "structured",
-        Requirement::Reasoning => "reasoning",
-    }
-    .into()
-}
-
 fn view(route: &rules::Route, look: &Look) -> RouteView {
     let fallback = |(on, list): &(FallbackOn, Vec<rules::Target>)| FallbackView {
-        on: match on {
-            FallbackOn::ContextTooLong => "context_too_long",
-            FallbackOn::ContentPolicy => "content_policy",
-            FallbackOn::Overloaded => "overloaded",
-        }
-        .into(),
+        on: on.as_str().into(),
         targets: targets(list, look),
     };
     let chars = |text: &Option<Box<str>>| text.as_ref().map(|text| text.chars().count());
@@ -269,32 +244,18 @@ fn view(route: &rules::Route, look: &Look) -> RouteView {
         targets: targets(&route.targets, look),
         fallback: targets(&route.fallback, look),
         fallback_on: route.fallback_on.iter().map(fallback).collect(),
-        strategy: strategy(route.strategy),
+        strategy: route.strategy.as_str().into(),
         attempts: route.attempts,
-        require: route.require.iter().map(requirement).collect(),
-        affinity: match route.affinity {
-            Affinity::Auto => "auto",
-            Affinity::Session => "session",
-            Affinity::Off => "off",
-        }
-        .into(),
+        require: words(&route.require, Requirement::as_str),
+        affinity: route.affinity.as_str().into(),
         edits: edits(&route.edits, look),
         instructions: InstructionsView {
             before_chars: chars(&route.instructions.before),
             after_chars: chars(&route.instructions.after),
         },
         timeouts: (&route.timeouts).into(),
-        on_loss: match route.on_loss {
-            OnLoss::Report => "report",
-            OnLoss::Reject => "reject",
-        }
-        .into(),
-        upstream_stream: match route.upstream_stream {
-            UpstreamStream::AsAsked => "as_asked",
-            UpstreamStream::Always => "always",
-            UpstreamStream::Never => "never",
-        }
-        .into(),
+        on_loss: route.on_loss.as_str().into(),
+        upstream_stream: route.upstream_stream.as_str().into(),
     }
 }
 
@@ -315,7 +276,7 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
-    use crate::rules::when::{Bounds, Percent};
+    use crate::rules::when::{Bounds, Percent, PercentBy};
 
     #[test]
     fn conditions_are_shown_as_rules_write_them() {

@@ -14,7 +14,6 @@ use crate::clock::{Clock, UnixMicros};
 use crate::config::{self, Config, Problems};
 use crate::dialects;
 use crate::egress::Machine;
-use crate::ir::{DialectId, Operation};
 use crate::routing::{self, Asker, Explanation, Query, affinity};
 use crate::rules::{self, Rules};
 use crate::upstream::Fleet;
@@ -123,9 +122,7 @@ impl Explain {
             asker.map_or("", |asker| asker.id),
         );
         let operation = target.operation;
-        let knows = |dialect: DialectId| {
-            operation == Operation::CountTokens || dialects::get(dialect).own_target(operation, false).is_some()
-        };
+        let knows = |dialect| dialects::knows(dialect, operation);
         let query = Query {
             request: "",
             model: &peek.model,

@@ -14,7 +14,9 @@ use super::problem::{Problem, part};
 use super::sound::{self, Bound, Seen};
 use super::source::{MAX_FILE_BYTES, Report, Source, read_bounded};
 use super::value::Value;
-use super::{AccessLog, Admin, Config, Durability, Ledger, Limits, Listener, Logs, Problems, Timeouts, TlsFiles};
+use super::{
+    AccessLog, Admin, Config, Durability, Ledger, Limits, Listener, Logs, MAX_ATTEMPTS, Problems, Timeouts, TlsFiles,
+};
 
 /// Most worker threads: beyond the cores of any machine.
 const MAX_THREADS: u64 = 256;
@@ -229,7 +231,7 @@ fn limits<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Limits {
         answer_kept,
         min_pace,
         upstream_idle: number("upstream_idle", 0, 100_000, default.upstream_idle),
-        attempts: number("attempts", 1, 16, default.attempts),
+        attempts: number("attempts", 1, MAX_ATTEMPTS.into(), default.attempts),
         requests_per_connection: fields
             .integer("requests_per_connection", 1..=u64::from(u32::MAX))
             .and_then(|n| u32::try_from(n).ok())

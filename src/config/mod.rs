@@ -88,6 +88,9 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+/// Most attempts of one request, whatever its route or the configuration says.
+pub const MAX_ATTEMPTS: u16 = 16;
+
 /// Sizes in bytes, and counts.
 #[derive(Clone, Debug)]
 pub struct Limits {

@@ -229,6 +229,12 @@ impl<'a> Value<'a> {
         found
     }
 
+    /// One of these, by its name.
+    pub fn word_of<T: Copy>(&self, all: impl IntoIterator<Item = T>, name: fn(T) -> &'static str) -> Option<T> {
+        let words: Vec<(&str, T)> = all.into_iter().map(|one| (name(one), one)).collect();
+        self.word(&words)
+    }
+
     /// The elements of a list.
     pub fn list(&self) -> Option<Vec<Value<'a>>> {
         match self.value {

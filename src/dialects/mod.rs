@@ -326,6 +326,12 @@ pub fn get(id: DialectId) -> &'static dyn Dialect {
     ALL.iter().copied().find(|d| d.id() == id).unwrap_or(ALL[0])
 }
 
+/// A provider which speaks this dialect can be asked for it: the dialect says it in words of its own, or tokens are to be counted,
+/// which are estimated where nobody counts them.
+pub fn knows(id: DialectId, operation: Operation) -> bool {
+    operation == Operation::CountTokens || get(id).own_target(operation, false).is_some()
+}
+
 /// Recognises a request line; `None`: no dialect knows the path with this method (see [`allowed`]).
 pub fn find(line: Line<'_>) -> Option<Target> {
     ALL.iter().find_map(|d| d.target(line))

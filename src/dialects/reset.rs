@@ -29,12 +29,7 @@ const DAY_BEGINS: i64 = 8 * 3600;
 
 const MICROS: i64 = 1_000_000;
 
-/// What headers ask for. `status`: of the answer they came with.
-pub fn retry_after(headers: &HeaderMap, status: u16, now: UnixMicros) -> Option<Duration> {
-    asked(headers, status, now).or_else(|| limits(headers, status, now))
-}
-
-/// What headers and the error's body ask for together. What was said in so many words counts, the longest of it, then when limits
+/// What headers and the error's body ask for together. `status`: of the answer they came with. What was said in so many words counts, the longest of it, then when limits
 /// begin anew; a quota per day counts above all: the wait said beside it is that of another.
 pub fn wait(headers: &HeaderMap, status: u16, error: Option<&ApiError>, now: UnixMicros) -> Option<Duration> {
     let resets = error.and_then(|error| error.resets);

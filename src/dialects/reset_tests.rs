@@ -117,7 +117,7 @@ fn every_header_is_read() {
     ];
     for (status, all, want) in cases {
         assert_eq!(
-            seconds(retry_after(&headers(all), status, NOW)),
+            seconds(wait(&headers(all), status, None, NOW)),
             want,
             "{status} {all:?}"
         );
@@ -186,7 +186,7 @@ proptest::proptest! {
             for value in [&value, &number] {
                 let mut all = HeaderMap::new();
                 all.insert(name, HeaderValue::from_str(value).expect("printable"));
-                let wait = retry_after(&all, status, UnixMicros(now));
+                let wait = wait(&all, status, None, UnixMicros(now));
                 proptest::prop_assert!(wait.is_none_or(|wait| wait <= MAX_WAIT));
             }
         }

@@ -81,6 +81,11 @@ pub fn resolve(dialect: &dyn Dialect, path: &str) -> Result<Option<Vec<String>>,
     Ok(Some(segments))
 }
 
+/// A path that rules may change, whichever dialect their providers turn out to speak; else what is wrong with it.
+pub fn check(path: &str) -> Result<(), PathError> {
+    ALL.iter().try_for_each(|dialect| resolve(*dialect, path).map(drop))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +126,7 @@ mod tests {
             }
             for path in FIXED.iter().copied().chain(["model.x", "messages.0"]) {
                 assert_eq!(resolve(*dialect, path), Err(PathError::Fixed(path.into())));
+                assert_eq!(check(path), Err(PathError::Fixed(path.into())));
             }
             let long = vec!["a"; MAX_SEGMENTS + 1].join(".");
             assert_eq!(resolve(*dialect, &long), Err(PathError::TooLong(long.clone())));
@@ -128,5 +134,10 @@ mod tests {
         }
         let snake = resolve(dialect("gemini"), "generate_content_request");
         assert!(matches!(snake, Err(PathError::Fixed(_))), "in either style");
+        let word = check("generate_content_request.x");
+        assert!(matches!(word, Err(PathError::Fixed(_))), "in any dialect");
+        for path in ["temperature", "seed", r"a\.b.c", "generationConfig.seed"] {
+            assert_eq!(check(path), Ok(()), "{path}");
+        }
     }
 }

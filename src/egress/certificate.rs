@@ -31,8 +31,8 @@ async fn shake_hands(reach: &Reach<'_>) -> Result<UnixMicros, String> {
         return Err(why.to_owned());
     }
     let config = reach.egress.tls(system_roots()?)?;
-    let host = reach.host.trim_matches(['[', ']']).to_owned();
-    let name = ServerName::try_from(host).map_err(|_| "the host is no name a certificate could have".to_owned())?;
+    let name = ServerName::try_from(reach.host.to_owned())
+        .map_err(|_| "the host is no name a certificate could have".to_owned())?;
     let stream = match tunnel(reach) {
         Some(tunnel) => tunnel.connect(&PeerAddr::Inet(reach.address)).await,
         None => dial(reach.address, reach.egress.bind).await,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType};
 
 use crate::rules::HttpVersions;
 
@@ -36,7 +37,7 @@ pub struct Reach<'a> {
     pub pin: Option<SocketAddr>,
     /// TLS or plain.
     pub tls: bool,
-    /// The provider's host: SNI, name in the certificate, what a proxy is asked for.
+    /// The provider's host, without brackets: SNI, name in the certificate, what a proxy is asked for.
     pub host: &'a str,
     /// The provider's port.
     pub port: u16,
@@ -66,7 +67,7 @@ pub struct ConnectTimes {
 /// The peer. Certificates are always checked.
 pub fn peer(reach: Reach<'_>) -> HttpPeer {
     let (way, times) = (reach.egress, reach.times);
-    let host = reach.host.trim_matches(['[', ']']);
+    let host = reach.host;
     let sni = match (reach.tls, host) {
         (false, _) => "",
         (true, "") => NO_HOST,
@@ -115,6 +116,18 @@ pub fn alone(peer: &mut HttpPeer) {
     }
 }
 
+/// There is a connection, but no TLS: what [`peer`]'s handshakes fail with.
+pub fn failed_at_tls(error: &Error) -> bool {
+    matches!(
+        error.etype(),
+        ErrorType::TLSHandshakeFailure
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::TLSWantX509Lookup
+            | ErrorType::InvalidCert
+            | ErrorType::HandshakeError
+    )
+}
+
 /// The tunnel, if the way leads through a proxy.
 pub(super) fn tunnel(reach: &Reach<'_>) -> Option<Tunnel> {
     let hop = reach.egress.hop.clone()?;
@@ -124,7 +137,7 @@ pub(super) fn tunnel(reach: &Reach<'_>) -> Option<Tunnel> {
             port: pin.port(),
         },
         None => Target {
-            host: reach.host.trim_matches(['[', ']']).into(),
+            host: reach.host.into(),
             port: reach.port,
         },
     };

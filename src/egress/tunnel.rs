@@ -124,14 +124,13 @@ impl Hop {
                 ProxyKind::Socks5 => socks5::check(login)?,
             }
         }
-        let host: Arc<str> = proxy.host.trim_matches(['[', ']']).into();
         Ok(Hop {
             kind: proxy.kind,
             authority: Authority::Name {
-                host: host.clone(),
+                host: proxy.host.clone(),
                 port: proxy.port,
             },
-            host,
+            host: proxy.host.clone(),
             port: proxy.port,
             login,
         })

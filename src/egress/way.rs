@@ -162,10 +162,10 @@ impl Ways {
                 Way::broken(why)
             })
         };
-        let own = provider.credentials.iter().filter(|credential| {
-            let egress = &credential.egress;
-            egress.proxy.is_some() || egress.bind.is_some() || egress.tls.is_some()
-        });
+        let own = provider
+            .credentials
+            .iter()
+            .filter(|credential| credential.egress.is_set());
         let credentials = own.map(|credential| {
             let parts = Parts::of(&provider.egress, Some(&credential.egress));
             (credential.name.clone(), compiled(&parts, Some(&*credential.name)))

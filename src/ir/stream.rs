@@ -41,6 +41,24 @@ pub enum MediaKind {
 }
 
 impl MediaKind {
+    /// Every one.
+    pub const ALL: [MediaKind; 4] = [
+        MediaKind::Image,
+        MediaKind::Document,
+        MediaKind::Audio,
+        MediaKind::Video,
+    ];
+
+    /// Its name in rules and in what is told.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            MediaKind::Image => "image",
+            MediaKind::Document => "document",
+            MediaKind::Audio => "audio",
+            MediaKind::Video => "video",
+        }
+    }
+
     /// What a media type (`image/png`) says.
     pub fn of_mime(mime: &str) -> Self {
         match mime.split('/').next().unwrap_or("").to_ascii_lowercase().as_str() {

@@ -31,7 +31,10 @@ pub fn after_connect_failure(gateway: &Gateway, ctx: &mut RequestContext, mut er
             stage.tried.push(dial.pin.unwrap_or(dial.address));
         }
     }
-    let failure = if is_tls(&error) { Failure::Tls } else { Failure::Connect };
+    let failure = match egress::failed_at_tls(&error) {
+        true => Failure::Tls,
+        false => Failure::Connect,
+    };
     let retry = follow(gateway, ctx, failure);
     if retry {
         ctx.theirs = false;
@@ -117,7 +120,7 @@ pub fn judge(held: &Held, status: u16, end: bool) -> Option<Failure> {
     if status >= 400 {
         return end.then(|| match &meter.error {
             Some(error) => Failure::of(status, error),
-            None => Failure::of(status, &ApiError::new(ErrorKind::from_status(status), "")),
+            None => Failure::of_status(status),
         });
     }
     if let Some(error) = &meter.error {
@@ -189,15 +192,4 @@ pub fn ours(ctx: &RequestContext, failure: Failure) -> Option<ApiError> {
         );
         ApiError::new(ErrorKind::UpstreamCredentialsExhausted, message).code("upstream_credentials_exhausted")
     })
-}
-
-fn is_tls(error: &Error) -> bool {
-    matches!(
-        error.etype(),
-        ErrorType::TLSHandshakeFailure
-            | ErrorType::TLSHandshakeTimedout
-            | ErrorType::InvalidCert
-            | ErrorType::HandshakeError
-            | ErrorType::TLSWantX509Lookup
-    )
 }

@@ -7,7 +7,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
 use crate::dialects::reset;
-use crate::ir::{ApiError, ErrorKind, StreamEnd, Usage};
+use crate::ir::{StreamEnd, Usage};
 use crate::ledger::Ended;
 use crate::observe::access_log::{Line, rfc3339};
 use crate::observe::redact::printable;
@@ -88,11 +88,7 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
             Ended::TimedOut if expired == Some(Expired::FirstByte) => Some(Failure::FirstByte),
             Ended::TimedOut => Some(Failure::Slow),
             // Unread (passthrough, a coding we can't read): its status is all there is.
-            Ended::UpstreamError => {
-                let status = attempt.status.unwrap_or(0);
-                let error = ApiError::new(ErrorKind::from_status(status), "");
-                Some(Failure::of(status, &error))
-            }
+            Ended::UpstreamError => Some(Failure::of_status(attempt.status.unwrap_or(0))),
         };
     }
     attempt.complete = ended == Ended::Complete;

@@ -76,7 +76,7 @@ pub async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut Request
     };
     session.set_read_timeout(Some(gateway.config.timeouts.body_read));
     session.set_write_timeout(Some(gateway.config.timeouts.write_stall));
-    let plan = RoutePlan::new(None, vec![candidate]);
+    let plan = RoutePlan::passthrough(candidate);
     ctx.route = Some(RouteStage {
         plan,
         next: None,

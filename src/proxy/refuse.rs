@@ -311,10 +311,7 @@ pub fn describe(error: &Error, expired: Option<Expired>) -> ApiError {
         | ErrorType::ConnectError
         | ErrorType::SocketError
         | ErrorType::BindError => ("the provider could not be reached", "upstream_connect_failed"),
-        ErrorType::TLSHandshakeFailure
-        | ErrorType::InvalidCert
-        | ErrorType::HandshakeError
-        | ErrorType::TLSWantX509Lookup => (
+        _ if egress::failed_at_tls(error) => (
             "no secure connection to the provider could be made",
             "upstream_tls_failed",
         ),

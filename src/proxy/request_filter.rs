@@ -236,15 +236,20 @@ async fn survey(ctx: &mut RequestContext, target: &Target) -> Result<Option<Surv
         decode.map_err(|_| unread())?
     };
     let Ok(decoded) = decoded else { return Ok(None) };
-    let survey = match &decoded {
+    let survey = surveyed(&decoded);
+    ctx.client.decoded = Some(decoded);
+    Ok(Some(survey))
+}
+
+/// What stands inside a request, as far as routes ask.
+pub fn surveyed(decoded: &Decoded) -> Survey {
+    match decoded {
         Decoded::Chat(request) => Survey::of(request, estimate::prompt_tokens(request)),
         Decoded::Embeddings(request) => Survey {
             prompt_tokens: estimate::embedding_tokens(request),
             ..Survey::default()
         },
-    };
-    ctx.client.decoded = Some(decoded);
-    Ok(Some(survey))
+    }
 }
 
 /// JSON, or a type that clients send without meaning it (curl's default for `-d`).
@@ -298,10 +303,8 @@ async fn route(
     let Some(peek) = &ctx.client.peek else {
         return Err(not_found());
     };
-    // Tokens are estimated where nobody counts them.
     let operation = target.operation;
-    let knows =
-        |dialect| operation == Operation::CountTokens || dialects::get(dialect).own_target(operation, false).is_some();
+    let knows = |dialect| dialects::knows(dialect, operation);
     let key = ctx.client.grant.as_ref().map(|grant| &grant.key);
     let asker = key.map(|key| Asker {
         id: &key.id.0,

@@ -9,7 +9,7 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
-use crate::egress::{self, ConnectTimes, Reach};
+use crate::egress::{self, ConnectTimes};
 use crate::ir::Operation;
 use crate::ledger::Opening;
 use crate::money::NanoUsd;
@@ -84,24 +84,17 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
         return Err(super::failover::after_connect_failure(gateway, ctx, error.into_up()));
     };
     let limits = &gateway.config.timeouts;
-    let mut peer = egress::peer(Reach {
-        address: dial.address,
-        pin: dial.pin,
-        tls: candidate.endpoint.tls,
-        host: &candidate.endpoint.host,
-        port: candidate.endpoint.port,
-        http: candidate.pool.provider.http,
-        egress: way,
-        times: ConnectTimes {
-            connect: timeouts.connect,
-            total: limits.connect_total,
-            idle: limits.upstream_idle,
-            // The gate has clocks of its own, which tell first byte from idle.
-            read: ctx.gate.is_none().then(|| timeouts.first_byte_whole.max(timeouts.idle)),
-            // A provider that takes no body is caught here.
-            write: timeouts.idle,
-        },
-    });
+    let times = ConnectTimes {
+        connect: timeouts.connect,
+        total: limits.connect_total,
+        idle: limits.upstream_idle,
+        // The gate has clocks of its own, which tell first byte from idle.
+        read: ctx.gate.is_none().then(|| timeouts.first_byte_whole.max(timeouts.idle)),
+        // A provider that takes no body is caught here.
+        write: timeouts.idle,
+    };
+    let http = candidate.pool.provider.http;
+    let mut peer = egress::peer(candidate.endpoint.reach(way, dial, http, times));
     if ctx.client.peek.as_ref().is_some_and(|peek| peek.outline.once) {
         // A pooled connection may be dead, and then nobody knows whether the request was worked on.
         egress::alone(&mut peer);

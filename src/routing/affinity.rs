@@ -161,21 +161,14 @@ impl Affinities {
             return Kept::Fresh;
         };
         let mut shard = shard.lock();
-        let until = now.checked_add(self.live).unwrap_or(now);
+        let entry = Entry {
+            sticky: sticky.clone(),
+            until: now.checked_add(self.live).unwrap_or(now),
+        };
         let old = shard.old.remove(&scope.0);
         let known = match shard.young.get_mut(&scope.0) {
-            Some(entry) => Some(std::mem::replace(
-                entry,
-                Entry {
-                    sticky: sticky.clone(),
-                    until,
-                },
-            )),
+            Some(young) => Some(std::mem::replace(young, entry)),
             None => {
-                let entry = Entry {
-                    sticky: sticky.clone(),
-                    until,
-                };
                 shard.put(scope.0, entry, self.room);
                 old
             }
@@ -185,20 +178,6 @@ impl Affinities {
             Some(entry) if entry.sticky == sticky => Kept::Stayed,
             Some(_) => Kept::Moved,
         }
-    }
-
-    /// Conversations remembered, those which are too old among them.
-    pub fn len(&self) -> usize {
-        let count = |shard: &Mutex<Shard>| {
-            let shard = shard.lock();
-            shard.young.len() + shard.old.len()
-        };
-        self.shards.iter().map(count).sum()
-    }
-
-    /// None is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn shard(&self, scope: Scope) -> Option<&Mutex<Shard>> {
@@ -213,5 +192,17 @@ impl Shard {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(scope, entry);
+    }
+}
+
+#[cfg(test)]
+impl Affinities {
+    /// Conversations remembered, those which are too old among them.
+    pub(super) fn len(&self) -> usize {
+        let count = |shard: &Mutex<Shard>| {
+            let shard = shard.lock();
+            shard.young.len() + shard.old.len()
+        };
+        self.shards.iter().map(count).sum()
     }
 }

@@ -4,7 +4,6 @@ use http::HeaderMap;
 use jiff::Timestamp;
 
 use crate::clock::UnixMicros;
-use crate::ir::MediaKind;
 use crate::rules::When;
 use crate::rules::when::{Bounds, Percent, PercentBy, TimeOfDay};
 
@@ -266,7 +265,7 @@ impl Miss {
             Condition::Tools => yes(when.tools),
             Condition::Media => match when.media.as_deref() {
                 Some([]) => "none".into(),
-                media => listed(media.unwrap_or_default().iter().map(|kind| media_name(*kind))),
+                media => listed(media.unwrap_or_default().iter().map(|kind| kind.as_str())),
             },
             Condition::Structured => yes(when.structured),
             Condition::Text => when.text.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -315,7 +314,7 @@ impl Miss {
             Condition::PromptTokens => inside(&|survey| survey.prompt_tokens.to_string()),
             Condition::OutputTokens => inside(&|survey| survey.output_tokens.map_or_else(none, |n| n.to_string())),
             Condition::Tools => inside(&|survey| yes(Some(survey.tools))),
-            Condition::Media => inside(&|survey| listed(survey.media.iter().map(|kind| media_name(*kind)))),
+            Condition::Media => inside(&|survey| listed(survey.media.iter().map(|kind| kind.as_str()))),
             Condition::Structured => inside(&|survey| yes(Some(survey.structured))),
             Condition::Text => inside(&|survey| format!("\"{}\"", short(&survey.last_text))),
         }
@@ -378,14 +377,4 @@ fn day_name(day: jiff::civil::Weekday) -> &'static str {
     const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
     let at = usize::try_from(day.to_monday_zero_offset()).unwrap_or(0);
     DAYS.get(at).copied().unwrap_or("")
-}
-
-/// A kind of media, as the rules call it.
-pub(super) fn media_name(kind: MediaKind) -> &'static str {
-    match kind {
-        MediaKind::Image => "image",
-        MediaKind::Audio => "audio",
-        MediaKind::Video => "video",
-        MediaKind::Document => "document",
-    }
 }

@@ -6,10 +6,10 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::ir::DialectId;
-use crate::rules::{Affinity, Requirement, Route, Strategy};
+use crate::rules::{Affinity, Requirement, Route};
 use crate::upstream::{Failure, Fleet, Pool};
 
-use super::conditions::{self, Miss};
+use super::conditions::Miss;
 use super::find::{self, At, LeftOut, Witness};
 use super::plan::Tier;
 use super::{NoRoute, Query, RoutePlan, Sticky, fitness};
@@ -148,20 +148,11 @@ pub fn explain(
     let mut notes = Notes {
         query,
         names: Vec::new(),
-        models: Vec::new(),
     };
     let found = find::find(fleet, query, knows, &mut notes);
     let (mut order, mut more, mut refused) = (Vec::new(), false, None);
-    let Notes { mut names, models, .. } = notes;
     match found {
         Ok(mut plan) => {
-            for (at, target) in &models {
-                let candidate = plan.candidates.get(*at);
-                let seen = names.get_mut(target.0).and_then(|name| name.targets.get_mut(target.1));
-                if let Some((seen, candidate)) = seen.zip(candidate) {
-                    seen.dialect = Some(candidate.endpoint.dialect.as_str());
-                }
-            }
             plan.stick(sticky);
             (order, more) = play(&mut plan, query, now);
             if order.is_empty() {
@@ -181,11 +172,11 @@ pub fn explain(
             prompt_tokens: survey.map(|survey| survey.prompt_tokens),
             output_tokens: survey.and_then(|survey| survey.output_tokens),
             tools: survey.map(|survey| survey.tools),
-            media: survey.map(|survey| survey.media.iter().map(|kind| conditions::media_name(*kind)).collect()),
+            media: survey.map(|survey| survey.media.iter().map(|kind| kind.as_str()).collect()),
             structured: survey.map(|survey| survey.structured),
             reasoning: survey.map(|survey| survey.reasoning),
         },
-        names,
+        names: notes.names,
         order,
         more,
         refused,
@@ -217,8 +208,6 @@ fn play(plan: &mut RoutePlan, query: &Query<'_>, now: Instant) -> (Vec<Attempt>,
 struct Notes<'q> {
     query: &'q Query<'q>,
     names: Vec<Name>,
-    /// Candidates, and where their targets stand: name and target.
-    models: Vec<(usize, (usize, usize))>,
 }
 
 impl Notes<'_> {
@@ -244,8 +233,8 @@ impl Witness for Notes<'_> {
     fn direct(&mut self, pool: &Arc<Pool>, _model: &str) {
         self.last(|name| {
             name.provider = Some(pool.provider.name.to_string());
-            name.strategy = Some(strategy_name(pool.provider.strategy));
-            name.affinity = Some(affinity_name(Affinity::default()));
+            name.strategy = Some(pool.provider.strategy.as_str());
+            name.affinity = Some(Affinity::default().as_str());
         });
     }
 
@@ -266,28 +255,25 @@ impl Witness for Notes<'_> {
         };
         self.last(|name| {
             if seen.taken {
-                name.strategy = Some(strategy_name(route.strategy));
-                name.affinity = Some(affinity_name(route.affinity));
+                name.strategy = Some(route.strategy.as_str());
+                name.affinity = Some(route.affinity.as_str());
                 name.attempts = route.attempts;
             }
             name.routes.push(seen);
         });
     }
 
-    fn target(&mut self, at: &At<'_>, outcome: Result<usize, LeftOut>) {
+    fn target(&mut self, at: &At<'_>, outcome: Result<DialectId, LeftOut>) {
         let seen = TargetSeen {
             tier: tier_name(at.tier),
             provider: at.pool.provider.name.clone(),
             model: at.model.to_owned(),
-            dialect: None,
+            dialect: outcome.ok().map(DialectId::as_str),
             weight: at.weight,
             price: at.price,
             left_out: outcome.err().map(|why| reason(at, why)),
         };
-        let name = self.names.len().saturating_sub(1);
         self.last(|name| name.targets.push(seen));
-        let target = self.names.last().map_or(0, |name| name.targets.len().saturating_sub(1));
-        self.models.extend(outcome.ok().map(|index| (index, (name, target))));
     }
 
     fn nowhere(&mut self, why: &NoRoute) {
@@ -311,31 +297,9 @@ fn reason(at: &At<'_>, why: LeftOut) -> String {
 }
 
 fn tier_name(tier: Tier) -> &'static str {
-    use crate::rules::FallbackOn;
     match tier {
         Tier::Target => "target",
         Tier::Fallback => "fallback",
-        Tier::On(FallbackOn::ContextTooLong) => "context_too_long",
-        Tier::On(FallbackOn::ContentPolicy) => "content_policy",
-        Tier::On(FallbackOn::Overloaded) => "overloaded",
-    }
-}
-
-fn strategy_name(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::Weighted => "weighted",
-        Strategy::RoundRobin => "round_robin",
-        Strategy::LeastUsed => "least_used",
-        Strategy::LeastLatency => "least_latency",
-        Strategy::Adaptive => "adaptive",
-        Strategy::Cheapest => "cheapest",
-    }
-}
-
-fn affinity_name(affinity: Affinity) -> &'static str {
-    match affinity {
-        Affinity::Auto => "auto",
-        Affinity::Session => "session",
-        Affinity::Off => "off",
+        Tier::On(on) => on.as_str(),
     }
 }

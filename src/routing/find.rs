@@ -39,8 +39,8 @@ pub(super) trait Witness {
     fn direct(&mut self, _pool: &Arc<Pool>, _model: &str) {}
     /// A route that takes the name; whether its conditions hold.
     fn route(&mut self, _route: &Arc<Route>, _outcome: Result<(), Miss>) {}
-    /// A target, with the model as the provider calls it; its number among the candidates, or why it is none.
-    fn target(&mut self, _at: &At<'_>, _outcome: Result<usize, LeftOut>) {}
+    /// A target, with the model as the provider calls it; the dialect it is asked in as a candidate, or why it is none.
+    fn target(&mut self, _at: &At<'_>, _outcome: Result<DialectId, LeftOut>) {}
     /// The name leads nowhere.
     fn nowhere(&mut self, _why: &NoRoute) {}
 }
@@ -277,7 +277,7 @@ impl<W: Witness> Search<'_, W> {
             target,
             tier: at.tier,
         };
-        self.witness.target(at, Ok(self.plan.candidates.len()));
+        self.witness.target(at, Ok(candidate.endpoint.dialect));
         self.plan.add(candidate, source, place, at.price);
     }
 

@@ -11,8 +11,6 @@ pub mod plan;
 pub mod query;
 mod strategy;
 pub mod survey;
-#[cfg(test)]
-mod tests;
 
 use crate::ir::DialectId;
 use crate::upstream::Fleet;
@@ -70,3 +68,6 @@ pub fn needs_survey(fleet: &Fleet, model: &str, wishes: &[String], provider: Opt
 pub fn resolve(fleet: &Fleet, query: &Query<'_>, knows: &dyn Fn(DialectId) -> bool) -> Result<RoutePlan, NoRoute> {
     find::find(fleet, query, knows, &mut ())
 }
+
+#[cfg(test)]
+mod tests;

@@ -221,17 +221,13 @@ impl Source {
 
 /// How plans are made.
 impl RoutePlan {
-    /// A plan that tries these, one after the other.
-    pub fn new(route: Option<Arc<Route>>, candidates: Vec<Candidate>) -> Self {
+    /// A plan for any path of a provider: it alone is asked, with a credential by its own strategy.
+    pub fn passthrough(candidate: Candidate) -> Self {
         let mut plan = RoutePlan::empty(None);
-        let strategy = route.as_ref().map_or(Strategy::Weighted, |route| route.strategy);
-        let name = candidates
-            .first()
-            .map_or_else(|| Arc::from(""), |first| first.pool.provider.name.clone());
-        let source = plan.begin(Source::new(route, None, strategy, Affinity::Off, name));
-        for (place, candidate) in candidates.into_iter().enumerate() {
-            plan.add(candidate, source, place, None);
-        }
+        let provider = &candidate.pool.provider;
+        let (strategy, name) = (provider.strategy, provider.name.clone());
+        let source = plan.begin(Source::new(None, None, strategy, Affinity::Off, name));
+        plan.add(candidate, source, 0, None);
         plan.close(source);
         plan
     }

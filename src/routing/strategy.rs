@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::random;
 use crate::rules::Strategy;
-use crate::upstream::{Destinations, Standing, adaptive_cost};
+use crate::upstream::{Destinations, Standing, adaptive_cost, expected_latency};
 
 /// One target that may be chosen.
 #[derive(Clone, Copy)]
@@ -21,24 +21,16 @@ pub(super) struct Offer<'a> {
     pub(super) lane: &'a crate::upstream::Lane,
 }
 
-/// Latency of a target that is being tried for the first time and has not answered yet: higher than any that was measured, so that
-/// a burst of requests does not pile up there. In seconds.
-const UNMEASURED: f64 = 1e6;
-
-/// What it costs to wait there, for `adaptive`: as among credentials ([`adaptive_cost`] has the formula and its sources). One that was
-/// never measured is free while nobody waits for it, so that it is tried, and most dear while somebody does.
+/// What it costs to wait there, for `adaptive`: as among credentials ([`adaptive_cost`] has the formula and its sources).
 pub(super) fn cost(standing: &Standing, weight: u32) -> f64 {
     let failing = 1.0 - standing.success;
-    adaptive_cost(latency(standing), failing, f64::from(standing.in_flight), weight)
+    let latency = expected_latency(standing.peak, standing.stale, standing.in_flight);
+    adaptive_cost(latency, failing, f64::from(standing.in_flight), weight)
 }
 
-/// Seconds to the first token.
-fn latency(standing: &Standing) -> f64 {
-    match standing.latency {
-        Some(latency) => latency.as_secs_f64(),
-        None if standing.in_flight == 0 => 0.0,
-        None => UNMEASURED,
-    }
+/// Seconds to the first token, for `least_latency`.
+pub(super) fn latency(standing: &Standing) -> f64 {
+    expected_latency(standing.latency, standing.stale, standing.in_flight)
 }
 
 /// Chooses among `options`, an iterator that can be begun anew. Those of weight 0 only where there is no other. Weighted choices,
@@ -96,16 +88,18 @@ fn turn<'a>(
         .map(|option| option.index)
 }
 
-/// The least by `key`; among equals, by turns.
+/// The least by `key`; among equals, by turns. The key is read once of each: what is under way changes while we look, and of what was
+/// read twice nobody might be the least.
 fn least<'a>(
     destinations: &Destinations,
     later: bool,
-    options: impl Iterator<Item = Offer<'a>> + Clone,
+    options: impl Iterator<Item = Offer<'a>>,
     key: impl Fn(&Offer<'a>) -> f64,
 ) -> Option<usize> {
-    let least = options.clone().map(|option| key(&option)).fold(f64::INFINITY, f64::min);
-    let key = &key;
-    turn(destinations, later, options.filter(move |option| key(option) <= least))
+    let keyed: Vec<(Offer<'a>, f64)> = options.map(|option| (option, key(&option))).collect();
+    let least = keyed.iter().map(|(_, key)| *key).fold(f64::INFINITY, f64::min);
+    let equals = keyed.iter().filter(move |(_, key)| *key <= least);
+    turn(destinations, later, equals.map(|(option, _)| *option))
 }
 
 /// The better of two drawn at random, by `key`: nearly as good as the best of all, without all running to the same one at once

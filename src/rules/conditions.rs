@@ -173,18 +173,15 @@ fn media(value: &Value<'_>) -> Option<Vec<MediaKind>> {
         }
         return Some(Vec::new());
     }
-    let kinds = [
-        ("image", MediaKind::Image),
-        ("document", MediaKind::Document),
-        ("audio", MediaKind::Audio),
-        ("video", MediaKind::Video),
-    ];
     let all = value.one_or_list();
     if all.is_empty() {
         value.problem("the list is empty. For requests without media write media = false.");
         return None;
     }
-    let all: Vec<MediaKind> = all.iter().filter_map(|value| value.word(&kinds)).collect();
+    let kinds = all
+        .iter()
+        .filter_map(|value| value.word_of(MediaKind::ALL, MediaKind::as_str));
+    let all: Vec<MediaKind> = kinds.collect();
     (!all.is_empty()).then_some(all)
 }
 
@@ -219,15 +216,12 @@ fn regex(value: &Value<'_>) -> Option<Regex> {
 fn percent(fields: &mut Fields<'_>) -> Option<Percent> {
     let value = fields.get("percent");
     let by = fields.get("percent_by");
-    let words = [
-        ("session", PercentBy::Session),
-        ("key", PercentBy::Key),
-        ("request", PercentBy::Request),
-    ];
     if let (None, Some(by)) = (&value, &by) {
         by.problem("it belongs to a percentage. Write percent = 10 beside it, or remove it.");
     }
-    let by = by.and_then(|value| value.word(&words)).unwrap_or_default();
+    let by = by
+        .and_then(|value| value.word_of(PercentBy::ALL, PercentBy::as_str))
+        .unwrap_or_default();
     let value = value?;
     let basis_points = value.decimal(2, 0..=10_000).and_then(|n| u16::try_from(n).ok())?;
     if basis_points == 0 {

@@ -4,13 +4,12 @@ use std::collections::HashSet;
 
 use crate::config::fields::Fields;
 use crate::config::value::Value;
+use crate::dialects::settings::{self, MAX_SEGMENTS, PathError};
 
 /// Most fields in one of `set`, `default` and `remove`.
 const MAX_FIELDS: usize = 64;
 /// Longest path of a field, in bytes.
 const MAX_PATH: usize = 256;
-/// Most parts of a path.
-const MAX_PARTS: usize = 16;
 /// Longest text added to the instructions, in bytes.
 const MAX_TEXT: usize = 64 << 10;
 
@@ -109,27 +108,25 @@ fn flatten<'a>(table: Fields<'a>, prefix: &str, found: &mut Vec<(String, Value<'
     }
 }
 
-/// A path, checked: each stands in one of the three only.
+/// A path, checked as it is when a body is changed by it: each stands in one of the three only.
 fn path_of(path: &str, value: &Value<'_>, seen: &mut HashSet<String>) -> Option<Box<str>> {
-    let parts = path.split('.').count();
-    if path.len() > MAX_PATH
-        || parts > MAX_PARTS
-        || path.split('.').any(str::is_empty)
-        || path.contains(char::is_control)
-    {
-        value.problem(format!(
-            "a field's path has 1 to {MAX_PARTS} names with a point between two, and {MAX_PATH} bytes at most"
-        ));
-        return None;
-    }
-    match path {
-        "model" => value.problem("a target's own model = \"NAME\" does this"),
-        "stream" => value.problem("the route's upstream_stream = \"always\" or \"never\" does this"),
-        _ if !seen.insert(path.to_owned()) => {
-            value.problem("this field is set, has a default or is removed already; keep one of them");
+    let shape =
+        format!("a field's path has 1 to {MAX_SEGMENTS} names with a point between two, and {MAX_PATH} bytes at most");
+    let wrong = match settings::check(path) {
+        _ if path.len() > MAX_PATH || path.contains(char::is_control) => shape,
+        Err(PathError::Fixed(_)) if path == "model" => "a target's own model = \"NAME\" does this".to_owned(),
+        Err(PathError::Fixed(_)) if path == "stream" => {
+            "the route's upstream_stream = \"always\" or \"never\" does this".to_owned()
         }
-        _ => return Some(path.into()),
-    }
+        Err(why @ PathError::Fixed(_)) => why.to_string(),
+        Err(why @ PathError::Malformed(_)) if path.contains('\\') => why.to_string(),
+        Err(PathError::Malformed(_) | PathError::TooLong(_)) => shape,
+        Ok(()) if !seen.insert(path.to_owned()) => {
+            "this field is set, has a default or is removed already; keep one of them".to_owned()
+        }
+        Ok(()) => return Some(path.into()),
+    };
+    value.problem(wrong);
     None
 }
 

@@ -16,6 +16,13 @@ pub struct Egress {
     pub tls: Option<Arc<TlsFiles>>,
 }
 
+impl Egress {
+    /// Something is: a way of its own.
+    pub fn is_set(&self) -> bool {
+        self.proxy.is_some() || self.bind.is_some() || self.tls.is_some()
+    }
+}
+
 /// A proxy: `"socks5://127.0.0.1:1080"`, `"http://proxy.example:3128"`, or with authentication
 /// `{ url = "...", user = "...", password = "env:NAME" }`.
 #[derive(Debug)]

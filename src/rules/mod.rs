@@ -27,15 +27,17 @@ mod target;
 pub mod watch;
 pub mod watcher;
 pub mod when;
+pub mod words;
 
 pub use compile::{compile, compile_with};
 pub use egress::Egress;
 pub use models::{ModelFacts, ModelTable};
 pub use prices::PriceTable;
 pub use snapshot::{
-    Affinity, Auth, Base, Credential, CredentialLimits, Edits, FallbackOn, Health, HttpVersions, Instructions, OnLoss,
-    Provider, Requirement, Route, RouteTimeouts, Rules, Strategy, StreamUsage, Target, UpstreamStream,
+    Auth, Base, Credential, CredentialLimits, Edits, Health, HttpVersions, Instructions, Provider, Route,
+    RouteTimeouts, Rules, Target,
 };
 pub use watch::{Live, OnChange, ReloadStatus};
 pub use watcher::Watch;
 pub use when::When;
+pub use words::{Affinity, FallbackOn, OnLoss, Requirement, Strategy, StreamUsage, UpstreamStream};

@@ -2,9 +2,9 @@
 
 use crate::config::fields::Fields;
 
-use super::snapshot::Requirement;
 use super::table::{ByModel, Line};
 use super::tables::Row;
+use super::words::Requirement;
 
 /// Most tokens that are believed of a limit.
 const MAX_TOKENS: u64 = 1_000_000_000;
@@ -37,16 +37,10 @@ impl ModelTable {
     }
 }
 
-/// What a model can take, and what a route can require beside [`Requirement::Context`].
-pub(super) const ABILITIES: [(&str, Requirement); 7] = [
-    ("tools", Requirement::Tools),
-    ("vision", Requirement::Vision),
-    ("documents", Requirement::Documents),
-    ("audio", Requirement::Audio),
-    ("video", Requirement::Video),
-    ("structured", Requirement::Structured),
-    ("reasoning", Requirement::Reasoning),
-];
+/// What a model can take: what a route can require, but [`Requirement::Context`].
+fn abilities() -> impl Iterator<Item = Requirement> {
+    Requirement::ALL.into_iter().filter(|one| *one != Requirement::Context)
+}
 
 impl Row for ModelFacts {
     const SECTION: &'static str = "model";
@@ -63,7 +57,7 @@ impl Row for ModelFacts {
                 .and_then(|value| value.list())
                 .unwrap_or_default()
                 .iter()
-                .filter_map(|value| value.word(&ABILITIES))
+                .filter_map(|value| value.word_of(abilities(), Requirement::as_str))
                 .collect(),
         };
         if let (Some(most), Some(whole), Some(value)) = (facts.output, facts.context, output)

@@ -47,12 +47,8 @@ pub(super) fn compile(name: &str, value: &Value<'_>, environment: &dyn Environme
         ("both", HttpVersions::Both),
     ];
     let http = fields.get("http").and_then(|value| value.word(&versions));
-    let asks = [
-        ("ask", StreamUsage::Ask),
-        ("always", StreamUsage::Always),
-        ("never", StreamUsage::Never),
-    ];
-    let stream_usage = fields.get("stream_usage").and_then(|value| value.word(&asks));
+    let stream_usage = fields.get("stream_usage");
+    let stream_usage = stream_usage.and_then(|value| value.word_of(StreamUsage::ALL, StreamUsage::as_str));
     let connect_to = fields
         .get("connect_to")
         .map(|value| addresses(&value))
@@ -286,14 +282,7 @@ fn of_the_gateway(name: &str) -> bool {
 
 /// How one of several is chosen, at a provider or a route.
 pub(super) fn strategy(value: &Value<'_>) -> Option<Strategy> {
-    value.word(&[
-        ("weighted", Strategy::Weighted),
-        ("round_robin", Strategy::RoundRobin),
-        ("least_used", Strategy::LeastUsed),
-        ("least_latency", Strategy::LeastLatency),
-        ("adaptive", Strategy::Adaptive),
-        ("cheapest", Strategy::Cheapest),
-    ])
+    value.word_of(Strategy::ALL, Strategy::as_str)
 }
 
 /// Times of a provider or a route.

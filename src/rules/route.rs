@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::config::MAX_ATTEMPTS;
 use crate::config::fields::Fields;
 use crate::config::value::Value;
 
 use super::edits::{edits, instructions};
-use super::models::ABILITIES;
 use super::names::{self, Names};
 use super::target::{self, Known};
 use super::{Affinity, FallbackOn, OnLoss, Requirement, Route, Target, UpstreamStream, conditions, provider};
-
-/// Most attempts of one request.
-const MAX_ATTEMPTS: u64 = 16;
 
 const LATER: &[(&str, &str)] = &[("limits", "limits of a route"), ("prices", "prices of a route")];
 
@@ -65,28 +62,17 @@ fn one<'a>(mut fields: Fields<'a>, known: &Known<'_>, names: &mut Names) -> Writ
         .map(|value| fallback_on(&value, known, primary))
         .unwrap_or_default();
     let strategy = fields.get("strategy");
-    let attempts = fields.integer("attempts", 1..=MAX_ATTEMPTS);
+    let attempts = fields.integer("attempts", 1..=u64::from(MAX_ATTEMPTS));
     let require = fields.get("require");
-    let affinity = fields.get("affinity").and_then(|value| {
-        value.word(&[
-            ("auto", Affinity::Auto),
-            ("session", Affinity::Session),
-            ("off", Affinity::Off),
-        ])
-    });
+    let affinity = fields.get("affinity");
+    let affinity = affinity.and_then(|value| value.word_of(Affinity::ALL, Affinity::as_str));
     let edits = edits(&mut fields);
     let instructions = instructions(fields.table("system"));
     let timeouts = provider::timeouts(fields.table("timeouts"));
-    let on_loss = fields
-        .get("on_loss")
-        .and_then(|value| value.word(&[("report", OnLoss::Report), ("reject", OnLoss::Reject)]));
-    let upstream_stream = fields.get("upstream_stream").and_then(|value| {
-        value.word(&[
-            ("as_asked", UpstreamStream::AsAsked),
-            ("always", UpstreamStream::Always),
-            ("never", UpstreamStream::Never),
-        ])
-    });
+    let on_loss = fields.get("on_loss");
+    let on_loss = on_loss.and_then(|value| value.word_of(OnLoss::ALL, OnLoss::as_str));
+    let upstream_stream = fields.get("upstream_stream");
+    let upstream_stream = upstream_stream.and_then(|value| value.word_of(UpstreamStream::ALL, UpstreamStream::as_str));
     fields.later(LATER).finish();
     let route = match (name, &model, targets) {
         (Some(name), Some(_), Some(targets)) => Some(Arc::new(Route {
@@ -136,13 +122,8 @@ fn fallback_on(value: &Value<'_>, known: &Known<'_>, targets: &[Target]) -> Vec<
     let Some(mut fields) = value.table() else {
         return Vec::new();
     };
-    let all = [
-        ("context_too_long", FallbackOn::ContextTooLong),
-        ("content_policy", FallbackOn::ContentPolicy),
-        ("overloaded", FallbackOn::Overloaded),
-    ];
-    let lists = all.map(|(name, on)| {
-        let value = fields.get(name)?;
+    let lists = FallbackOn::ALL.map(|on| {
+        let value = fields.get(on.as_str())?;
         Some((on, target::fallback(&value, known, targets)))
     });
     fields.finish();
@@ -150,12 +131,12 @@ fn fallback_on(value: &Value<'_>, known: &Known<'_>, targets: &[Target]) -> Vec<
 }
 
 fn requirements(value: &Value<'_>) -> Vec<Requirement> {
-    let words: Vec<_> = std::iter::once(("context", Requirement::Context))
-        .chain(ABILITIES)
-        .collect();
     let all = value.one_or_list();
     let mut found: Vec<Requirement> = Vec::new();
-    for requirement in all.iter().filter_map(|value| value.word(&words)) {
+    for requirement in all
+        .iter()
+        .filter_map(|value| value.word_of(Requirement::ALL, Requirement::as_str))
+    {
         if !found.contains(&requirement) {
             found.push(requirement);
         }

@@ -16,6 +16,7 @@ use super::models::ModelTable;
 use super::patterns::Patterns;
 use super::prices::PriceTable;
 use super::when::When;
+use super::words::{Affinity, FallbackOn, OnLoss, Requirement, Strategy, StreamUsage, UpstreamStream};
 
 pub use super::edits::{Edits, Instructions};
 pub use super::health::Health;
@@ -126,17 +127,6 @@ pub enum HttpVersions {
     Both,
 }
 
-/// Whether a provider's streams must be asked for usage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamUsage {
-    /// It reports usage only if asked (the default).
-    Ask,
-    /// It always reports it: don't ask.
-    Always,
-    /// It refuses the question: don't ask.
-    Never,
-}
-
 /// One key of a provider.
 #[derive(Debug)]
 pub struct Credential {
@@ -165,24 +155,6 @@ pub struct CredentialLimits {
     pub tokens_per_minute: Option<u64>,
     /// Requests under way at once.
     pub concurrent: Option<u32>,
-}
-
-/// How one of several is chosen: targets of a route, credentials of a provider.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Strategy {
-    /// By weight, smoothly (the default).
-    #[default]
-    Weighted,
-    /// One after the other, whatever their weights.
-    RoundRobin,
-    /// The one with the fewest requests under way for its weight.
-    LeastUsed,
-    /// The better of two by the decaying average of the time to the first token.
-    LeastLatency,
-    /// The better of two by success, latency and load together.
-    Adaptive,
-    /// The cheapest for this request; unknown prices last.
-    Cheapest,
 }
 
 /// One `[[route]]`.
@@ -220,28 +192,6 @@ pub struct Route {
     pub upstream_stream: UpstreamStream,
 }
 
-/// What becomes of a request which can't be carried over whole to a provider's dialect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnLoss {
-    /// It goes there, and the losses are reported (the default).
-    #[default]
-    Report,
-    /// It does not go there; if it can go nowhere, it is refused with the list of losses.
-    Reject,
-}
-
-/// Whether providers are asked for streams.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UpstreamStream {
-    /// As the client asked (the default).
-    #[default]
-    AsAsked,
-    /// Always; who did not ask for one gets the whole answer at its end.
-    Always,
-    /// Never; who asked for a stream gets the whole answer as one.
-    Never,
-}
-
 /// One place a route sends to.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -255,52 +205,6 @@ pub struct Target {
     pub tags: Vec<Arc<str>>,
     /// What is changed in the body there, after what the route changes.
     pub edits: Edits,
-}
-
-/// Failures with a fallback list of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FallbackOn {
-    /// The prompt is longer than the model's context: `context_too_long`.
-    ContextTooLong,
-    /// The provider's policy refuses the content: `content_policy`.
-    ContentPolicy,
-    /// The provider is overloaded: `overloaded`.
-    Overloaded,
-}
-
-/// What of a request the table of models is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Requirement {
-    /// Prompt and requested answer fit the model's context, the answer its limit.
-    Context,
-    /// If the request has tools.
-    Tools,
-    /// If it has images.
-    Vision,
-    /// If it has documents.
-    Documents,
-    /// If it has audio.
-    Audio,
-    /// If it has video.
-    Video,
-    /// If it asks for structured output.
-    Structured,
-    /// If it asks for reasoning.
-    Reasoning,
-}
-
-/// Whether a conversation stays with the provider, credential and model it began with, so that the provider's prompt cache
-/// hits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Affinity {
-    /// By the session the client names (a header, `prompt_cache_key`), else by the stable beginning of a long prompt (the
-    /// default).
-    #[default]
-    Auto,
-    /// By the session the client names.
-    Session,
-    /// Not.
-    Off,
 }
 
 /// Times a route or a provider sets; `None`: the configuration's.

@@ -87,6 +87,20 @@ pub enum PercentBy {
     Request,
 }
 
+impl PercentBy {
+    /// Every one.
+    pub const ALL: [PercentBy; 3] = [PercentBy::Session, PercentBy::Key, PercentBy::Request];
+
+    /// Its word in the rules.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            PercentBy::Session => "session",
+            PercentBy::Key => "key",
+            PercentBy::Request => "request",
+        }
+    }
+}
+
 /// A time of day: `time = { from = "22:00", to = "06:00", zone = "Asia/Shanghai", days = ["mon", "fri"] }`.
 #[derive(Clone, Debug)]
 pub struct TimeOfDay {

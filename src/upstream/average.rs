@@ -10,7 +10,7 @@ pub const HALF_LIFE: Duration = Duration::from_secs(10);
 /// that starts to fail under load would look well for seconds.
 const LEAST_WEIGHT: f64 = 0.05;
 
-/// A measured time older than this says nothing: the credential is explored again.
+/// A measured time older than this says nothing: the credential, or the target, is explored again.
 pub const STALE: Duration = Duration::from_secs(30);
 
 /// What was measured.
@@ -56,14 +56,9 @@ impl Averages {
         self.measured.and_then(|_| Duration::try_from_secs_f64(self.mean).ok())
     }
 
-    /// Average time to the first token in seconds; `None`: never measured.
-    pub fn mean(&self) -> Option<f64> {
-        self.measured.map(|_| self.mean)
-    }
-
-    /// Peak time to the first token in seconds; `None`: never measured.
-    pub fn peak(&self) -> Option<f64> {
-        self.measured.map(|_| self.peak)
+    /// Peak time to the first token, however old; `None`: never measured.
+    pub fn peak(&self) -> Option<Duration> {
+        self.measured.and_then(|_| Duration::try_from_secs_f64(self.peak).ok())
     }
 
     /// What was measured is too old to say anything ([`STALE`]).
@@ -107,9 +102,9 @@ mod tests {
         averages.measure(Duration::from_secs(1), start);
         averages.measure(Duration::from_secs(3), start + HALF_LIFE);
         assert_eq!(averages.latency(), Some(Duration::from_secs(2)));
-        assert_eq!(averages.peak(), Some(3.0), "up at once");
+        assert_eq!(averages.peak(), Some(Duration::from_secs(3)), "up at once");
         averages.measure(Duration::from_secs(1), start + 2 * HALF_LIFE);
-        assert_eq!(averages.peak(), Some(2.0), "slowly down");
+        assert_eq!(averages.peak(), Some(Duration::from_secs(2)), "slowly down");
     }
 
     #[test]

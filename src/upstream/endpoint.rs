@@ -6,11 +6,9 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
-use crate::egress::{Authority, Names, Side, Spot, Way, Ways};
+use crate::egress::{AddressState, Authority, ConnectTimes, Names, Reach, Side, Spot, Way, Ways};
 use crate::ir::DialectId;
-use crate::rules::{Base, Credential};
-
-use super::PeerState;
+use crate::rules::{Base, Credential, HttpVersions};
 
 /// Where a provider answers in one dialect.
 pub struct Endpoint {
@@ -18,7 +16,7 @@ pub struct Endpoint {
     pub dialect: DialectId,
     /// TLS or plain.
     pub tls: bool,
-    /// Host name, for SNI and certificate.
+    /// Host name, without brackets, for SNI and certificate.
     pub host: Arc<str>,
     /// The port of its URL.
     pub port: u16,
@@ -46,15 +44,16 @@ impl Endpoint {
     /// not complete. `before`: the one it replaces, whose knowledge it takes over at once.
     pub fn new(base: &Base, pinned: &[SocketAddr], ways: Arc<Ways>, before: Option<&Endpoint>) -> Option<Self> {
         let url = base.url.as_ref()?;
-        let host = url.host_str()?;
+        let shown = url.host_str()?;
+        let host = shown.trim_matches(['[', ']']);
         let port = url.port_or_known_default()?;
         let host_header = match url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
+            Some(port) => format!("{shown}:{port}"),
+            None => shown.to_owned(),
         };
         let authority = if pinned.is_empty() {
             Authority::Name {
-                host: host.trim_matches(['[', ']']).into(),
+                host: host.into(),
                 port,
             }
         } else {
@@ -77,12 +76,6 @@ impl Endpoint {
     /// The way there with this credential; `None`: without one.
     pub fn way(&self, credential: Option<&Credential>) -> &Way {
         self.ways.of(credential)
-    }
-
-    /// The best address that was not `tried`, by the way without a credential. See [`Endpoint::dial`].
-    pub async fn pick(&self, names: &Names, tried: &[SocketAddr], now: Instant) -> Option<SocketAddr> {
-        let dial = self.dial(self.way(None), names, tried, now).await?;
-        Some(dial.address)
     }
 
     /// What to connect to next by this way: of the addresses not `tried`, one that can be used and is near, in turn; if
@@ -111,6 +104,20 @@ impl Endpoint {
         Some(Dial { address, pin })
     }
 
+    /// How to connect by this way to what was picked.
+    pub fn reach<'a>(&'a self, way: &'a Way, dial: Dial, http: HttpVersions, times: ConnectTimes) -> Reach<'a> {
+        Reach {
+            address: dial.address,
+            pin: dial.pin,
+            tls: self.tls,
+            host: &self.host,
+            port: self.port,
+            http,
+            egress: way,
+            times,
+        }
+    }
+
     /// What a connection came to: how long it took, or which side failed.
     pub fn dialled(&self, way: &Way, dial: Dial, outcome: Result<Duration, Side>, now: Instant) {
         let took = outcome.ok();
@@ -135,17 +142,8 @@ impl Endpoint {
     }
 
     /// How its addresses stand: those that were asked for, of pinned ones all.
-    pub fn peers(&self, now: Instant) -> Vec<PeerState> {
-        let known = self.spot.get().map(|spot| spot.states(now)).unwrap_or_default();
-        let mut peers: Vec<PeerState> = known
-            .into_iter()
-            .map(|state| PeerState {
-                address: state.address,
-                until: state.until,
-                failures: state.failures,
-                connect: state.connect,
-            })
-            .collect();
+    pub fn peers(&self, now: Instant) -> Vec<AddressState> {
+        let mut peers = self.spot.get().map(|spot| spot.states(now)).unwrap_or_default();
         if let Authority::Pinned(pins) = &self.authority {
             peers.retain(|peer| pins.contains(&peer.address));
             let missing: Vec<SocketAddr> = pins
@@ -153,7 +151,7 @@ impl Endpoint {
                 .filter(|pin| peers.iter().all(|peer| peer.address != **pin))
                 .copied()
                 .collect();
-            peers.extend(missing.into_iter().map(|address| PeerState {
+            peers.extend(missing.into_iter().map(|address| AddressState {
                 address,
                 until: None,
                 failures: 0,

@@ -14,9 +14,6 @@ mod result;
 mod schedule;
 mod words;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -319,3 +316,6 @@ pub fn place(endpoint: &Endpoint) -> Arc<str> {
     let scheme = if endpoint.tls { "https" } else { "http" };
     format!("{scheme}://{}", endpoint.host_header.to_str().unwrap_or_default()).into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,10 +75,7 @@ impl Hold {
         let lesson = outcome.failure.map_or(Lesson::Proves, |failure| {
             let roster = &self.lane.roster;
             metrics::failed(&roster.provider, &self.seat().account.name, failure);
-            let own_way = self.credential().is_some_and(|credential| {
-                let egress = &credential.egress;
-                egress.proxy.is_some() || egress.bind.is_some() || egress.tls.is_some()
-            });
+            let own_way = self.credential().is_some_and(|credential| credential.egress.is_set());
             cooldown::lesson(failure, own_way)
         });
         self.average(lesson, outcome, now);

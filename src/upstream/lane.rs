@@ -110,12 +110,14 @@ pub enum NoSeat {
 /// What is known of a lane as a whole, to choose among lanes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Standing {
-    /// Seats which can be asked now. May be too high where many are barred, but is 0 only if none can.
-    pub usable: u32,
     /// Requests under way.
     pub in_flight: u32,
     /// Decaying average of the time to the first token; `None`: not measured.
     pub latency: Option<Duration>,
+    /// The same, but up at once and only slowly down.
+    pub peak: Option<Duration>,
+    /// Both are too old to say anything.
+    pub stale: bool,
     /// Decaying share of successes, 0 to 1.
     pub success: f64,
 }
@@ -218,9 +220,10 @@ impl Lane {
     pub fn standing(&self, now: Instant) -> Standing {
         let averages = *self.totals.averages.lock();
         Standing {
-            usable: self.sections.all.usable(&|index| self.entry(index, 0, 0), now),
             in_flight: self.totals.in_flight.load(Ordering::Relaxed),
             latency: averages.latency(),
+            peak: averages.peak(),
+            stale: averages.is_stale(now),
             success: 1.0 - averages.failing(now),
         }
     }
@@ -300,5 +303,13 @@ impl Roster {
             weight: self.credentials.get(index).map_or(1, |credential| credential.weight),
         };
         Section::new(fitting.map(member).collect())
+    }
+}
+
+#[cfg(test)]
+impl Lane {
+    /// Seats which can be asked now, as far as choices came across them; 0 only if none can.
+    pub(super) fn usable(&self, now: Instant) -> u32 {
+        self.sections.all.usable(&|index| self.entry(index, 0, 0), now)
     }
 }

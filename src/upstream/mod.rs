@@ -35,8 +35,8 @@ pub use lane::{Lane, NoSeat, Standing, Want};
 pub use memory::Memory;
 pub use outcome::{Failure, Outcome};
 pub use pool::Pool;
-pub use state::{CoolState, CredentialState, PeerState};
-pub use strategy::adaptive_cost;
+pub use state::{CoolState, CredentialState};
+pub use strategy::{adaptive_cost, expected_latency};
 pub use verdict::Asked;
 
 #[cfg(test)]

@@ -66,12 +66,9 @@ impl Failure {
         }
     }
 
-    /// The next candidate may do better.
-    pub fn fails_over(self) -> bool {
-        !matches!(
-            self,
-            Failure::Refused | Failure::ContextTooLong | Failure::ContentPolicy
-        )
+    /// What the status of an answer alone says, where nobody read its error.
+    pub fn of_status(status: u16) -> Self {
+        Failure::of(status, &ApiError::new(ErrorKind::from_status(status), ""))
     }
 
     /// Nobody can have begun to work on the request, or the provider asks for it: the same candidate may be asked again.
@@ -183,6 +180,16 @@ mod tests {
     use super::*;
     use crate::dialects;
     use crate::ir::DialectId;
+
+    impl Failure {
+        /// The next candidate may do better.
+        fn fails_over(self) -> bool {
+            !matches!(
+                self,
+                Failure::Refused | Failure::ContextTooLong | Failure::ContentPolicy
+            )
+        }
+    }
 
     #[test]
     fn a_dead_key_is_ours_whatever_the_status() {

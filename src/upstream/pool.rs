@@ -9,6 +9,7 @@ use crate::egress::{Authority, Ways};
 use crate::ir::DialectId;
 use crate::rules::{Auth, Credential, Provider};
 
+use super::average::Averages;
 use super::cooldown::Cooldown;
 use super::lane::Roster;
 use super::lanes::Lanes;
@@ -112,17 +113,12 @@ impl Pool {
     pub fn states(&self, now: Instant) -> Vec<CredentialState> {
         let whole = |account: &Arc<Account>| {
             let state = account.state.lock();
-            let in_flight = account.in_flight.load(Ordering::Relaxed);
-            let mut told = told(account, None, &state.cooldown, now);
+            let mut told = told(account, None, &state.cooldown, &state.averages, now);
+            told.in_flight = account.in_flight.load(Ordering::Relaxed);
             if state.disabled {
                 (told.standing, told.until) = (CoolState::Disabled, None);
             }
-            CredentialState {
-                in_flight,
-                latency: state.averages.latency(),
-                success: state.averages.success(),
-                ..told
-            }
+            told
         };
         let mut states: Vec<_> = self.roster.accounts.iter().map(whole).collect();
         let lanes = self.lanes.load();
@@ -132,13 +128,10 @@ impl Pool {
             for seat in lane.seats.iter() {
                 let state = seat.state.lock();
                 if state.cooldown.is_cooling() {
-                    let in_flight = seat.in_flight.load(Ordering::Relaxed);
-                    states.push(CredentialState {
-                        in_flight,
-                        latency: state.averages.latency(),
-                        success: state.averages.success(),
-                        ..told(&seat.account, Some(lane.model.clone()), &state.cooldown, now)
-                    });
+                    let model = Some(lane.model.clone());
+                    let mut told = told(&seat.account, model, &state.cooldown, &state.averages, now);
+                    told.in_flight = seat.in_flight.load(Ordering::Relaxed);
+                    states.push(told);
                 }
             }
         }
@@ -151,7 +144,14 @@ impl Pool {
     }
 }
 
-fn told(account: &Account, model: Option<Arc<str>>, cooldown: &Cooldown, now: Instant) -> CredentialState {
+/// How it stands by this; what is under way is still to be told.
+fn told(
+    account: &Account,
+    model: Option<Arc<str>>,
+    cooldown: &Cooldown,
+    averages: &Averages,
+    now: Instant,
+) -> CredentialState {
     let standing = if cooldown.is_quarantined() {
         CoolState::Quarantined
     } else if cooldown.is_half_open(now) {
@@ -169,8 +169,8 @@ fn told(account: &Account, model: Option<Arc<str>>, cooldown: &Cooldown, now: In
         until: cooldown.until().filter(|until| *until > now),
         failures: cooldown.failures(),
         in_flight: 0,
-        latency: None,
-        success: 1.0,
+        latency: averages.latency(),
+        success: averages.success(),
     }
 }
 

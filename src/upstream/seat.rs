@@ -169,11 +169,6 @@ impl Seat {
     }
 
     /// What stands in the way of a request; `None`: nothing.
-    pub fn barred(&self, entry: &Entry<'_>, now: Instant) -> Option<Barred> {
-        let mut account = self.account.state.lock();
-        self.bars(&mut account, &self.state.lock(), entry, now)
-    }
-
     fn bars(&self, account: &mut AccountState, seat: &SeatState, entry: &Entry<'_>, now: Instant) -> Option<Barred> {
         let whole = |until, ours| Barred {
             bar: Bar {
@@ -284,5 +279,14 @@ impl Waiters {
                 section.freed(member);
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Seat {
+    /// What stands in the way of a request; `None`: nothing.
+    pub fn barred(&self, entry: &Entry<'_>, now: Instant) -> Option<Barred> {
+        let mut account = self.account.state.lock();
+        self.bars(&mut account, &self.state.lock(), entry, now)
     }
 }

@@ -304,7 +304,10 @@ impl Section {
         }
         Err(found)
     }
+}
 
+#[cfg(test)]
+impl Section {
     /// How many members are believed usable; 0 only if none of those looked at is. Benches those which are not.
     pub fn usable<'e>(self: &Arc<Self>, entry: &dyn Fn(usize) -> Entry<'e>, now: Instant) -> u32 {
         let mut book = self.book.lock();

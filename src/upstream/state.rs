@@ -1,6 +1,5 @@
-//! How credentials and addresses stand, for the admin API, the metrics and the log.
+//! How credentials stand, for the admin API, the metrics and the log.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,17 +63,4 @@ impl CoolState {
             CoolState::Disabled => "disabled",
         }
     }
-}
-
-/// How an address of a provider stands.
-#[derive(Clone, Debug)]
-pub struct PeerState {
-    /// The address.
-    pub address: SocketAddr,
-    /// It is not to be used before this; `None`: it may be.
-    pub until: Option<Instant>,
-    /// Failures in a row.
-    pub failures: u32,
-    /// Decaying average of the time to connect.
-    pub connect: Option<Duration>,
 }

@@ -12,15 +12,14 @@
 //!   `(peak latency + failing share x FAILURE_COST) x (under way + 1) / weight`.
 //!   Latency and load are Finagle's `PeakEwma` (cost x (pending + 1), and its penalty for who is being measured for the first
 //!   time); that failures count as additional cost in proportion to their share is gRPC's
-//!   `error_utilization_penalty` (gRFC A58).
+//!   `error_utilization_penalty` (gRFC A58). Times count as in *least latency*: not when they are stale.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::random;
 use crate::rules::Strategy;
 
-use super::average::Averages;
 use super::section::Member;
 use super::shares::Shares;
 
@@ -109,11 +108,6 @@ impl Tier {
             Strategy::RoundRobin => self.cursor = member as usize,
             Strategy::LeastUsed | Strategy::LeastLatency | Strategy::Adaptive => {}
         }
-    }
-
-    /// Any of the usable, in turn.
-    pub fn any(&mut self) -> Option<u32> {
-        self.in_turn(&|_| false)
     }
 
     /// Who is next among those that were not `tried`. It is to be taken or benched before anything else is picked.
@@ -227,28 +221,39 @@ impl Tier {
 
 fn latency(member: &Member, now: Instant) -> f64 {
     let averages = member.seat.state.lock().averages;
-    expected(member, &averages, averages.mean(), now)
+    let under_way = member.seat.in_flight.load(Ordering::Relaxed);
+    expected_latency(averages.latency(), averages.is_stale(now), under_way)
 }
 
 fn cost(member: &Member, now: Instant) -> f64 {
     let averages = member.seat.state.lock().averages;
+    let measuring = member.seat.in_flight.load(Ordering::Relaxed);
     let under_way = f64::from(member.seat.account.in_flight.load(Ordering::Relaxed));
-    let latency = expected(member, &averages, averages.peak(), now);
+    let latency = expected_latency(averages.peak(), averages.is_stale(now), measuring);
     adaptive_cost(latency, averages.failing(now), under_way, member.weight)
 }
 
-/// What *adaptive* compares, of credentials and of targets: see above. `latency` in seconds, `failing` a share of 1.
+/// What *adaptive* compares, of credentials and of targets: see above. `latency`: the peak, in seconds, as far as it says anything
+/// ([`expected_latency`]); `failing`: a share of 1.
 pub fn adaptive_cost(latency: f64, failing: f64, under_way: f64, weight: u32) -> f64 {
     (latency + failing * FAILURE_COST) * (under_way + 1.0) / f64::from(weight.max(1))
 }
 
-/// The measured time in seconds; nothing for who is to be measured (again), much for who just is for the first time.
-fn expected(member: &Member, averages: &Averages, measured: Option<f64>, now: Instant) -> f64 {
-    let under_way = member.seat.in_flight.load(Ordering::Relaxed);
+/// The time to the first token to reckon with, in seconds, of credentials and of targets: what was `measured`; nothing for who is to be
+/// measured (again, if that is `stale`), much for who just is for the first time.
+pub fn expected_latency(measured: Option<Duration>, stale: bool, under_way: u32) -> f64 {
     match measured {
-        Some(_) if averages.is_stale(now) && under_way == 0 => 0.0,
-        Some(seconds) => seconds,
+        Some(_) if stale && under_way == 0 => 0.0,
+        Some(latency) => latency.as_secs_f64(),
         None if under_way == 0 => 0.0,
         None => UNKNOWN_COST * f64::from(under_way),
+    }
+}
+
+#[cfg(test)]
+impl Tier {
+    /// Any of the usable, in turn.
+    pub fn any(&mut self) -> Option<u32> {
+        self.in_turn(&|_| false)
     }
 }

@@ -308,6 +308,8 @@ fn changes_in_sections_of_their_own() {
 #[test]
 fn wrong_actions() {
     let twice = "this field is set, has a default or is removed already; keep one of them";
+    let fixed =
+        "can't be changed: it is what the client asked, and the gateway has routed by it; a target names its model";
     for (line, expected) in [
         ("attempts = 0", "attempts = 0\n    it must be from 1 to 16".to_owned()),
         ("attempts = 17", "attempts = 17\n    it must be from 1 to 16".to_owned()),
@@ -332,6 +334,25 @@ fn wrong_actions() {
         (
             "set = { \"a..b\" = 1 }",
             "set.\"a..b\" = 1\n    a field's path has 1 to 16 names with a point between two, and 256 bytes at most"
+                .to_owned(),
+        ),
+        ("set.messages = []", format!("set.messages\n    `messages` {fixed}")),
+        (
+            "default.\"model.x\" = 1",
+            format!("default.\"model.x\" = 1\n    `model.x` {fixed}"),
+        ),
+        (
+            "remove = [\"user\", \"input\"]",
+            format!("remove[1] = \"input\"\n    `input` {fixed}"),
+        ),
+        (
+            "fallback = [{ provider = \"a\", model = \"x\", set = { generate_content_request.x = 1 } }]",
+            format!("fallback[0].set.generate_content_request.x = 1\n    `generate_content_request.x` {fixed}"),
+        ),
+        (
+            r"set = { 'a\b' = 1 }",
+            r#"set."a\\b" = 1
+    `a\b` is not a path: names with dots between them, `\.` for a dot within a name"#
                 .to_owned(),
         ),
         (

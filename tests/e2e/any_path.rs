@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::support::client::{self, Connection, chunked};
+use crate::support::dialect::Dialect;
 use crate::support::gateway::{Gateway, Options, PROVIDER_KEY, provider_rules, rules_for};
+use crate::support::keyed::{Setup, World};
 use crate::support::provider::{Answer, Provider, Step};
 use crate::support::{noise, shown};
 
@@ -107,4 +109,20 @@ async fn other_paths_of_a_provider_are_streamed_in_both_directions() {
             "{rows:?}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_are_chosen_by_the_strategy_of_the_provider() {
+    let world = World::start(Setup {
+        credentials: &[("a", "weight = 9"), ("b", "weight = 1")],
+        provider: "health = \"off\"\nstrategy = \"round_robin\"",
+        ..Setup::default()
+    })
+    .await;
+    for _ in 0..6 {
+        let path = format!("/p/p{}", Dialect::Chat.path("x", false));
+        let reply = world.gateway.post(&path, &Dialect::Chat.body("x", false)).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    assert_eq!(world.taken(), ["a", "b", "a", "b", "a", "b"], "whatever their weights");
 }

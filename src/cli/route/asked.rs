@@ -8,9 +8,9 @@ use http::{HeaderMap, Method};
 
 use crate::dialects::{self, Line, Peek, Target};
 use crate::observe::redact::printable;
+use crate::proxy::request_filter::surveyed;
 use crate::routing::Survey;
-use crate::translate::request::Decoded;
-use crate::translate::{estimate, request, splice};
+use crate::translate::{request, splice};
 
 use super::super::Failure;
 use super::{Explain, MAX_TOLD, header};
@@ -147,11 +147,5 @@ impl Recorded {
 
 /// What stands inside; `None`: it can't be read.
 pub(super) fn survey(target: &Target, body: &[u8]) -> Option<Survey> {
-    Some(match request::decode(target, body).ok()? {
-        Decoded::Chat(chat) => Survey::of(&chat, estimate::prompt_tokens(&chat)),
-        Decoded::Embeddings(texts) => Survey {
-            prompt_tokens: estimate::embedding_tokens(&texts),
-            ..Survey::default()
-        },
-    })
+    request::decode(target, body).ok().as_ref().map(surveyed)
 }

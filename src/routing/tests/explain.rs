@@ -78,6 +78,41 @@ fn routes_targets_and_reasons() {
 }
 
 #[test]
+fn each_target_has_its_own_dialect_also_where_a_name_leads_nowhere() {
+    let speaks = |name: &str, credentials, dialect| {
+        let mut provider = provider(name, credentials);
+        provider.bases[0].dialect = dialect;
+        provider
+    };
+    // Of the first name nobody can be asked at first: what is its list for failures is no candidate in the end.
+    let fleet = Rig::new([
+        speaks("off", 0, CHAT),
+        speaks("spare", 1, MESSAGES),
+        speaks("good", 1, CHAT),
+    ])
+    .route("one", &["one"], "off", |rig, route| {
+        route.fallback_on = vec![(FallbackOn::Overloaded, rig.targets("spare"))];
+    })
+    .route("two", &["two"], "good", |_, _| {})
+    .fleet();
+    let query = Query {
+        wishes: &["two".to_owned()],
+        ..query("one", no_headers())
+    };
+    let told = routing::explain(&fleet, &query, &|_| true, None, Instant::now());
+    let told: Vec<_> = told.names.iter().flat_map(|name| &name.targets).collect();
+    let told: Vec<_> = told.iter().map(|seen| (&*seen.provider, seen.dialect)).collect();
+    assert_eq!(
+        told,
+        [
+            ("off", None),
+            ("spare", Some(MESSAGES.as_str())),
+            ("good", Some(CHAT.as_str()))
+        ]
+    );
+}
+
+#[test]
 fn the_order_is_that_of_the_plan() {
     let query = query("m", no_headers());
     let told = routing::explain(&fleet(), &query, &|_| true, None, Instant::now());

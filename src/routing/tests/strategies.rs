@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::*;
-use crate::routing::strategy::cost;
-use crate::upstream::{Failure, Standing};
+use crate::routing::strategy::{cost, latency};
+use crate::upstream::{Failure, Outcome, Standing};
 
 fn shares(fleet: &Fleet, requests: usize) -> HashMap<String, usize> {
     let now = Instant::now();
@@ -109,6 +109,37 @@ fn least_used_is_by_requests_under_way_for_the_weight() {
 }
 
 #[test]
+fn however_many_ask_at_once_no_fallback_is_asked_while_a_target_is_healthy() {
+    let names = "a b c d e f g h i j k l m n o p";
+    let fleet = Rig::of(&format!("{names} z"))
+        .route("r", &["m"], names, |rig, route| {
+            route.strategy = Strategy::LeastUsed;
+            route.fallback = rig.targets("z");
+        })
+        .fleet();
+    let now = Instant::now();
+    let astray = || {
+        let mut plans: Vec<_> = (0..4000).map(|_| plan(&fleet, "m").unwrap()).collect();
+        let mut held = std::collections::VecDeque::new();
+        let mut astray = 0;
+        for plan in &mut plans {
+            let choice = plan.next(now).unwrap();
+            astray += usize::from(name(&choice) == "z/c0");
+            held.push_back(choice);
+            if held.len() > 3 {
+                held.pop_front();
+            }
+        }
+        astray
+    };
+    let astray: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(astray)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!(astray, 0);
+}
+
+#[test]
 fn adaptive_spreads_what_is_under_way_over_equals() {
     for strategy in [Strategy::Adaptive, Strategy::LeastLatency] {
         let fleet = fleet(strategy, "a b c");
@@ -127,11 +158,54 @@ fn adaptive_spreads_what_is_under_way_over_equals() {
 }
 
 #[test]
+fn a_target_once_slow_is_measured_again_when_that_is_long_ago() {
+    for strategy in [Strategy::LeastLatency, Strategy::Adaptive] {
+        let fleet = fleet(strategy, "a b");
+        let start = Instant::now();
+        let mut seen = Vec::new();
+        for second in 0..60 {
+            let now = start + Duration::from_secs(second);
+            let choice = plan(&fleet, "m").unwrap().next(now).unwrap();
+            let slow = name(&choice) == "a/c0";
+            choice
+                .hold
+                .answering(Duration::from_millis(if slow { 5000 } else { 100 }), now);
+            choice.hold.settle(&Outcome::default(), now);
+            seen.extend(slow.then_some(second));
+        }
+        let [first, second] = seen[..] else {
+            panic!("{strategy:?}: {seen:?}");
+        };
+        assert_eq!((first <= 1, second - first), (true, 30), "{strategy:?}: {seen:?}");
+    }
+}
+
+#[test]
+fn adaptive_goes_by_the_peak_and_least_latency_by_the_mean() {
+    let standing = |mean: u64, peak: u64| Standing {
+        latency: Some(Duration::from_millis(mean)),
+        peak: Some(Duration::from_millis(peak)),
+        success: 1.0,
+        ..Standing::default()
+    };
+    assert!(cost(&standing(100, 900), 1) > cost(&standing(300, 300), 1));
+    assert!(latency(&standing(100, 900)) < latency(&standing(300, 300)));
+    let stale = Standing {
+        stale: true,
+        ..standing(100, 900)
+    };
+    assert_eq!((cost(&stale, 1), latency(&stale)), (0.0, 0.0), "to be measured again");
+    let asked = Standing { in_flight: 1, ..stale };
+    assert_eq!(latency(&asked), 0.1, "by one at a time");
+}
+
+#[test]
 fn the_cost_of_waiting() {
     let standing = |latency: Option<u64>, success: f64, in_flight: u32| Standing {
-        usable: 1,
         in_flight,
         latency: latency.map(Duration::from_millis),
+        peak: latency.map(Duration::from_millis),
+        stale: false,
         success,
     };
     let good = standing(Some(200), 1.0, 0);

@@ -17,7 +17,7 @@ use crate::clock::UnixMicros;
 use crate::egress::{self, Authority, ConnectTimes, Names, Reach};
 use crate::observe::redact::printable;
 use crate::rules::Credential;
-use crate::upstream::{Endpoint, Failure, Pool};
+use crate::upstream::{Endpoint, Failure, Pool, endpoint};
 
 /// Most bytes read of an answer.
 const MAX_BODY: usize = 64 << 10;
@@ -31,8 +31,9 @@ const MAX_WORDS: usize = 200;
 /// What is dialled to reach a place.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// The provider's addresses, or its proxy's. Known ones stay when the name no longer resolves.
-    pub addresses: Vec<SocketAddr>,
+    /// The provider's addresses, or its proxy's; through a proxy the pinned ones, each by one of the proxy's in turn. Known ones stay
+    /// when the name no longer resolves.
+    pub dials: Vec<endpoint::Dial>,
     /// Whether the last look-up of the name succeeded.
     pub resolves: bool,
 }
@@ -41,16 +42,17 @@ pub struct Found {
 #[async_trait]
 pub trait Dial: Send + Sync + 'static {
     /// All that may be dialled for an endpoint.
-    async fn addresses(&self, pool: &Pool, endpoint: &Endpoint) -> Found;
+    async fn addresses(&self, endpoint: &Endpoint) -> Found;
 
     /// One of them, for a call with a credential; `None`: the name does not resolve.
-    async fn address(&self, pool: &Pool, endpoint: &Endpoint, credential: Option<&Credential>) -> Option<SocketAddr>;
+    async fn address(&self, endpoint: &Endpoint, credential: Option<&Credential>) -> Option<endpoint::Dial>;
 
-    /// The peer at that address, reached as the provider's rules (and the credential's, if it is one's) say.
-    fn peer(&self, pool: &Pool, endpoint: &Endpoint, address: SocketAddr, credential: Option<&Credential>) -> HttpPeer;
+    /// The peer there, reached as the provider's rules (and the credential's, if it is one's) say.
+    fn peer(&self, pool: &Pool, endpoint: &Endpoint, dial: endpoint::Dial, credential: Option<&Credential>)
+    -> HttpPeer;
 
-    /// When the certificate shown at that address expires; `None`: there is none, or it is not known.
-    async fn certificate_expiry(&self, pool: &Pool, endpoint: &Endpoint, address: SocketAddr) -> Option<UnixMicros>;
+    /// When the certificate shown there expires; `None`: there is none, or it is not known.
+    async fn certificate_expiry(&self, pool: &Pool, endpoint: &Endpoint, dial: endpoint::Dial) -> Option<UnixMicros>;
 }
 
 /// Most addresses of one place that are checked.
@@ -69,36 +71,23 @@ impl ByRules {
         &self,
         pool: &Pool,
         endpoint: &'a Endpoint,
-        address: SocketAddr,
+        dial: endpoint::Dial,
         credential: Option<&Credential>,
     ) -> Reach<'a> {
-        let way = endpoint.way(credential);
-        let pin = match endpoint.authority() {
-            Authority::Pinned(pins) if way.is_proxied() => pins.first().copied(),
-            _ => None,
+        let times = ConnectTimes {
+            connect: self.timeout,
+            total: self.timeout,
+            idle: Duration::ZERO,
+            read: Some(self.timeout),
+            write: self.timeout,
         };
-        Reach {
-            address,
-            pin,
-            tls: endpoint.tls,
-            host: &endpoint.host,
-            port: endpoint.port,
-            http: pool.provider.http,
-            egress: way,
-            times: ConnectTimes {
-                connect: self.timeout,
-                total: self.timeout,
-                idle: Duration::ZERO,
-                read: Some(self.timeout),
-                write: self.timeout,
-            },
-        }
+        endpoint.reach(endpoint.way(credential), dial, pool.provider.http, times)
     }
 }
 
 #[async_trait]
 impl Dial for ByRules {
-    async fn addresses(&self, _: &Pool, endpoint: &Endpoint) -> Found {
+    async fn addresses(&self, endpoint: &Endpoint) -> Found {
         let way = endpoint.way(None);
         let authority = way.proxy().unwrap_or_else(|| endpoint.authority());
         let known = self.names.addresses(authority).await;
@@ -115,25 +104,44 @@ impl Dial for ByRules {
             }
             Authority::Pinned(_) => false,
         };
+        let dials = match endpoint.authority() {
+            Authority::Pinned(pins) if way.is_proxied() => {
+                let through = addresses.iter().cycle().zip(pins.iter().take(MAX_ADDRESSES));
+                let dial = |(&address, &pin)| endpoint::Dial {
+                    address,
+                    pin: Some(pin),
+                };
+                through.map(dial).collect()
+            }
+            _ => {
+                let dial = |address| endpoint::Dial { address, pin: None };
+                addresses.into_iter().map(dial).collect()
+            }
+        };
         Found {
             resolves: known.is_some() && !failing,
-            addresses,
+            dials,
         }
     }
 
-    async fn address(&self, _: &Pool, endpoint: &Endpoint, credential: Option<&Credential>) -> Option<SocketAddr> {
-        let dial = endpoint
+    async fn address(&self, endpoint: &Endpoint, credential: Option<&Credential>) -> Option<endpoint::Dial> {
+        endpoint
             .dial(endpoint.way(credential), &self.names, &[], Instant::now())
-            .await?;
-        Some(dial.address)
+            .await
     }
 
-    fn peer(&self, pool: &Pool, endpoint: &Endpoint, address: SocketAddr, credential: Option<&Credential>) -> HttpPeer {
-        egress::peer(self.reach(pool, endpoint, address, credential))
+    fn peer(
+        &self,
+        pool: &Pool,
+        endpoint: &Endpoint,
+        dial: endpoint::Dial,
+        credential: Option<&Credential>,
+    ) -> HttpPeer {
+        egress::peer(self.reach(pool, endpoint, dial, credential))
     }
 
-    async fn certificate_expiry(&self, pool: &Pool, endpoint: &Endpoint, address: SocketAddr) -> Option<UnixMicros> {
-        egress::certificate_expiry(self.reach(pool, endpoint, address, None))
+    async fn certificate_expiry(&self, pool: &Pool, endpoint: &Endpoint, dial: endpoint::Dial) -> Option<UnixMicros> {
+        egress::certificate_expiry(self.reach(pool, endpoint, dial, None))
             .await
             .ok()?
     }
@@ -260,18 +268,9 @@ fn header_of(ask: Ask, endpoint: &Endpoint, session: &HttpSession) -> pingora::R
 }
 
 fn no_connection(error: &Error) -> NoReply {
-    let failure = match error.etype() {
-        ErrorType::TLSHandshakeFailure
-        | ErrorType::TLSHandshakeTimedout
-        | ErrorType::TLSWantX509Lookup
-        | ErrorType::InvalidCert
-        | ErrorType::HandshakeError => Failure::Tls,
-        _ => Failure::Connect,
-    };
-    let what = if failure == Failure::Tls {
-        "no TLS"
-    } else {
-        "no connection"
+    let (failure, what) = match egress::failed_at_tls(error) {
+        true => (Failure::Tls, "no TLS"),
+        false => (Failure::Connect, "no connection"),
     };
     no_reply(failure, format!("{what} ({})", told(error)))
 }

@@ -96,7 +96,7 @@ impl Prober {
                 };
             }
         };
-        let (mut finding, mut words, retry_after) = question::judge(question, endpoint, &reply);
+        let (mut finding, mut words, retry_after) = question::judge(question, endpoint, &reply, self.clock.now());
         if finding == Finding::Ok && self.is_public(pool, endpoint, question, deadline).await {
             finding = Finding::Unproven;
             words =
@@ -129,7 +129,7 @@ impl Prober {
             // Not known: it is asked again with the next check.
             return false;
         };
-        let public = question::judge(question, endpoint, &reply).0 == Finding::Ok;
+        let public = question::judge(question, endpoint, &reply, self.clock.now()).0 == Finding::Ok;
         let mut lists = self.lists.lock();
         if lists.len() >= MAX_LISTS {
             lists.retain(|_, (_, since)| since.elapsed() < PUBLIC_FOR);
@@ -148,14 +148,14 @@ impl Prober {
         question: &Question,
         deadline: Instant,
     ) -> Result<Reply, NoReply> {
-        let resolved = tokio::time::timeout_at(deadline.into(), self.dial.address(pool, endpoint, credential)).await;
-        let Ok(Some(address)) = resolved else {
+        let resolved = tokio::time::timeout_at(deadline.into(), self.dial.address(endpoint, credential)).await;
+        let Ok(Some(dial)) = resolved else {
             return Err(NoReply {
                 failure: Failure::Connect,
                 words: "the name does not resolve".to_owned(),
             });
         };
-        let peer = self.dial.peer(pool, endpoint, address, credential);
+        let peer = self.dial.peer(pool, endpoint, dial, credential);
         let ask = question::ask(question, &pool.provider, endpoint, credential);
         Box::pin(probe::ask(&self.connector, peer, endpoint, ask, deadline)).await
     }
@@ -170,11 +170,11 @@ impl Prober {
             addresses: Vec::new(),
         };
         let Some(first) = endpoints.first() else { return check };
-        let found = self.dial.addresses(pool, first).await;
+        let found = self.dial.addresses(first).await;
         check.resolves = found.resolves;
-        for address in found.addresses.into_iter().take(MAX_ADDRESSES) {
+        for dial in found.dials.into_iter().take(MAX_ADDRESSES) {
             let began = Instant::now();
-            let peer = self.dial.peer(pool, first, address, None);
+            let peer = self.dial.peer(pool, first, dial, None);
             let ask = Ask {
                 method: Method::HEAD,
                 path: match &*first.prefix {
@@ -197,15 +197,17 @@ impl Prober {
             };
             let now = Instant::now();
             for endpoint in endpoints {
-                endpoint.connected(address, connected, now);
+                if dial.pin.is_none() {
+                    endpoint.connected(dial.address, connected, now);
+                }
             }
             if first.tls && connected.is_some() {
-                let asked = self.dial.certificate_expiry(pool, first, address);
+                let asked = self.dial.certificate_expiry(pool, first, dial);
                 let expires = tokio::time::timeout(self.timeout, asked).await.ok().flatten();
                 // The earliest of all that were shown.
                 check.certificate_expires = check.certificate_expires.into_iter().chain(expires).min();
             }
-            check.addresses.push((address, result));
+            check.addresses.push((dial.pin.unwrap_or(dial.address), result));
         }
         check
     }

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::Finding;
 use super::probe::{Ask, Reply};
-use crate::dialects::{self, Dialect, Target, Upstream};
+use crate::clock::UnixMicros;
+use crate::dialects::{self, Dialect, Target, Upstream, reset};
 use crate::ir::{Block, ErrorKind, LossReport, Message, Operation, Request, Role, Set};
 use crate::rules::{Credential, Provider};
 use crate::upstream::{Asked, Endpoint, Failure, authorisation};
@@ -119,11 +120,16 @@ pub(super) fn plain_headers() -> HeaderMap {
 }
 
 /// What an answer proves, what is said about it, and how long the provider asks to wait.
-pub(super) fn judge(question: &Question, endpoint: &Endpoint, reply: &Reply) -> (Finding, String, Option<Duration>) {
+pub(super) fn judge(
+    question: &Question,
+    endpoint: &Endpoint,
+    reply: &Reply,
+    now: UnixMicros,
+) -> (Finding, String, Option<Duration>) {
     let told = |finding, words: &str| (finding, words.to_owned(), None);
     match reply.status {
         200..=299 => match error_inside(&reply.body) {
-            Some(true) => failed(endpoint, reply, question),
+            Some(true) => failed(endpoint, reply, question, now),
             Some(false) => told(Finding::Ok, ""),
             // A page for people, say, which answers any path.
             None if !reply.cut => told(Finding::Unproven, "the answer is not JSON"),
@@ -134,7 +140,7 @@ pub(super) fn judge(question: &Question, endpoint: &Endpoint, reply: &Reply) -> 
         404 | 405 | 410 | 501 if question.body.is_empty() => {
             told(Finding::Unproven, "there is nothing to ask at this path")
         }
-        _ => failed(endpoint, reply, question),
+        _ => failed(endpoint, reply, question, now),
     }
 }
 
@@ -144,7 +150,12 @@ fn error_inside(body: &[u8]) -> Option<bool> {
     Some(value.get("error").is_some_and(|error| !error.is_null()))
 }
 
-fn failed(endpoint: &Endpoint, reply: &Reply, question: &Question) -> (Finding, String, Option<Duration>) {
+fn failed(
+    endpoint: &Endpoint,
+    reply: &Reply,
+    question: &Question,
+    now: UnixMicros,
+) -> (Finding, String, Option<Duration>) {
     let error = dialects::get(endpoint.dialect).decode_error(reply.status, &reply.body);
     let failure = match error.kind {
         // Whatever the status: an invalid key is 400 to some.
@@ -152,15 +163,64 @@ fn failed(endpoint: &Endpoint, reply: &Reply, question: &Question) -> (Finding, 
         ErrorKind::Permission => Failure::Forbidden,
         _ => Failure::of(reply.status, &error),
     };
-    let header = reply.headers.get(header::RETRY_AFTER);
-    let header = header.and_then(|value| value.to_str().ok()?.trim().parse::<u32>().ok());
-    let wait = error
-        .retry_after_secs
-        .or(header)
-        .map(|seconds| Duration::from_secs(seconds.into()));
+    let wait = reset::wait(&reply.headers, reply.status, Some(&error), now);
     // A key that may not read lists may still do all that is asked of it ("Missing scopes: ...", 401 and 403 alike).
     if question.asked == Asked::List && failure.is_ours() && error.message.contains("scope") {
         return (Finding::Unproven, error.message, wait);
     }
     (Finding::Failed(failure), error.message, wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::egress::Ways;
+    use crate::ir::DialectId;
+    use crate::rules::Base;
+
+    /// 2025-08-08T15:00:00Z.
+    const NOW: UnixMicros = UnixMicros(1_754_665_200_000_000);
+
+    #[test]
+    fn waits_are_read_as_those_of_calls_are() {
+        let base = Base {
+            dialect: DialectId::new("openai_chat"),
+            url: "http://127.0.0.1:1/v1".parse().ok(),
+        };
+        let endpoint = Endpoint::new(&base, &[], Arc::new(Ways::default()), None).expect("a whole URL");
+        let question = Question {
+            path: "/v1/models".to_owned(),
+            body: Bytes::new(),
+            asked: Asked::List,
+        };
+        for (name, value, body, seconds) in [
+            ("retry-after", "7", "{}", Some(7.0)),
+            ("retry-after-ms", "1500", "{}", Some(1.5)),
+            ("retry-after", "Fri, 08 Aug 2025 15:01:00 GMT", "{}", Some(60.0)),
+            ("x-ratelimit-reset-requests", "2m", "{}", Some(120.0)),
+            ("retry-after", "99999999", "{}", Some(86_400.0)),
+            (
+                "retry-after",
+                "20",
+                r#"{"error":{"message":"Please try again in 9s"}}"#,
+                Some(20.0),
+            ),
+            ("x-other", "7", "{}", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            let reply = Reply {
+                status: 429,
+                headers,
+                body: body.into(),
+                cut: false,
+                connected: Duration::ZERO,
+            };
+            let (finding, _, wait) = judge(&question, &endpoint, &reply, NOW);
+            assert_eq!(finding, Finding::Failed(Failure::RateLimited), "{name}: {value}");
+            assert_eq!(wait.map(|wait| wait.as_secs_f64()), seconds, "{name}: {value}");
+        }
+    }
 }

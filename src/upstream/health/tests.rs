@@ -1,6 +1,7 @@
 //! Checks against providers on the loopback: dead keys, spent quotas, dead ports, certificates.
 
 mod keys;
+mod proxied;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use super::*;
 use crate::clock::UnixMicros;
 use crate::egress::Names;
 use crate::rules::{self, Health, Provider, Rules};
-use crate::upstream::Failure;
+use crate::upstream::{Failure, endpoint};
 
 const NOW: UnixMicros = UnixMicros(1_769_860_800_000_000);
 const LIST: &str = r#"{"object":"list","data":[]}"#;
@@ -445,21 +446,21 @@ struct Trusting(UnixMicros);
 
 #[async_trait]
 impl Dial for Trusting {
-    async fn addresses(&self, pool: &Pool, endpoint: &Endpoint) -> Found {
-        direct().addresses(pool, endpoint).await
+    async fn addresses(&self, endpoint: &Endpoint) -> Found {
+        direct().addresses(endpoint).await
     }
 
-    async fn address(&self, pool: &Pool, endpoint: &Endpoint, with: Option<&Credential>) -> Option<SocketAddr> {
-        direct().address(pool, endpoint, with).await
+    async fn address(&self, endpoint: &Endpoint, with: Option<&Credential>) -> Option<endpoint::Dial> {
+        direct().address(endpoint, with).await
     }
 
-    fn peer(&self, pool: &Pool, endpoint: &Endpoint, address: SocketAddr, with: Option<&Credential>) -> HttpPeer {
-        let mut peer = direct().peer(pool, endpoint, address, with);
+    fn peer(&self, pool: &Pool, endpoint: &Endpoint, dial: endpoint::Dial, with: Option<&Credential>) -> HttpPeer {
+        let mut peer = direct().peer(pool, endpoint, dial, with);
         peer.options.verify_cert = false;
         peer
     }
 
-    async fn certificate_expiry(&self, _: &Pool, _: &Endpoint, _: SocketAddr) -> Option<UnixMicros> {
+    async fn certificate_expiry(&self, _: &Pool, _: &Endpoint, _: endpoint::Dial) -> Option<UnixMicros> {
         Some(self.0)
     }
 }

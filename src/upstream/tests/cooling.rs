@@ -62,7 +62,7 @@ fn when_all_of_our_keys_are_dead_it_is_our_fault() {
             ours: true
         }
     );
-    assert_eq!(lane.standing(now).usable, 0);
+    assert_eq!(lane.usable(now), 0);
     assert!(pool.set_disabled("c2", false));
     assert_eq!(counts(&lane, Strategy::Weighted, 3, now), [0, 0, 3], "at once");
     assert!(!pool.set_disabled("nobody", true));
@@ -102,7 +102,7 @@ fn a_provider_that_fails_is_asked_all_the_same_where_there_is_nothing_else() {
             fail(&lane, name, Failure::Server, now);
         }
     }
-    assert_eq!(lane.standing(now).usable, 0);
+    assert_eq!(lane.usable(now), 0);
     let ready = lane
         .choose_ready(&want(Strategy::Weighted), now)
         .map(|hold| hold.index());
@@ -207,7 +207,7 @@ fn without_cooldown_nothing_cools() {
     for what in Failure::ALL {
         fail(&lane, "c0", what, now);
     }
-    assert_eq!(lane.standing(now).usable, 1);
+    assert_eq!(lane.usable(now), 1);
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn no_connection_is_the_lanes_trouble_not_the_credentials() {
         fail(&lane, "c0", Failure::Connect, now);
     }
     let standing = lane.standing(now);
-    assert_eq!(standing.usable, 1);
+    assert_eq!(lane.usable(now), 1);
     assert!(standing.success < 0.5, "{standing:?}");
     assert!(lane.seats[0].state.lock().averages.success() > 0.99);
 }
@@ -229,10 +229,10 @@ fn what_is_told_of_a_lane_adds_up() {
     let now = Instant::now();
     let holds: Vec<Hold> = (0..5).filter_map(|_| choose(&lane, now).ok()).collect();
     let standing = lane.standing(now);
-    assert_eq!((standing.usable, standing.in_flight, standing.latency), (3, 5, None));
+    assert_eq!((lane.usable(now), standing.in_flight, standing.latency), (3, 5, None));
     fail(&lane, "c1", Failure::RateLimited, now);
     counts(&lane, Strategy::Weighted, 3, now);
-    assert_eq!(lane.standing(now).usable, 2, "once a choice came across it");
+    assert_eq!(lane.usable(now), 2, "once a choice came across it");
     holds[0].settle(&success(millis(300)), now);
     assert_eq!(lane.standing(now).latency, Some(millis(300)));
     drop(holds);
