@@ -115,6 +115,16 @@ pub fn alone(peer: &mut HttpPeer) {
     }
 }
 
+/// Makes it a peer whose connections are shared among the requests of this thread only. What arrives on a connection is noticed
+/// by the thread that made it: when another one uses it, that has to be woken each time, with a system call.
+pub fn of_this_thread(peer: &mut HttpPeer) {
+    static THREADS: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static THREAD: u64 = THREADS.fetch_add(1, Ordering::Relaxed);
+    }
+    peer.group_key = keyed((peer.group_key, "thread", THREAD.with(|number| *number)));
+}
+
 /// The tunnel, if the way leads through a proxy.
 pub(super) fn tunnel(reach: &Reach<'_>) -> Option<Tunnel> {
     let hop = reach.egress.hop.clone()?;
