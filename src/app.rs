@@ -6,6 +6,7 @@
 
 pub mod control;
 pub mod first_run;
+pub mod listeners;
 pub mod shutdown;
 
 use std::collections::HashMap;
@@ -15,13 +16,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use pingora::listeners::TcpSocketOptions;
-use pingora::listeners::tls::TlsSettings;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
-use pingora::services::listening::Service;
 
 use crate::admin::{self, AdminState};
 use crate::clock::Clock;
@@ -32,7 +30,6 @@ use crate::ledger::Ledger;
 use crate::limits::Accounts;
 use crate::limits::flood::Flood;
 use crate::observe::access_log::AccessLog;
-use crate::proxy::door::Door;
 use crate::proxy::intake::BodyBudget;
 use crate::proxy::{Gateway, metrics};
 use crate::routing::affinity::Affinities;
@@ -210,29 +207,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     server.bootstrap();
     server.add_service(background_service("health", checks));
     let proxy = Arc::new(http_proxy(&server.configuration, gateway));
-    for (index, listener) in config.listeners.iter().enumerate() {
-        let h2c = listener.http2 && listener.tls.is_none();
-        let mut service = Service::new(
-            format!("proxy {index}"),
-            Door::new(proxy.clone(), flood.clone(), &config, h2c),
-        );
-        let address = listener.listen.to_string();
-        match &listener.tls {
-            None => service.add_tcp_with_settings(&address, TcpSocketOptions::default()),
-            Some(files) => {
-                let mut tls = TlsSettings::intermediate(&files.cert.to_string_lossy(), &files.key.to_string_lossy())
-                    .map_err(|error| StartError::Certificate {
-                        cert: files.cert.clone(),
-                        why: error.to_string(),
-                    })?;
-                if listener.http2 {
-                    tls.enable_h2();
-                }
-                service.add_tls_with_settings(&address, None, tls);
-            }
-        }
-        server.add_service(service);
-    }
+    listeners::serve(&mut server, &config, &proxy, &flood)?;
 
     ready(&config, first_run.as_ref());
     let signals = shutdown::Signals::new(draining, config.timeouts.drain);

@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub use book::{AddressState, Spot};
 pub use certificate::certificate_expiry;
 pub use names::{NameState, Names, REFRESH};
-pub use peer::{ConnectTimes, Reach, alone, failed_at_tls, peer};
+pub use peer::{ConnectTimes, Reach, alone, failed_at_tls, of_this_thread, peer};
 pub use policy::Policy;
 pub use probe::Probe;
 pub use tunnel::{Side, side, stuck_at_proxy};

@@ -128,6 +128,19 @@ pub fn failed_at_tls(error: &Error) -> bool {
     )
 }
 
+/// Makes it a peer whose connections are shared among the requests of this thread only, unless they may be HTTP/2's, where requests share
+/// one. What arrives on a connection is noticed by the thread that made it: when another one uses it, that has to be woken each time,
+/// with a system call.
+pub fn of_this_thread(peer: &mut HttpPeer) {
+    static THREADS: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static THREAD: u64 = THREADS.fetch_add(1, Ordering::Relaxed);
+    }
+    if peer.options.alpn == ALPN::H1 {
+        peer.group_key = keyed((peer.group_key, "thread", THREAD.with(|number| *number)));
+    }
+}
+
 /// The tunnel, if the way leads through a proxy.
 pub(super) fn tunnel(reach: &Reach<'_>) -> Option<Tunnel> {
     let hop = reach.egress.hop.clone()?;
@@ -147,4 +160,39 @@ pub(super) fn tunnel(reach: &Reach<'_>) -> Option<Tunnel> {
         bind: reach.egress.bind,
         connect: reach.times.connect,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_this_thread_with(http: HttpVersions) -> u64 {
+        let mut peer = peer(Reach {
+            address: SocketAddr::from(([127, 0, 0, 1], 9)),
+            pin: None,
+            tls: false,
+            host: "localhost",
+            port: 9,
+            http,
+            egress: &Way::default(),
+            times: ConnectTimes {
+                connect: Duration::ZERO,
+                total: Duration::ZERO,
+                idle: Duration::ZERO,
+                read: None,
+                write: Duration::ZERO,
+            },
+        });
+        of_this_thread(&mut peer);
+        peer.group_key
+    }
+
+    #[test]
+    fn threads_keep_connections_apart_unless_they_are_http_2s() {
+        let there = |http| std::thread::spawn(move || of_this_thread_with(http)).join().unwrap();
+        let here = of_this_thread_with(HttpVersions::H1);
+        assert_eq!(here, of_this_thread_with(HttpVersions::H1));
+        assert_ne!(here, there(HttpVersions::H1));
+        assert_eq!(of_this_thread_with(HttpVersions::H2), there(HttpVersions::H2));
+    }
 }

@@ -2,27 +2,26 @@
 
 use std::cell::RefCell;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::append::Appender;
+use super::json_line::JsonLine;
 use parking_lot::{Condvar, Mutex};
 use prometheus::IntCounter;
-use serde::Serialize;
-
-use super::append::Appender;
 
 pub use super::timestamp::{Rfc3339, rfc3339};
 
 /// One request, as logged.
-#[derive(Serialize)]
 pub struct Line<'a> {
     /// When it began, RFC 3339 with microseconds, UTC.
     pub time: &'a str,
     /// `x-request-id`.
     pub request_id: &'a str,
-    /// Client address (HARDENING H5).
-    pub client: &'a str,
+    /// Client address (HARDENING H5); `None`: unknown.
+    pub client: Option<IpAddr>,
     /// Client key id; empty: not authenticated.
     pub key: &'a str,
     /// Method.
@@ -54,25 +53,56 @@ pub struct Line<'a> {
     /// Error code of a refusal or failure; empty: none.
     pub error: &'a str,
     /// Input tokens, all classes; absent: unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub input_tokens: Option<u64>,
     /// Output tokens, all classes; absent: unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub output_tokens: Option<u64>,
     /// What conversion between dialects lost: how many fields, and the first; absent: nothing.
-    #[serde(skip_serializing_if = "str::is_empty")]
     pub loss: &'a str,
     /// Bytes of the request body.
     pub request_bytes: u64,
     /// Bytes of the answer's body.
     pub response_bytes: u64,
     /// Until the first byte of the answer, microseconds; absent: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub first_byte_us: Option<u64>,
     /// Whole request, microseconds.
     pub total_us: u64,
     /// The gateway's own share of it before the upstream call, microseconds.
     pub overhead_us: u64,
+}
+
+impl Line<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut line = JsonLine::begin(out);
+        line.text("time", self.time);
+        line.text("request_id", self.request_id);
+        line.address("client", self.client);
+        line.text("key", self.key);
+        line.text("method", self.method);
+        line.text("path", self.path);
+        line.text("http", self.http);
+        line.text("dialect", self.dialect);
+        line.text("operation", self.operation);
+        line.text("model", self.model);
+        line.text("provider", self.provider);
+        line.text("credential", self.credential);
+        line.text("upstream_model", self.upstream_model);
+        line.number("status", u64::from(self.status));
+        line.number("attempts", u64::from(self.attempts));
+        line.flag("stream", self.stream);
+        line.text("ended", self.ended);
+        line.text("error", self.error);
+        line.number_if_any("input_tokens", self.input_tokens);
+        line.number_if_any("output_tokens", self.output_tokens);
+        if !self.loss.is_empty() {
+            line.text("loss", self.loss);
+        }
+        line.number("request_bytes", self.request_bytes);
+        line.number("response_bytes", self.response_bytes);
+        line.number_if_any("first_byte_us", self.first_byte_us);
+        line.number("total_us", self.total_us);
+        line.number("overhead_us", self.overhead_us);
+        line.end();
+    }
 }
 
 /// Most bytes of lines that wait for the writer; beyond it lines are dropped. As much again may be in the writer's hands.
@@ -168,9 +198,8 @@ impl AccessLog {
         let Some(handle) = &self.handle else { return };
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
-            let written = serde_json::to_writer(&mut *scratch, line).is_ok();
-            scratch.push(b'\n');
-            if !written || scratch.len() > MAX_LINE || !handle.0.hand_over(scratch) {
+            line.write(scratch);
+            if scratch.len() > MAX_LINE || !handle.0.hand_over(scratch) {
                 handle.0.count_dropped(1);
             }
             // A thread does not keep the room of one long line for ever.

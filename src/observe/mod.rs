@@ -3,6 +3,7 @@
 
 pub mod access_log;
 pub mod append;
+mod json_line;
 pub mod log;
 pub mod metrics;
 mod process;

@@ -174,7 +174,7 @@ impl Gate {
                 body = masked.map_or(body, Bytes::from);
             }
             self.control.lock().late_headers(&mut header)?;
-            if exact {
+            if exact && !says_length(&header, body.len()) {
                 header.remove_header(&header::TRANSFER_ENCODING);
                 header.insert_header(header::CONTENT_LENGTH, body.len())?;
             }
@@ -220,6 +220,20 @@ impl Gate {
         self.control.lock().expired = Some(Expired::Total);
         Error::e_explain(ErrorType::WriteTimedout, "total time").map_err(|e: Box<Error>| e.into_down())
     }
+}
+
+/// The header says just this length already, as the provider's does.
+fn says_length(header: &ResponseHeader, length: usize) -> bool {
+    let headers = &header.headers;
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let (Some(said), None) = (lengths.next(), lengths.next()) else {
+        return false;
+    };
+    let said = said
+        .to_str()
+        .ok()
+        .filter(|said| said.bytes().all(|byte| byte.is_ascii_digit()));
+    said.and_then(|said| said.parse().ok()) == Some(length) && !headers.contains_key(header::TRANSFER_ENCODING)
 }
 
 fn exact_type(header: &ResponseHeader, kind: &str) -> bool {

@@ -185,17 +185,12 @@ pub fn execute(gateway: &Gateway, session: &mut Session, error: Option<&Error>, 
     metrics::request_ended(ctx, status, ended);
 
     let request = session.req_header();
-    let address = ctx
-        .client
-        .address
-        .map(|address| address.to_string())
-        .unwrap_or_default();
     let attempt = ctx.attempt.as_ref();
     let target = ctx.client.target.as_ref();
     gateway.access_log.write(&Line {
         time: &rfc3339(ctx.at),
         request_id: &ctx.client.request_id.0,
-        client: &address,
+        client: ctx.client.address,
         key: ctx.client.grant.as_ref().map_or("", |grant| &grant.key.id.0),
         method: request.method.as_str(),
         path: &printable(request.uri.path(), MAX_PATH),

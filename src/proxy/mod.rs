@@ -53,6 +53,9 @@ use crate::upstream::{LiveFleet, RetryBudget};
 use context::RequestContext;
 use intake::BodyBudget;
 
+/// Requests in flight per thread from which on each thread keeps its connections to providers to itself.
+const APART_FROM: usize = 4;
+
 /// What the phases work with; built once.
 pub struct Gateway {
     /// `conf/tollgate.toml`.
@@ -85,6 +88,12 @@ impl Gateway {
     /// The process is about to stop: answers close their connections.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Each thread keeps its connections to providers to itself: there is enough to do for all of them to keep some warm, and a
+    /// connection of another thread costs more. With little to do they are shared, so that a provider is seldom dialled anew.
+    pub fn keeps_connections_apart(&self) -> bool {
+        !self.config.work_stealing && metrics::in_flight() >= (APART_FROM * self.config.threads) as i64
     }
 }
 

@@ -152,9 +152,7 @@ fn own(built: &mut HeaderMap, ctx: &RequestContext) {
     }
     if let Some(stage) = &ctx.route {
         // Milliseconds, as the Server-Timing specification says.
-        insert(
-            TIMING,
-            &format!("gateway;dur={:.3}", stage.overhead.as_secs_f64() * 1e3),
-        );
+        let micros = (stage.overhead.as_nanos() + 500) / 1000;
+        insert(TIMING, &format!("gateway;dur={}.{:03}", micros / 1000, micros % 1000));
     }
 }

@@ -99,6 +99,9 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
         // A pooled connection may be dead, and then nobody knows whether the request was worked on.
         egress::alone(&mut peer);
     }
+    if gateway.keeps_connections_apart() {
+        egress::of_this_thread(&mut peer);
+    }
     Ok(Box::new(peer))
 }
 

@@ -82,7 +82,7 @@ pub fn execute(session: &Session, upstream: &mut RequestHeader, ctx: &mut Reques
                 };
                 dialect.upstream_path(&own, &attempt.model, query)
             };
-            (Method::POST, format!("{}{path}", attempt.endpoint.prefix))
+            (Method::POST, [&*attempt.endpoint.prefix, &path].concat())
         }
         (_, Some(path)) => {
             PASSED

@@ -79,9 +79,11 @@ pub fn named(
     outline: &Outline,
     key: &str,
 ) -> Option<Session> {
-    let configured = configured.iter().map(HeaderName::as_str);
-    let of_header = configured.chain(dialect_headers.iter().copied()).find_map(|name| {
-        let value = headers.get(name)?.as_bytes().trim_ascii();
+    // Looked up by their names as they are: a name in a text would be parsed each time.
+    let configured = configured.iter().map(|name| (name.as_str(), headers.get(name)));
+    let of_dialect = dialect_headers.iter().map(|name| (*name, headers.get(*name)));
+    let of_header = configured.chain(of_dialect).find_map(|(name, value)| {
+        let value = value?.as_bytes().trim_ascii();
         is_name(value).then(|| hash::of(&("header", name, value, key)))
     });
     let of_body = || {
