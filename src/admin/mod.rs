@@ -39,6 +39,7 @@ use crate::egress::Probe;
 use crate::keys::Keys;
 use crate::ledger::{Ledger, LedgerError};
 use crate::rules::Live;
+use crate::secrets::Vault;
 use crate::upstream::{Checks, LiveFleet};
 
 pub use audit::Audit;
@@ -61,6 +62,8 @@ const QUESTION_WAIT: Duration = Duration::from_secs(5);
 pub struct AdminState {
     /// Client keys.
     pub keys: Arc<Keys>,
+    /// Secrets entered here.
+    pub vault: Arc<Vault>,
     /// The ledger.
     pub ledger: Ledger,
     /// The rules.

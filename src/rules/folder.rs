@@ -38,6 +38,15 @@ impl Folder {
         read
     }
 
+    /// The same with another text in place of one file's, or beside the others.
+    pub(super) fn with(mut self, changed: Source) -> Self {
+        self.mix(changed.text.as_bytes());
+        self.sources.retain(|source| source.file != changed.file);
+        let at = self.sources.partition_point(|source| source.file < changed.file);
+        self.sources.insert(at, changed);
+        self
+    }
+
     fn take(&mut self, folder: &Path, files: &[PathBuf]) {
         if files.len() > MAX_FILES {
             let help = format!("there may be {MAX_FILES} at most; join some of them");

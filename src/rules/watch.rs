@@ -14,6 +14,7 @@ use crate::config::{Problem, Problems};
 use super::Rules;
 use super::environment::{Environment, Process};
 use super::folder::Folder;
+use crate::config::source::Source;
 
 /// Reloads tried, by result: `ok`, `failed`. `None` only if something else took the name.
 static RELOADS: LazyLock<Option<IntCounterVec>> = LazyLock::new(|| {
@@ -40,9 +41,17 @@ pub struct Live {
     clock: Clock,
     environment: Box<dyn Environment + Send + Sync>,
     status: ArcSwap<ReloadStatus>,
-    /// One reload at a time; holds the digest of what was last tried, good or not.
-    tried: Mutex<u32>,
+    /// One reload at a time.
+    tried: Mutex<Tried>,
     hooks: Mutex<Vec<Arc<OnChange>>>,
+}
+
+/// What was read.
+struct Tried {
+    /// The digest of what was last tried, good or not.
+    digest: u32,
+    /// The files in force; `None`: they were another's before this began.
+    good: Option<Folder>,
 }
 
 /// What became of the last reload.
@@ -54,6 +63,15 @@ pub struct ReloadStatus {
     pub ok: bool,
     /// What stood in its way, or warnings.
     pub problems: Vec<Problem>,
+}
+
+/// Why a file of the rules was not rewritten.
+#[derive(Debug)]
+pub enum NotRewritten {
+    /// The rules would have problems, or have some already: nothing was written.
+    Refused(Problems),
+    /// It can't be written.
+    Io(std::io::Error),
 }
 
 impl Live {
@@ -79,14 +97,17 @@ impl Live {
             }
         }
         Arc::new(Live {
-            folder,
             status: ArcSwap::from_pointee(ReloadStatus {
                 at: rules.loaded_at,
                 ok: true,
                 problems: Vec::new(),
             }),
-            tried: Mutex::new(rules.digest),
+            tried: Mutex::new(Tried {
+                digest: rules.digest,
+                good: Some(Folder::read(&folder)).filter(|read| read.digest == rules.digest),
+            }),
             current: ArcSwap::from_pointee(rules),
+            folder,
             clock,
             environment,
             hooks: Mutex::default(),
@@ -119,22 +140,58 @@ impl Live {
     pub fn reload(&self) -> Result<Problems, Problems> {
         let mut tried = self.tried.lock();
         let read = Folder::read(&self.folder);
-        *tried = read.digest;
-        self.apply(read)
+        self.try_out(read, &mut tried)
+    }
+
+    /// Compiles the files in force once more, since something they refer to has changed: a secret in the store. What lies in
+    /// the folder by now is not looked at: it may be half written. Blocking.
+    pub fn refresh(&self) -> Result<Problems, Problems> {
+        let mut tried = self.tried.lock();
+        let read = match tried.good.take() {
+            Some(good) => good,
+            None => Folder::read(&self.folder),
+        };
+        let result = self.apply(&read);
+        tried.good = Some(read);
+        result
+    }
+
+    /// As [`Live::reload`], once `write` has changed files of the folder; it is not called while another reload is under way,
+    /// and not if the folder with `changed` in place of what it holds would not compile.
+    pub(super) fn rewrite(
+        &self,
+        changed: Source,
+        write: impl FnOnce() -> std::io::Result<()>,
+    ) -> Result<Problems, NotRewritten> {
+        let mut tried = self.tried.lock();
+        let read = Folder::read(&self.folder).with(changed);
+        super::compile::compile_folder(&read, &self.folder, &self.clock, &*self.environment)
+            .map_err(NotRewritten::Refused)?;
+        write().map_err(NotRewritten::Io)?;
+        let read = Folder::read(&self.folder);
+        self.try_out(read, &mut tried).map_err(NotRewritten::Refused)
     }
 
     /// Reads the folder again if it is not as it was when last tried. Blocking.
     pub(super) fn reload_if_changed(&self) -> Option<Result<Problems, Problems>> {
         let mut tried = self.tried.lock();
         let read = Folder::read(&self.folder);
-        if read.digest == *tried {
+        if read.digest == tried.digest {
             return None;
         }
-        *tried = read.digest;
-        Some(self.apply(read))
+        Some(self.try_out(read, &mut tried))
     }
 
-    fn apply(&self, read: Folder) -> Result<Problems, Problems> {
+    fn try_out(&self, read: Folder, tried: &mut Tried) -> Result<Problems, Problems> {
+        tried.digest = read.digest;
+        let result = self.apply(&read);
+        if result.is_ok() {
+            tried.good = Some(read);
+        }
+        result
+    }
+
+    fn apply(&self, read: &Folder) -> Result<Problems, Problems> {
         let compiled = super::compile::compile_folder(read, &self.folder, &self.clock, &*self.environment);
         let result = compiled.map(|(rules, warnings)| {
             let rules = Arc::new(rules);
