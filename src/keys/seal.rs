@@ -172,7 +172,8 @@ mod tests {
         ) {
             let (one, two) = (sealer(1), sealer(2));
             let sealed = one.seal(&at, &secret).unwrap();
-            prop_assert_eq!(one.open(&at, &sealed).unwrap().as_slice(), secret.as_slice());
+            let opened = one.open(&at, &sealed).unwrap();
+            prop_assert_eq!(opened.as_slice(), secret.as_slice());
             prop_assert_eq!(two.open(&at, &sealed).err(), Some(OpenError::OtherKey(one.mark())));
             if at != elsewhere {
                 prop_assert_eq!(one.open(&elsewhere, &sealed).err(), Some(OpenError::Changed));

@@ -1,6 +1,7 @@
 //! `rules/*.toml`: providers, credentials, routes (later prices). Compiled into one immutable snapshot, hot-reloaded all
 //! or nothing.
 
+pub mod added;
 mod address;
 mod alias;
 pub mod compile;
@@ -36,6 +37,7 @@ pub use snapshot::{
     Affinity, Auth, Base, Credential, CredentialLimits, Edits, FallbackOn, Health, HttpVersions, Instructions, OnLoss,
     Provider, Requirement, Route, RouteTimeouts, Rules, Strategy, StreamUsage, Target, UpstreamStream,
 };
-pub use watch::{Live, OnChange, ReloadStatus};
+pub use added::Added;
+pub use watch::{Live, NotRewritten, OnChange, ReloadStatus};
 pub use watcher::Watch;
 pub use when::When;

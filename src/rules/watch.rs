@@ -9,12 +9,12 @@ use prometheus::{IntCounterVec, IntGauge, register_int_counter_vec, register_int
 
 use crate::clock::{Clock, UnixMicros};
 use crate::config::problem::part;
+use crate::config::source::Source;
 use crate::config::{Problem, Problems};
 
 use super::Rules;
 use super::environment::{Environment, Process};
-use super::folder::Folder;
-use crate::config::source::Source;
+use super::folder::{self, Folder};
 
 /// Reloads tried, by result: `ok`, `failed`. `None` only if something else took the name.
 static RELOADS: LazyLock<Option<IntCounterVec>> = LazyLock::new(|| {
@@ -70,6 +70,8 @@ pub struct ReloadStatus {
 pub enum NotRewritten {
     /// The rules would have problems, or have some already: nothing was written.
     Refused(Problems),
+    /// What should be taken out does not stand there, or not so that it could be found.
+    Missing,
     /// It can't be written.
     Io(std::io::Error),
 }
@@ -156,20 +158,34 @@ impl Live {
         result
     }
 
-    /// As [`Live::reload`], once `write` has changed files of the folder; it is not called while another reload is under way,
-    /// and not if the folder with `changed` in place of what it holds would not compile.
+    /// Rewrites a file of the folder, which may not be there yet, and reloads. `edit` gives the new text from the old one (empty:
+    /// there is no such file). Nothing is written if the folder would not compile then, and no reload comes between. Blocking.
     pub(super) fn rewrite(
         &self,
-        changed: Source,
-        write: impl FnOnce() -> std::io::Result<()>,
+        name: &str,
+        edit: impl FnOnce(&str) -> Result<String, NotRewritten>,
     ) -> Result<Problems, NotRewritten> {
         let mut tried = self.tried.lock();
-        let read = Folder::read(&self.folder).with(changed);
-        super::compile::compile_folder(&read, &self.folder, &self.clock, &*self.environment)
-            .map_err(NotRewritten::Refused)?;
-        write().map_err(NotRewritten::Io)?;
+        let file = self.folder.join(name);
         let read = Folder::read(&self.folder);
-        self.try_out(read, &mut tried).map_err(NotRewritten::Refused)
+        let known = read.sources.iter().find(|source| source.file == file);
+        let before = known.map(|source| source.text.clone());
+        if before.is_none() && file.exists() {
+            // It is there and can't be read: the problem says why.
+            return Err(NotRewritten::Refused(read.problems));
+        }
+        let after = edit(before.as_deref().unwrap_or_default())?;
+        let changed = read.with(Source::new(file.clone(), after.clone()));
+        super::compile::compile_folder(&changed, &self.folder, &self.clock, &*self.environment)
+            .map_err(NotRewritten::Refused)?;
+        folder::replace(&file, Some(&after)).map_err(NotRewritten::Io)?;
+        // Somebody may have changed another file meanwhile.
+        self.try_out(Folder::read(&self.folder), &mut tried).map_err(|problems| {
+            match folder::replace(&file, before.as_deref()) {
+                Ok(()) => NotRewritten::Refused(problems),
+                Err(error) => NotRewritten::Io(error),
+            }
+        })
     }
 
     /// Reads the folder again if it is not as it was when last tried. Blocking.
