@@ -3,6 +3,7 @@
 //! One file per resource. Around all of them, outermost first: headers of every answer, the token ([`auth`]), the record
 //! of writes ([`audit`]). What is refused is refused in one shape ([`refusal`]).
 
+pub mod added;
 pub mod addresses;
 pub mod audit;
 mod auth;
@@ -16,6 +17,7 @@ pub mod refusal;
 pub mod routes;
 pub mod row;
 pub mod rules;
+pub mod secrets;
 pub mod status;
 mod times;
 pub mod usage;
@@ -142,7 +144,10 @@ fn paths() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(status::status))
         .routes(routes!(routes::routes))
         .routes(routes!(providers::providers))
-        .routes(routes!(credentials::list))
+        .routes(routes!(secrets::list))
+        .routes(routes!(secrets::set, secrets::delete))
+        .routes(routes!(credentials::list, added::add))
+        .routes(routes!(added::remove))
         .routes(routes!(credentials::verify))
         .routes(routes!(credentials::disable))
         .routes(routes!(credentials::enable))

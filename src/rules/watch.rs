@@ -121,6 +121,11 @@ impl Live {
         self.current.load()
     }
 
+    /// The rules in force, to be kept.
+    pub fn load_full(&self) -> Arc<Rules> {
+        self.current.load_full()
+    }
+
     /// What became of the last reload; at first, of the load at start.
     pub fn status(&self) -> Arc<ReloadStatus> {
         self.status.load_full()

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hmac::{Hmac, Mac};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -96,6 +96,8 @@ pub struct Vault {
     clock: Clock,
     /// Locked for the whole of a change, so that store and memory never differ about the order of two.
     held: Mutex<BTreeMap<Arc<str>, Held>>,
+    /// Locked by who changes secrets together with the rules that use them; before `held`.
+    turn: Mutex<()>,
 }
 
 /// A secret in memory.
@@ -123,6 +125,7 @@ impl Vault {
             fingerprints: fingerprints(&pepper),
             clock,
             held: Mutex::default(),
+            turn: Mutex::default(),
             store,
         };
         let mut held = BTreeMap::new();
@@ -161,6 +164,11 @@ impl Vault {
         }
         vault.held = Mutex::new(held);
         Ok(vault)
+    }
+
+    /// A turn to change secrets together with the rules that use them: one at a time. Given back when dropped.
+    pub fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock()
     }
 
     /// The secret of that name. `None`: there is none, or it can't be opened.
