@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::audit::Change;
 use super::credentials::{At, CredentialStatus, status};
-use super::input::{Confidence, Confided, Nothing, SecretText};
+use super::input::{Confided, Confidence, Nothing, SecretText};
 use super::refusal::{AnyRefusal, BodyRefusal, Refusal, Refused};
 use super::secrets::follow;
 use super::{AdminState, Api};
@@ -106,7 +106,10 @@ fn put(state: &AdminState, wanted: CredentialWanted) -> Result<(String, String),
     let rules = state.rules.load_full();
     // Also the first to see what is sent: what it passes is a name, and may be said back.
     let Some(known) = rules.provider(&provider) else {
-        return Err(Refusal::invalid_body("provider", "there is no provider of that name in the rules"));
+        return Err(Refusal::invalid_body(
+            "provider",
+            "there is no provider of that name in the rules",
+        ));
     };
     if known.credentials.iter().any(|one| *one.name == *name) {
         let message = "the provider has a credential of that name; to give it another key, set its secret";

@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{AdminState, Api};
 use super::audit::Change;
 use super::input::{Asked, NoMore, Nothing};
 use super::look::{CheckView, EgressView, Look, ms};
 use super::refusal::{AnyRefusal, Refusal, Refused};
+use super::{AdminState, Api};
 use crate::rules::{Credential, Provider};
 use crate::upstream::health::VerifyError;
 use crate::upstream::{Checks, CredentialState};

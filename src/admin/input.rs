@@ -63,6 +63,10 @@ impl<T: Confidence, S: Send + Sync> FromRequest<S> for Confided<T> {
             return Err(Refusal::not_json());
         }
         let body = read(request, state).await?;
+        // serde would take a list for the fields in their order.
+        if body.trim_ascii_start().starts_with(b"[") {
+            return Err(Refusal::invalid_body("", "the body must be an object"));
+        }
         let mut json = serde_json::Deserializer::from_slice(&body);
         let told = |error: &serde_json::Error, path: &str| {
             let named = named_field(error);

@@ -12,7 +12,7 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::audit::Change;
-use super::input::{Asked, Confidence, Confided, NoMore, Nothing, SecretText};
+use super::input::{Asked, Confided, Confidence, NoMore, Nothing, SecretText};
 use super::refusal::{AnyRefusal, BodyRefusal, Refusal, Refused};
 use super::{AdminState, Api};
 use crate::config::is_secret_name;
@@ -74,10 +74,7 @@ pub(super) struct How {
 /// Every secret: what it is called, when it was entered, and which credentials use it. Never its value.
 #[utoipa::path(get, path = "/api/v1/secrets", tag = "secrets", operation_id = "list_secrets",
     responses((status = 200, description = "All secrets.", body = SecretList), AnyRefusal))]
-pub(super) async fn list(
-    State(api): State<Arc<Api>>,
-    _: Asked<NoMore, NoMore>,
-) -> Result<Json<SecretList>, Refusal> {
+pub(super) async fn list(State(api): State<Arc<Api>>, _: Asked<NoMore, NoMore>) -> Result<Json<SecretList>, Refusal> {
     // Blocking: a change holds the lock while it is written to disk.
     let (known, behind) = api.blocking(|state| (state.vault.list(), state.vault.behind())).await?;
     let rules = api.state.rules.load();
@@ -169,7 +166,10 @@ fn credentials(rules: &Rules) -> impl Iterator<Item = (&str, String)> {
         let stored = |credential: &'_ Arc<crate::rules::Credential>| credential.stored.is_some();
         let mine = provider.credentials.iter().filter(move |credential| stored(credential));
         mine.filter_map(move |credential| {
-            Some((credential.stored.as_deref()?, format!("{}/{}", provider.name, credential.name)))
+            Some((
+                credential.stored.as_deref()?,
+                format!("{}/{}", provider.name, credential.name),
+            ))
         })
     })
 }
@@ -211,6 +211,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let sent = Path::<String>::from_request_parts(parts, state).await;
-        Ok(Name(sent.ok().map(|Path(name)| name).filter(|name| is_secret_name(name))))
+        Ok(Name(
+            sent.ok().map(|Path(name)| name).filter(|name| is_secret_name(name)),
+        ))
     }
 }

@@ -148,9 +148,16 @@ impl Client {
         }
         let mut told = printable(&error.message, 2000).into_owned();
         for problem in error.problems.iter().filter(|problem| !problem.warning) {
-            let line = format!("\n{}:{}  {}\n    {}", problem.file, problem.line, problem.what, problem.help);
+            let line = format!(
+                "\n{}:{}  {}\n    {}",
+                problem.file, problem.line, problem.what, problem.help
+            );
             // Its line ends are ours.
-            told.extend(line.split('\n').skip(1).map(|line| format!("\n{}", printable(line, 2000))));
+            told.extend(
+                line.split('\n')
+                    .skip(1)
+                    .map(|line| format!("\n{}", printable(line, 2000))),
+            );
         }
         match status.is_client_error() {
             true => Err(Failure::Given(told)),

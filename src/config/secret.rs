@@ -9,8 +9,7 @@ use zeroize::Zeroizing;
 pub const MAX_SECRET_NAME: usize = 129;
 
 /// What such names may be, for people.
-pub const SECRET_NAME_RULE: &str =
-    "has 1 to 129 of the characters a-z, 0-9, -, _ and ., begins with a letter or a digit, and is not the secret itself";
+pub const SECRET_NAME_RULE: &str = "has 1 to 129 of the characters a-z, 0-9, -, _ and ., begins with a letter or a digit, and is not the secret itself";
 
 /// Whether a secret may be called so. Names are shown: what looks like a key (`sk-`, a long run of letters and digits) is none.
 pub fn is_secret_name(name: &str) -> bool {

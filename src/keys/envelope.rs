@@ -147,7 +147,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (one, two, three) = (master(1), master(2), master(3));
         let store = store(&folder);
-        assert!(!rotate(&store, &one, &two).unwrap(), "a fresh store has nothing to seal");
+        assert!(
+            !rotate(&store, &one, &two).unwrap(),
+            "a fresh store has nothing to seal"
+        );
         let new = NewKey {
             name: "kept".into(),
             ..NewKey::default()
@@ -171,7 +174,10 @@ mod tests {
         store.meta().put(CHECK, &check(&one)).unwrap();
         assert!(is_there(&store).unwrap());
         assert!(matches!(pepper(&store, &two), Err(KeysError::WrongMasterKey)));
-        assert!(rotate(&store, &one, &two).unwrap(), "also where the rotation comes first");
+        assert!(
+            rotate(&store, &one, &two).unwrap(),
+            "also where the rotation comes first"
+        );
         assert_eq!(*pepper(&store, &two).unwrap(), *one.derive(PEPPER_BEFORE));
     }
 
@@ -189,7 +195,11 @@ mod tests {
             // The bytes of the mark are those of another key then.
             let error = pepper(&store, &one).err().unwrap();
             let other = (1..9).contains(&byte);
-            assert_eq!(matches!(error, KeysError::WrongMasterKey), other, "byte {byte}: {error}");
+            assert_eq!(
+                matches!(error, KeysError::WrongMasterKey),
+                other,
+                "byte {byte}: {error}"
+            );
         }
     }
 }

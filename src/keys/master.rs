@@ -4,9 +4,9 @@
 //! (systemd.exec(5), "Credentials"). There is no way to hand it over in an environment variable: it would stay readable in
 //! `/proc` and be inherited, and taking it out of there needs unsafe code.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::ffi::OsString;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -159,9 +159,9 @@ impl MasterKey {
 fn service_credential(file: &Path, folder: Option<OsString>) -> Option<Result<PathBuf, String>> {
     let name = file.to_str()?.strip_prefix(CREDENTIAL)?;
     Some(match folder {
-        _ if name.is_empty() || name.contains('/') || name.starts_with('.') => {
-            Err(format!("after {CREDENTIAL} stands the NAME of the unit's LoadCredential=NAME:FILE"))
-        }
+        _ if name.is_empty() || name.contains('/') || name.starts_with('.') => Err(format!(
+            "after {CREDENTIAL} stands the NAME of the unit's LoadCredential=NAME:FILE"
+        )),
         None => Err(format!(
             "{CREDENTIALS} is not set: this is for a service of systemd whose unit has LoadCredential={name}:FILE"
         )),

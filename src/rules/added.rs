@@ -189,7 +189,10 @@ mod tests {
         }
 
         fn stored(&self, name: &str) -> Result<Secret, String> {
-            self.0.get(name).map(|text| Secret::new(*text)).ok_or_else(|| format!("no {name}"))
+            self.0
+                .get(name)
+                .map(|text| Secret::new(*text))
+                .ok_or_else(|| format!("no {name}"))
         }
     }
 
@@ -205,7 +208,10 @@ mod tests {
         let live = Live::with(path.to_owned(), rules, clock, Box::new(stored()));
         let file = path.join(FILE);
         let refused = live.add_credential(&added("p", "one", "p.one"));
-        assert!(matches!(refused, Err(NotRewritten::Refused(_))), "it wants no key: {refused:?}");
+        assert!(
+            matches!(refused, Err(NotRewritten::Refused(_))),
+            "it wants no key: {refused:?}"
+        );
         assert!(!file.exists());
         // A credential that stands in another file is one of its provider's.
         std::fs::write(path.join("a.toml"), provider).unwrap();
@@ -214,26 +220,45 @@ mod tests {
         let names = || -> Vec<(String, bool)> {
             let rules = live.load();
             let credentials = &rules.provider("p").unwrap().credentials;
-            credentials.iter().map(|one| (one.name.to_string(), one.secret.is_some())).collect()
+            credentials
+                .iter()
+                .map(|one| (one.name.to_string(), one.secret.is_some()))
+                .collect()
         };
         assert_eq!(names(), [("one".to_owned(), true), ("two".to_owned(), true)]);
-        assert_eq!(live.load().stored.iter().map(|name| &**name).collect::<Vec<_>>(), ["p.one", "p.two"]);
+        assert_eq!(
+            live.load().stored.iter().map(|name| &**name).collect::<Vec<_>>(),
+            ["p.one", "p.two"]
+        );
         let before = std::fs::read_to_string(&file).unwrap();
-        for bad in [added("p", "two", "p.two"), added("q", "one", "p.one"), added("p", "Three", "p.one")] {
+        for bad in [
+            added("p", "two", "p.two"),
+            added("q", "one", "p.one"),
+            added("p", "Three", "p.one"),
+        ] {
             let refused = live.add_credential(&bad);
             assert!(matches!(refused, Err(NotRewritten::Refused(_))), "{refused:?}");
             assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
         }
-        assert!(matches!(live.remove_credential("p", "three"), Err(NotRewritten::Missing)));
+        assert!(matches!(
+            live.remove_credential("p", "three"),
+            Err(NotRewritten::Missing)
+        ));
         live.remove_credential("p", "one").unwrap();
         assert_eq!(names(), [("two".to_owned(), true)]);
         assert!(live.reload_if_changed().is_none(), "what it wrote itself is no news");
         // Half-written rules of somebody else: a secret that changed counts at once, an addition has to wait.
         std::fs::write(path.join("b.toml"), "[[").unwrap();
-        assert!(matches!(live.add_credential(&added("p", "one", "p.one")), Err(NotRewritten::Refused(_))));
+        assert!(matches!(
+            live.add_credential(&added("p", "one", "p.one")),
+            Err(NotRewritten::Refused(_))
+        ));
         assert!(live.refresh().is_ok());
         assert_eq!(names(), [("two".to_owned(), true)]);
-        let left: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> = std::fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         assert_eq!(left.len(), 3, "nothing half-written stays: {left:?}");
     }
 }

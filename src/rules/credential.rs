@@ -46,7 +46,10 @@ pub(super) fn all(
 
 /// The `[[credential]]` of a file, with the provider each names. One that names none is reported.
 pub(super) fn elsewhere<'a>(root: &mut Fields<'a>) -> Vec<(&'a str, Value<'a>)> {
-    let all = root.get("credential").and_then(|value| value.list()).unwrap_or_default();
+    let all = root
+        .get("credential")
+        .and_then(|value| value.list())
+        .unwrap_or_default();
     let named = |value: Value<'a>| {
         let provider = value.table()?.need("provider", "provider = \"NAME\"")?.string()?;
         Some((provider, value))

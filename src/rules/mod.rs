@@ -29,6 +29,7 @@ pub mod watch;
 pub mod watcher;
 pub mod when;
 
+pub use added::Added;
 pub use compile::{compile, compile_with};
 pub use egress::Egress;
 pub use models::{ModelFacts, ModelTable};
@@ -37,7 +38,6 @@ pub use snapshot::{
     Affinity, Auth, Base, Credential, CredentialLimits, Edits, FallbackOn, Health, HttpVersions, Instructions, OnLoss,
     Provider, Requirement, Route, RouteTimeouts, Rules, Strategy, StreamUsage, Target, UpstreamStream,
 };
-pub use added::Added;
 pub use watch::{Live, NotRewritten, OnChange, ReloadStatus};
 pub use watcher::Watch;
 pub use when::When;

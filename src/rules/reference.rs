@@ -4,9 +4,9 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::config::{Secret, is_secret_name};
 use crate::config::source::read_bounded;
 use crate::config::value::{Value, looks_secret};
+use crate::config::{Secret, is_secret_name};
 
 use super::environment::{Environment, is_name};
 

@@ -185,12 +185,11 @@ impl Live {
             .map_err(NotRewritten::Refused)?;
         folder::replace(&file, Some(&after)).map_err(NotRewritten::Io)?;
         // Somebody may have changed another file meanwhile.
-        self.try_out(Folder::read(&self.folder), &mut tried).map_err(|problems| {
-            match folder::replace(&file, before.as_deref()) {
+        self.try_out(Folder::read(&self.folder), &mut tried)
+            .map_err(|problems| match folder::replace(&file, before.as_deref()) {
                 Ok(()) => NotRewritten::Refused(problems),
                 Err(error) => NotRewritten::Io(error),
-            }
-        })
+            })
     }
 
     /// Reads the folder again if it is not as it was when last tried. Blocking.

@@ -141,7 +141,10 @@ impl Vault {
                     continue;
                 }
                 Err(OpenError::Changed) => {
-                    tracing::error!(name, "a secret in the store was changed and can't be opened; enter it again");
+                    tracing::error!(
+                        name,
+                        "a secret in the store was changed and can't be opened; enter it again"
+                    );
                     None
                 }
             };
@@ -188,7 +191,11 @@ impl Vault {
 
     /// What may be told of them, by name.
     pub fn list(&self) -> Vec<Known> {
-        self.held.lock().iter().map(|(name, one)| self.known(name, one)).collect()
+        self.held
+            .lock()
+            .iter()
+            .map(|(name, one)| self.known(name, one))
+            .collect()
     }
 
     /// Enters a secret, or another in its place: the bool says that there was none. Blocking: on disk when it returns.
@@ -298,7 +305,12 @@ impl Vault {
     /// on, and no use without the key.
     fn fingerprint(&self, secret: &Secret) -> String {
         const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-        let mac = self.fingerprints.clone().chain_update(secret.expose()).finalize().into_bytes();
+        let mac = self
+            .fingerprints
+            .clone()
+            .chain_update(secret.expose())
+            .finalize()
+            .into_bytes();
         let digit = |byte: &u8| char::from(DIGITS[usize::from(byte & 31)]);
         mac.iter().take(4).map(digit).collect()
     }

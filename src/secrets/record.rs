@@ -61,5 +61,12 @@ impl Record {
 
 fn belongs(name: &str, created_at: UnixMicros, changed_at: UnixMicros) -> Vec<u8> {
     let (created, changed) = (created_at.0.to_le_bytes(), changed_at.0.to_le_bytes());
-    place(&[b"tollgate secret", name.as_bytes(), FIELD, &[VERSION], &created, &changed])
+    place(&[
+        b"tollgate secret",
+        name.as_bytes(),
+        FIELD,
+        &[VERSION],
+        &created,
+        &changed,
+    ])
 }

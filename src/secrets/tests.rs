@@ -57,7 +57,10 @@ fn a_secret_is_kept_changed_and_deleted_over_restarts() {
     assert!(fresh && known.created_at == UnixMicros(5));
     let other = vault.set("other", Secret::new("with a space")).unwrap().0;
     assert_ne!(known.fingerprint, other.fingerprint);
-    assert_eq!(vault.set("third", Secret::new("sk-canary-1")).unwrap().0.fingerprint, known.fingerprint);
+    assert_eq!(
+        vault.set("third", Secret::new("sk-canary-1")).unwrap().0.fingerprint,
+        known.fingerprint
+    );
     assert!(vault.delete("third").unwrap() && !vault.delete("third").unwrap());
     drop(vault);
     let vault = house.open(1, None).unwrap();
@@ -116,7 +119,11 @@ fn records_open_at_their_own_name_and_times_only() {
     store.secrets().put("one", &two).unwrap();
     store.secrets().put("two", &one).unwrap();
     let swapped = house.load(store.clone(), 1, None).unwrap();
-    assert_eq!((value(&swapped, "one"), value(&swapped, "two")), (None, None), "swapped records fail");
+    assert_eq!(
+        (value(&swapped, "one"), value(&swapped, "two")),
+        (None, None),
+        "swapped records fail"
+    );
     assert!(swapped.has("one") && swapped.list().iter().all(|known| known.fingerprint.is_none()));
     swapped.set("one", Secret::new("entered again")).unwrap();
     assert_eq!(value(&swapped, "one").as_deref(), Some("entered again"));
@@ -150,7 +157,9 @@ fn a_rotation_survives_every_interruption_with_many_records() {
     let store = house.store();
     let vault = house.load(store.clone(), 1, None).unwrap();
     for n in 0..MANY {
-        vault.set(&format!("p.c{n}"), Secret::new(format!("sk-canary-{n}"))).unwrap();
+        vault
+            .set(&format!("p.c{n}"), Secret::new(format!("sk-canary-{n}")))
+            .unwrap();
     }
     let fingerprints: Vec<_> = vault.list();
     let all_there = |vault: &Vault| {
@@ -172,7 +181,10 @@ fn a_rotation_survives_every_interruption_with_many_records() {
     }
     assert!(error.to_string().contains("master_key_previous"), "{error}");
     let error = house.load(store.clone(), 1, None).err().unwrap();
-    assert!(matches!(error, VaultError::Keys(KeysError::WrongMasterKey)), "no way back: {error}");
+    assert!(
+        matches!(error, VaultError::Keys(KeysError::WrongMasterKey)),
+        "no way back: {error}"
+    );
     // On it goes; meanwhile one is entered anew, one deleted, over a restart of the store too.
     drop(store);
     let store = house.store();
@@ -180,7 +192,10 @@ fn a_rotation_survives_every_interruption_with_many_records() {
     assert_eq!(vault.behind(), MANY - 700);
     let behind: HashSet<Arc<str>> = {
         let held = vault.held.lock();
-        held.iter().filter(|(_, one)| vault.is_behind(one)).map(|(name, _)| name.clone()).collect()
+        held.iter()
+            .filter(|(_, one)| vault.is_behind(one))
+            .map(|(name, _)| name.clone())
+            .collect()
     };
     let mut behind: Vec<_> = behind.into_iter().collect();
     behind.sort();
@@ -216,7 +231,11 @@ fn no_file_holds_a_secret() {
                 folders.push(path);
             } else {
                 let bytes = std::fs::read(&path).unwrap();
-                assert!(!bytes.windows(6).any(|window| window == b"canary"), "{}", path.display());
+                assert!(
+                    !bytes.windows(6).any(|window| window == b"canary"),
+                    "{}",
+                    path.display()
+                );
             }
         }
     }

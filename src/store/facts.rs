@@ -239,9 +239,8 @@ impl FactsLog {
             }
             Err(error) => {
                 // It may have failed after the fresh file took the place: what is appended to the old one would be lost.
-                let same = || -> std::io::Result<bool> {
-                    Ok(fs::metadata(&self.path)?.ino() == self.file.metadata()?.ino())
-                };
+                let same =
+                    || -> std::io::Result<bool> { Ok(fs::metadata(&self.path)?.ino() == self.file.metadata()?.ino()) };
                 self.failed = !same().unwrap_or(false);
                 Err(error)
             }
