@@ -17,10 +17,14 @@ use super::input::{Confided, Confidence, Nothing, SecretText};
 use super::refusal::{AnyRefusal, BodyRefusal, Refusal, Refused};
 use super::secrets::follow;
 use super::{AdminState, Api};
-use crate::config::Secret;
+use crate::config::{Secret, is_secret_name};
 use crate::observe::redact::Masker;
 use crate::rules::added::{Added, FILE};
 use crate::rules::{CredentialLimits, NotRewritten};
+use crate::secrets::VaultError;
+
+/// What a credential may be called.
+const NAME_RULE: &str = "a credential's name has 1 to 64 of the characters a-z, 0-9, - and _, and is not a key";
 
 /// A credential to be added.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -115,6 +119,10 @@ fn put(state: &AdminState, wanted: CredentialWanted) -> Result<(String, String),
         let message = "the provider has a credential of that name; to give it another key, set its secret";
         return Err(Refusal::conflict("name_taken", message));
     }
+    // A key put where its name belongs: names are shown everywhere.
+    if !is_secret_name(&name) {
+        return Err(Refusal::invalid_body("name", NAME_RULE));
+    }
     let stored = format!("{provider}.{name}");
     if rules.stored.contains(&*stored) {
         let message = "the secret PROVIDER.NAME is used by another credential; choose another name";
@@ -122,10 +130,7 @@ fn put(state: &AdminState, wanted: CredentialWanted) -> Result<(String, String),
     }
     let before = state.vault.get(&stored);
     state.vault.set(&stored, secret.clone()).map_err(|error| match error {
-        crate::secrets::VaultError::Unfit { field: "name", .. } => Refusal::invalid_body(
-            "name",
-            "a credential's name has 1 to 64 of the characters a-z, 0-9, - and _, and is not a key",
-        ),
+        VaultError::Unfit { field: "name", .. } => Refusal::invalid_body("name", NAME_RULE),
         other => other.into(),
     })?;
     let added = Added {
