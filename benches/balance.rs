@@ -25,6 +25,7 @@ fn provider(credentials: usize, limits: CredentialLimits, heavier: u32) -> Arc<P
         Arc::new(Credential {
             name: format!("c{index}").into(),
             secret: Some(Secret::new(format!("sk-0123456789abcdef0123456789abcdef-{index}"))),
+            stored: None,
             inactive: None,
             weight: index as u32 % 7 + 1 + heavier,
             tags: Vec::new(),

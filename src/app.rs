@@ -8,6 +8,7 @@ pub mod control;
 pub mod first_run;
 pub mod listeners;
 pub mod shutdown;
+pub mod surroundings;
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -24,22 +25,25 @@ use pingora::services::background::background_service;
 use crate::admin::{self, AdminState};
 use crate::clock::Clock;
 use crate::config::{Config, MAX_ATTEMPTS, Problems};
-use crate::egress::{Machine, Names, Policy, Probe};
-use crate::keys::{Keys, MasterKey};
+use crate::egress::{Names, Policy, Probe};
+use crate::keys::{Keys, MasterKey, envelope};
 use crate::ledger::Ledger;
 use crate::limits::Accounts;
 use crate::limits::flood::Flood;
 use crate::observe::access_log::AccessLog;
+use crate::observe::redact::Masker;
 use crate::proxy::intake::BodyBudget;
 use crate::proxy::{Gateway, metrics};
 use crate::routing::affinity::Affinities;
 use crate::rules::{self, Live};
+use crate::secrets::Vault;
 use crate::store::Store;
 use crate::upstream::health::ByRules;
 use crate::upstream::{Checks, LiveFleet, Memory, RetryBudget};
 
 use control::Control;
 use first_run::FirstRun;
+use surroundings::Surroundings;
 
 /// The name which stands for the sandbox provider inside the gateway, in base URLs.
 const SANDBOX_HOST: &str = "sandbox.internal";
@@ -82,6 +86,9 @@ pub enum StartError {
     /// The keys.
     #[error(transparent)]
     Keys(#[from] crate::keys::KeysError),
+    /// The secrets.
+    #[error(transparent)]
+    Vault(#[from] crate::secrets::VaultError),
     /// The store.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
@@ -101,13 +108,21 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     let config = Arc::new(config);
     make_folder(&config.data)?;
     check_addresses(&config)?;
-    let (rules, warnings) = rules::compile_with(&config.rules, &clock, &Machine).map_err(StartError::Rules)?;
+    let store = Arc::new(Store::open(&config.data.join("store"), config.store_cache)?);
+    let master = MasterKey::load(&config.master_key, !Keys::sealed(&store)?)?;
+    let previous = config.master_key_previous.as_deref();
+    let previous = previous.map(|file| MasterKey::load(file, false)).transpose()?;
+    if let Some(previous) = &previous {
+        envelope::rotate(&store, previous, &master)?;
+    }
+    let vault = Arc::new(Vault::load(store.clone(), &master, previous.as_ref(), clock.clone())?);
+    let surroundings = Surroundings(vault.clone());
+    let (rules, warnings) = rules::compile_with(&config.rules, &clock, &surroundings).map_err(StartError::Rules)?;
+    crate::observe::log::mask(Masker::new(&rules.secrets()));
     for warning in &warnings {
         tracing::warn!(file = %warning.file.display(), line = warning.line, what = warning.what, help = warning.help, "rules");
     }
 
-    let store = Arc::new(Store::open(&config.data.join("store"), config.store_cache)?);
-    let master = MasterKey::load(&config.master_key, !Keys::sealed(&store)?)?;
     let accounts = Arc::new(Accounts::new());
     let keys = Arc::new(Keys::load(store.clone(), &master, accounts.clone(), clock.clone())?);
     let (admin_token, first_run) = first_run::prepare(&config, &keys)?;
@@ -127,9 +142,8 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
         source,
     })?;
 
-    let live = Live::with(config.rules.clone(), rules, clock.clone(), Box::new(Machine));
+    let live = Live::with(config.rules.clone(), rules, clock.clone(), Box::new(surroundings));
     let fleet = Arc::new(LiveFleet::new(live.load().clone()));
-    crate::observe::log::mask(fleet.load().masker().as_ref().clone());
     let cooldowns = config.data.join("cooldowns.json");
     fleet
         .load()
@@ -150,6 +164,10 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     control.resolve_ahead(names.clone(), fleet.clone());
     control.remember(fleet.clone(), cooldowns, clock.clone());
     control.follow_rules(&live, fleet.clone(), names.clone())?;
+    if previous.is_some() {
+        control.reseal(vault.clone());
+    }
+    drop((master, previous));
     let dial = Box::new(ByRules {
         names: names.clone(),
         timeout: config.health.timeout,
@@ -158,6 +176,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     if let Some(address) = config.admin.listen {
         let state = AdminState {
             keys: keys.clone(),
+            vault,
             ledger: ledger.clone(),
             rules: live.clone(),
             fleet: fleet.clone(),

@@ -32,3 +32,4 @@ pub mod store;
 pub mod admin;
 pub mod observe;
 pub mod sandbox;
+pub mod secrets;

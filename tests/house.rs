@@ -79,6 +79,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("rules", &["config", "clock", "ir", "dialects", "money"]),
     ("store", &["ids"]),
     ("keys", &["store", "clock", "ids", "config", "limits", "money"]),
+    ("secrets", &["store", "keys", "clock", "config"]),
     ("ledger", &["store", "clock", "ids", "ir", "config", "limits", "money"]),
     ("limits", &["clock", "ids", "money"]),
     ("egress", &["config", "clock", "rules"]),
@@ -98,7 +99,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "admin",
         &[
             "keys", "limits", "ledger", "rules", "upstream", "egress", "store", "observe", "config", "clock", "ids",
-            "ir", "money",
+            "ir", "money", "secrets",
         ],
     ),
     (

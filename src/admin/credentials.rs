@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Api;
 use super::audit::Change;
 use super::input::{Asked, NoMore, Nothing};
 use super::look::{CheckView, EgressView, Look, ms};
 use super::refusal::{AnyRefusal, Refusal, Refused};
+use super::{AdminState, Api};
 use crate::rules::{Credential, Provider};
 use crate::upstream::health::VerifyError;
 use crate::upstream::{Checks, CredentialState};
@@ -301,15 +301,22 @@ async fn set_disabled(api: Arc<Api>, at: At, disabled: bool) -> Result<Response,
     Ok(response)
 }
 
+/// How one credential stands.
+pub(super) fn status(state: &AdminState, provider: &str, name: &str) -> Option<CredentialStatus> {
+    let look = Look::at(state);
+    let provider = look.fleet.rules().provider(provider)?;
+    statuses(provider, Some(name), &look, &state.checks).pop()
+}
+
 /// The credential in the path.
 pub(super) struct At {
-    provider: String,
-    name: String,
+    pub(super) provider: String,
+    pub(super) name: String,
 }
 
 impl At {
     /// What was sent is not said back: it may be a key.
-    fn unknown() -> Refusal {
+    pub(super) fn unknown() -> Refusal {
         Refusal::not_found("there is no such credential; GET /api/v1/credentials lists them")
     }
 }

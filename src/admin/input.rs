@@ -7,9 +7,11 @@ use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
 use super::refusal::Refusal;
+use crate::config::Secret;
 
 /// How long a body may take to arrive.
 const BODY_WAIT: Duration = Duration::from_secs(10);
@@ -40,6 +42,63 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Given<T> {
         json.end()
             .map_err(|error| Refusal::unreadable(format!("the body is not one JSON value: {error}")))?;
         Ok(Given(given))
+    }
+}
+
+/// A JSON body with a secret in it: as [`Given`], but what is wrong is told without a word of what was sent. The names of `T`'s
+/// fields are the only text of the body that is ever said back.
+pub(super) struct Confided<T>(pub(super) T);
+
+/// A body with a secret in it.
+pub(super) trait Confidence: DeserializeOwned {
+    /// Its fields.
+    const FIELDS: &'static [&'static str];
+}
+
+impl<T: Confidence, S: Send + Sync> FromRequest<S> for Confided<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        if !says_json(request.headers()) {
+            return Err(Refusal::not_json());
+        }
+        let body = read(request, state).await?;
+        // serde would take a list for the fields in their order.
+        if body.trim_ascii_start().starts_with(b"[") {
+            return Err(Refusal::invalid_body("", "the body must be an object"));
+        }
+        let mut json = serde_json::Deserializer::from_slice(&body);
+        let told = |error: &serde_json::Error, path: &str| {
+            let named = named_field(error);
+            let first = path.split(['.', '[']).next().unwrap_or_default();
+            let field = T::FIELDS.iter().find(|field| **field == first || **field == named);
+            match error.classify() {
+                serde_json::error::Category::Data => Refusal::invalid_body(
+                    field.unwrap_or(&""),
+                    format!(
+                        "a field is missing, unknown, given twice or of the wrong kind; the fields are {}",
+                        T::FIELDS.join(", ")
+                    ),
+                ),
+                _ => Refusal::unreadable("the body is not one JSON value"),
+            }
+        };
+        let given = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            told(&error.into_inner(), &path)
+        })?;
+        json.end().map_err(|error| told(&error, ""))?;
+        Ok(Confided(given))
+    }
+}
+
+/// A secret within a body: wiped when dropped, and written into no answer.
+#[derive(Clone, Debug)]
+pub(super) struct SecretText(pub(super) Secret);
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| SecretText(Secret::new(text)))
     }
 }
 

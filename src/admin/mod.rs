@@ -3,6 +3,7 @@
 //! One file per resource. Around all of them, outermost first: headers of every answer, the token ([`auth`]), the record
 //! of writes ([`audit`]). What is refused is refused in one shape ([`refusal`]).
 
+pub mod added;
 pub mod addresses;
 pub mod audit;
 mod auth;
@@ -16,6 +17,7 @@ pub mod refusal;
 pub mod routes;
 pub mod row;
 pub mod rules;
+pub mod secrets;
 pub mod status;
 mod times;
 pub mod usage;
@@ -39,6 +41,7 @@ use crate::egress::Probe;
 use crate::keys::Keys;
 use crate::ledger::{Ledger, LedgerError};
 use crate::rules::Live;
+use crate::secrets::Vault;
 use crate::upstream::{Checks, LiveFleet};
 
 pub use audit::Audit;
@@ -61,6 +64,8 @@ const QUESTION_WAIT: Duration = Duration::from_secs(5);
 pub struct AdminState {
     /// Client keys.
     pub keys: Arc<Keys>,
+    /// Secrets entered here.
+    pub vault: Arc<Vault>,
     /// The ledger.
     pub ledger: Ledger,
     /// The rules.
@@ -139,7 +144,10 @@ fn paths() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(status::status))
         .routes(routes!(routes::routes))
         .routes(routes!(providers::providers))
-        .routes(routes!(credentials::list))
+        .routes(routes!(secrets::list))
+        .routes(routes!(secrets::set, secrets::delete))
+        .routes(routes!(credentials::list, added::add))
+        .routes(routes!(added::remove))
         .routes(routes!(credentials::verify))
         .routes(routes!(credentials::disable))
         .routes(routes!(credentials::enable))

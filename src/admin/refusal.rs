@@ -9,6 +9,7 @@ use utoipa::{IntoResponses, ToSchema};
 use crate::config::Problem;
 use crate::keys::KeysError;
 use crate::ledger::LedgerError;
+use crate::secrets::VaultError;
 
 /// What a refused call is answered with.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -161,6 +162,11 @@ impl Refusal {
         Self::new(StatusCode::CONFLICT, "inactive", message)
     }
 
+    /// 409: something else needs it, or has its place.
+    pub(super) fn conflict(code: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, message)
+    }
+
     /// 500. What happened is in the log, not in the answer.
     pub(super) fn internal() -> Self {
         Self::new(
@@ -218,6 +224,19 @@ impl From<KeysError> for Refusal {
             KeysError::Unfit { field, why } => Refusal::invalid_body(field, format!("the key's {field} {why}")),
             other => {
                 tracing::error!(error = %other, "the keys can't be read or written");
+                Refusal::internal()
+            }
+        }
+    }
+}
+
+impl From<VaultError> for Refusal {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Unfit { field, why } => Refusal::invalid_body(field, format!("the secret's {field} {why}")),
+            VaultError::TooMany => Refusal::conflict("too_many", error.to_string()),
+            other => {
+                tracing::error!(error = %other, "the secrets can't be read or written");
                 Refusal::internal()
             }
         }

@@ -13,7 +13,7 @@ use super::Api;
 use super::audit::Change;
 use super::input::Nothing;
 use super::refusal::{AnyRefusal, ProblemView, Refusal, Refused};
-use crate::config::{Problem, Secret};
+use crate::config::Problem;
 use crate::observe::redact::Masker;
 use crate::observe::rfc3339;
 use crate::rules::Rules;
@@ -32,13 +32,7 @@ pub struct Reloaded {
 
 /// Replaces every provider key of these rules: no text below should hold one; this is for the day one does.
 pub(super) fn masker(rules: &Rules) -> Masker {
-    let secrets: Vec<Secret> = rules
-        .providers
-        .iter()
-        .flat_map(|provider| &provider.credentials)
-        .filter_map(|credential| credential.secret.clone())
-        .collect();
-    Masker::new(&secrets)
+    Masker::new(&rules.secrets())
 }
 
 /// Problems as they are shown.

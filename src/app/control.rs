@@ -15,12 +15,19 @@ use crate::clock::Clock;
 use crate::egress::{Authority, Names, REFRESH};
 use crate::rules::Live;
 use crate::sandbox::{self, Sandbox};
+use crate::secrets::Vault;
 use crate::upstream::LiveFleet;
 
 use super::StartError;
 
 /// How often what was learned of credentials is written down, if it changed.
 const REMEMBER: Duration = Duration::from_secs(1);
+
+/// Secrets sealed anew in one go, each with a sync of the disk.
+const RESEAL_AT_ONCE: usize = 32;
+
+/// After what time sealing anew is tried again.
+const RESEAL_AGAIN: Duration = Duration::from_secs(30);
 
 /// How long stopping waits for what is being written, and then for other tasks.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -150,6 +157,31 @@ impl Control {
             }
         });
         Ok(())
+    }
+
+    /// Seals the secrets anew which another master key sealed, a few at a time, and says when none is left. What stops it goes
+    /// on at the next start.
+    pub fn reseal(&self, vault: Arc<Vault>) {
+        let stop = self.stop.subscribe();
+        self.runtime.spawn(async move {
+            while !*stop.borrow() {
+                let vault = vault.clone();
+                match tokio::task::spawn_blocking(move || vault.reseal(RESEAL_AT_ONCE)).await {
+                    Ok(Ok(0)) => {
+                        tracing::info!(
+                            "everything is sealed under the new master key: master_key_previous can go, and its file be destroyed"
+                        );
+                        return;
+                    }
+                    Ok(Ok(left)) => tracing::debug!(left, "secrets are being sealed anew"),
+                    Ok(Err(error)) => {
+                        tracing::error!(%error, "secrets can't be sealed anew under the new master key; trying again");
+                        tokio::time::sleep(RESEAL_AGAIN).await;
+                    }
+                    Err(_) => return tracing::error!("sealing the secrets anew panicked"),
+                }
+            }
+        });
     }
 
     fn bind(&self, what: &'static str, address: SocketAddr) -> Result<tokio::net::TcpListener, StartError> {

@@ -92,6 +92,26 @@ impl Client {
         self.read(sent.map_err(|error| self.unreachable(error))?)
     }
 
+    /// Puts something in its place.
+    pub fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        let request = self
+            .agent
+            .put(format!("{}{path}", self.url))
+            .header("authorization", self.authorization());
+        let sent = request.send_json(body);
+        self.read(sent.map_err(|error| self.unreachable(error))?)
+    }
+
+    /// Takes something away.
+    pub fn delete<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, Failure> {
+        let request = self
+            .agent
+            .delete(format!("{}{path}", self.url))
+            .header("authorization", self.authorization());
+        let sent = request.query_pairs(query.iter().copied()).call();
+        self.read(sent.map_err(|error| self.unreachable(error))?)
+    }
+
     fn open(&self, path: &str, query: &[(&str, &str)]) -> Result<Response<Body>, Failure> {
         let request = self
             .agent
@@ -126,9 +146,21 @@ impl Client {
                 self.url
             )));
         }
-        let told = printable(&error.message, 2000);
+        let mut told = printable(&error.message, 2000).into_owned();
+        for problem in error.problems.iter().filter(|problem| !problem.warning) {
+            let line = format!(
+                "\n{}:{}  {}\n    {}",
+                problem.file, problem.line, problem.what, problem.help
+            );
+            // Its line ends are ours.
+            told.extend(
+                line.split('\n')
+                    .skip(1)
+                    .map(|line| format!("\n{}", printable(line, 2000))),
+            );
+        }
         match status.is_client_error() {
-            true => Err(Failure::Given(told.into_owned())),
+            true => Err(Failure::Given(told)),
             false => Err(anyhow!("the gateway answered {status}: {told}").into()),
         }
     }

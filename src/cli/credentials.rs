@@ -12,6 +12,8 @@ use super::Failure;
 use super::client::Client;
 use super::keys::How;
 use super::table::Table;
+use super::typed::Typed;
+use crate::admin::added::LimitsWanted;
 use crate::admin::credentials::{CredentialList, CredentialStatus, Verified};
 
 /// Verifications asked for at once. The gateway has a bound of its own.
@@ -40,10 +42,78 @@ pub enum Credentials {
         #[command(flatten)]
         how: How,
     },
+    /// Adds a key to a provider, in force at once. The key comes from standard input, or is typed without being shown.
+    Add(Add),
+    /// Takes one out that was added this way, and deletes its key.
+    Remove(One),
     /// Takes one out of the choice until it is enabled again; requests under way end.
     Disable(One),
     /// Lets one be chosen again: disabled no more, and what cools it is forgotten (a quota that was paid, a quarantine).
     Enable(One),
+}
+
+/// A credential to be added.
+#[derive(clap::Args, Debug)]
+pub struct Add {
+    /// The provider, as the rules call it.
+    pub provider: String,
+    /// A name for it there: a-z, 0-9, - and _.
+    pub name: String,
+    /// Its share; 0: only if all others are unusable.
+    #[arg(long)]
+    pub weight: Option<u32>,
+    /// A word by which targets pick among credentials; may be given several times.
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// Requests in any 60 seconds, at most.
+    #[arg(long, value_name = "COUNT")]
+    pub requests_per_minute: Option<u64>,
+    /// Tokens (prompt and answer) in any 60 seconds, at most.
+    #[arg(long, value_name = "COUNT")]
+    pub tokens_per_minute: Option<u64>,
+    /// Requests under way at once, at most.
+    #[arg(long, value_name = "COUNT")]
+    pub concurrent: Option<u32>,
+    /// How to ask, how to print.
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// What is sent.
+#[derive(Serialize)]
+struct Wanted {
+    provider: String,
+    name: String,
+    secret: Typed,
+    weight: Option<u32>,
+    tags: Vec<String>,
+    limits: LimitsWanted,
+}
+
+impl Add {
+    fn execute(self, conf: &Path) -> Result<(), Failure> {
+        let client = Client::new(conf, &self.how.reach)?;
+        let wanted = Wanted {
+            secret: Typed::read("the key")?,
+            provider: self.provider,
+            name: self.name,
+            weight: self.weight,
+            tags: self.tags,
+            limits: LimitsWanted {
+                requests_per_minute: self.requests_per_minute,
+                tokens_per_minute: self.tokens_per_minute,
+                concurrent: self.concurrent,
+            },
+        };
+        show(&client.post("/api/v1/credentials", Some(&wanted))?, self.how.json)
+    }
+}
+
+fn show(status: &CredentialStatus, json: bool) -> Result<(), Failure> {
+    match json {
+        true => super::print_json(status),
+        false => super::print(&table(std::slice::from_ref(status))),
+    }
 }
 
 /// One credential.
@@ -81,6 +151,14 @@ impl Credentials {
                 };
                 verify(&client, &wanted, how.json)
             }
+            Credentials::Add(add) => add.execute(conf),
+            Credentials::Remove(one) => {
+                let client = Client::new(conf, &one.how.reach)?;
+                let list = all(&client, provider_of(one.provider.as_deref(), Some(&one.name)))?.credentials;
+                let found = pick(list, &one.name)?;
+                let path = format!("/api/v1/credentials/{}/{}", found.provider, found.name);
+                show(&client.delete(&path, &[])?, one.how.json)
+            }
             Credentials::Disable(one) => one.change(conf, "disable"),
             Credentials::Enable(one) => one.change(conf, "enable"),
         }
@@ -92,12 +170,7 @@ impl One {
         let client = Client::new(conf, &self.how.reach)?;
         let list = all(&client, provider_of(self.provider.as_deref(), Some(&self.name)))?.credentials;
         let path = path(&pick(list, &self.name)?, action);
-        let status: CredentialStatus = client.post(&path, None::<&()>)?;
-        if self.how.json {
-            super::print_json(&status)
-        } else {
-            super::print(&table(std::slice::from_ref(&status)))
-        }
+        show(&client.post(&path, None::<&()>)?, self.how.json)
     }
 }
 

@@ -8,7 +8,9 @@ pub mod keys;
 pub mod route;
 pub mod run;
 pub mod sandbox;
+pub mod secrets;
 mod table;
+mod typed;
 pub mod usage;
 
 use std::io::{self, Write};
@@ -42,6 +44,9 @@ pub enum Command {
     /// Keys of providers, through the admin API of the running gateway.
     #[command(subcommand)]
     Credentials(credentials::Credentials),
+    /// Secrets in the gateway's store: keys of providers, passwords of proxies.
+    #[command(subcommand)]
+    Secrets(secrets::Secrets),
     /// What was used: sums and rows.
     #[command(subcommand)]
     Usage(usage::Usage),
@@ -78,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.execute(conf),
         Command::Keys(keys) => keys.execute(conf),
         Command::Credentials(credentials) => credentials.execute(conf),
+        Command::Secrets(secrets) => secrets.execute(conf),
         Command::Usage(usage) => usage.execute(conf),
         Command::Route(route) => route.execute(conf),
         Command::Sandbox(sandbox) => sandbox.execute(),
@@ -135,6 +141,12 @@ mod tests {
             "tollgate credentials verify --provider p main --url http://127.0.0.1:1",
             "tollgate credentials disable p/main --json",
             "tollgate credentials enable main --provider p",
+            "tollgate credentials add p main --weight 2 --tag a --tag b --requests-per-minute 60 --concurrent 4 --json",
+            "tollgate credentials remove p/main",
+            "tollgate secrets list --json",
+            "tollgate secrets set p.main --token-file t",
+            "tollgate secrets delete p.main --force",
+            "tollgate secrets rotate --new-key conf/new.key",
             "tollgate usage report --by key,model,provider,credential,day --from 7d --until 2026-01-31 --json",
             "tollgate usage report --key k --model m --provider p --credential c",
             "tollgate usage export --format csv --out f --from 24h",
@@ -152,6 +164,10 @@ mod tests {
             "tollgate keys create",
             "tollgate keys show",
             "tollgate credentials disable",
+            "tollgate credentials add p",
+            "tollgate credentials add p main the-secret-itself",
+            "tollgate secrets set p.main the-secret-itself",
+            "tollgate secrets rotate",
             "tollgate usage report --by week",
             "tollgate usage export --format xml",
             "tollgate route explain",

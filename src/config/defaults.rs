@@ -33,6 +33,7 @@ impl Default for Config {
             data: "data".into(),
             rules: "rules".into(),
             master_key: "conf/master.key".into(),
+            master_key_previous: None,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             retries: Retries::default(),

@@ -99,6 +99,7 @@ pub fn read_source(source: &Source, report: &Report) -> Config {
         data: root.path("data").unwrap_or(default.data),
         rules: root.path("rules").unwrap_or(default.rules),
         master_key: root.path("master_key").unwrap_or(default.master_key),
+        master_key_previous: root.path("master_key_previous"),
         limits: limits(root.table("limits"), &mut seen),
         timeouts: timeouts(root.table("timeouts"), &mut seen),
         retries: pools::retries(root.table("retries"), &mut seen),

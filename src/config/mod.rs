@@ -22,7 +22,7 @@ use ipnet::IpNet;
 
 pub use pools::{AddressHeader, AffinitySettings, HealthSettings, Retries};
 pub use problem::{Problem, Problems};
-pub use secret::Secret;
+pub use secret::{MAX_SECRET_NAME, SECRET_NAME_RULE, Secret, is_secret_name};
 
 /// Everything of `conf/tollgate.toml`, checked, with defaults filled in. Relative paths are relative to the working
 /// directory.
@@ -42,8 +42,10 @@ pub struct Config {
     pub data: PathBuf,
     /// The rules folder.
     pub rules: PathBuf,
-    /// The file with the 32-byte master key.
+    /// The file with the 32-byte master key, or `credential:NAME` for what systemd hands the service.
     pub master_key: PathBuf,
+    /// The same of the master key before, while it is being replaced.
+    pub master_key_previous: Option<PathBuf>,
     /// Sizes and counts.
     pub limits: Limits,
     /// Times.

@@ -88,6 +88,14 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// A text in quotes, if it is one; that it is not is no problem here.
+    pub fn text(&self) -> Option<&'a str> {
+        match self.value {
+            DeValue::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// True or false.
     pub fn boolean(&self) -> Option<bool> {
         match self.value {

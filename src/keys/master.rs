@@ -1,9 +1,14 @@
 //! The master key: 32 bytes in a file of their own (HARDENING S1). Other keys are derived from it.
+//!
+//! The file is named by a path, or as `credential:NAME`: what systemd hands the service with `LoadCredential=NAME:FILE`
+//! (systemd.exec(5), "Credentials"). There is no way to hand it over in an environment variable: it would stay readable in
+//! `/proc` and be inherited, and taking it out of there needs unsafe code.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -12,7 +17,21 @@ use zeroize::Zeroizing;
 /// Longest file that is read: 64 digits and a line end.
 const FILE_MAX: usize = 66;
 
+/// What stands before the name of a credential of the service, in place of a path.
+pub const CREDENTIAL: &str = "credential:";
+
+/// Where systemd puts the credentials of a service.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+/// What a master key's file may not let others do.
+const OTHERS: u32 = 0o077;
+
+/// The same of a service's credential: systemd lets the service's user in by an access control list, whose mask shows as
+/// rights of the group (root's); the folder around it is closed to everybody else.
+const OTHERS_OF_CREDENTIAL: u32 = 0o037;
+
 /// The master key. Wiped from memory when dropped; can't be printed.
+#[derive(Clone)]
 pub struct MasterKey(Zeroizing<[u8; 32]>);
 
 /// Why there is no master key.
@@ -39,13 +58,29 @@ pub enum MasterKeyError {
 impl MasterKey {
     /// Reads the key; makes one (mode 0400) if the file is missing and `may_create`. Pass `may_create` only while the
     /// store has never seen a master key ([`crate::keys::Keys::sealed`]): with a new one all issued client keys are void.
+    ///
+    /// A service's credential (`credential:NAME`) is never made.
     pub fn load(file: &Path, may_create: bool) -> Result<Self, MasterKeyError> {
+        match service_credential(file, std::env::var_os(CREDENTIALS)) {
+            None => Self::load_file(file, may_create),
+            Some(Ok(handed)) => match File::open(&handed) {
+                Ok(open) => Self::read(&handed, open, OTHERS_OF_CREDENTIAL),
+                Err(source) => Err(MasterKeyError::Io { file: handed, source }),
+            },
+            Some(Err(why)) => Err(MasterKeyError::Unfit {
+                file: file.to_owned(),
+                why,
+            }),
+        }
+    }
+
+    fn load_file(file: &Path, may_create: bool) -> Result<Self, MasterKeyError> {
         let failed = |source| MasterKeyError::Io {
             file: file.to_owned(),
             source,
         };
         match File::open(file) {
-            Ok(open) => Self::read(file, open),
+            Ok(open) => Self::read(file, open, OTHERS),
             Err(e) if e.kind() == io::ErrorKind::NotFound && may_create => {
                 let mut key = Zeroizing::new([0; 32]);
                 getrandom::fill(key.as_mut_slice()).map_err(|e| failed(io::Error::other(e.to_string())))?;
@@ -62,7 +97,7 @@ impl MasterKey {
         }
     }
 
-    fn read(file: &Path, open: File) -> Result<Self, MasterKeyError> {
+    fn read(file: &Path, open: File, others: u32) -> Result<Self, MasterKeyError> {
         let failed = |source| MasterKeyError::Io {
             file: file.to_owned(),
             source,
@@ -77,8 +112,11 @@ impl MasterKey {
         if !metadata.is_file() {
             return unfit("it is not a regular file");
         }
-        if metadata.permissions().mode() & 0o077 != 0 {
+        if metadata.permissions().mode() & others != 0 {
             return unfit("others may read or write it; run chmod 0400 on it, and think about who may have read it");
+        }
+        if ![0, rustix::process::geteuid().as_raw()].contains(&metadata.uid()) {
+            return unfit("it belongs to another user, who may read and replace it; run chown on it");
         }
         // One allocation of full size, so that no copy of a grown buffer stays behind.
         let mut text = Zeroizing::new(Vec::with_capacity(FILE_MAX + 1));
@@ -115,6 +153,20 @@ impl MasterKey {
         debug_assert!(expanded.is_ok(), "HKDF gives 32 bytes for any purpose");
         key
     }
+}
+
+/// The file of a service's credential, if `file` names one; `folder`: where systemd put them.
+fn service_credential(file: &Path, folder: Option<OsString>) -> Option<Result<PathBuf, String>> {
+    let name = file.to_str()?.strip_prefix(CREDENTIAL)?;
+    Some(match folder {
+        _ if name.is_empty() || name.contains('/') || name.starts_with('.') => Err(format!(
+            "after {CREDENTIAL} stands the NAME of the unit's LoadCredential=NAME:FILE"
+        )),
+        None => Err(format!(
+            "{CREDENTIALS} is not set: this is for a service of systemd whose unit has LoadCredential={name}:FILE"
+        )),
+        Some(folder) => Ok(Path::new(&folder).join(name)),
+    })
 }
 
 fn hex_digit(digit: u8) -> Option<u8> {
@@ -208,5 +260,32 @@ mod tests {
             );
         }
         assert!(MasterKey::load(folder.path(), true).is_err(), "a folder is no key");
+    }
+
+    #[test]
+    fn a_credential_of_the_service_is_found_by_its_name() {
+        let find = |text: &str, folder: Option<&str>| service_credential(Path::new(text), folder.map(OsString::from));
+        assert!(find("conf/master.key", Some("/run/c")).is_none(), "a path is a path");
+        assert_eq!(
+            find("credential:master", Some("/run/c")).unwrap().unwrap(),
+            Path::new("/run/c/master")
+        );
+        for (text, folder) in [
+            ("credential:master", None),
+            ("credential:", Some("/run/c")),
+            ("credential:../x", Some("/run/c")),
+            ("credential:..", Some("/run/c")),
+        ] {
+            assert!(find(text, folder).unwrap().is_err(), "{text}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        with_mode(&file, &[7; 32], 0o440);
+        let read = |others| MasterKey::read(&file, File::open(&file).unwrap(), others);
+        assert!(read(OTHERS_OF_CREDENTIAL).is_ok(), "as systemd hands it over");
+        assert!(read(OTHERS).is_err());
+        let named = Path::new("credential:no-such");
+        assert!(MasterKey::load(named, true).is_err(), "none is made");
+        assert!(!named.exists());
     }
 }

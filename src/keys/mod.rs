@@ -1,16 +1,17 @@
 //! Client keys: the keys we issue. Only a keyed hash of a secret is stored (HARDENING S3).
 
 pub mod client_key;
+pub mod envelope;
 pub mod grant;
 pub mod master;
 pub mod policy;
 pub mod ring;
+pub mod seal;
 mod stored;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hmac::Mac;
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 
@@ -65,9 +66,16 @@ pub enum KeysError {
     },
     /// The data folder belongs to another master key.
     #[error(
-        "this is not the master key the data folder was made with; put that one back (every client key depends on it)"
+        "this is not the master key the data folder was made with; put that one back (every client key depends on it). If it is \
+         to be replaced: master_key names the new one, master_key_previous the one before"
     )]
     WrongMasterKey,
+    /// What is sealed under the master key is not as it was.
+    #[error(
+        "the master key is the right one, but what is sealed under it in the data folder was changed; put a copy of the data \
+         folder's store back"
+    )]
+    DamagedEnvelope,
     /// The system gave no randomness.
     #[error("the system's randomness: {0}")]
     Random(getrandom::Error),
@@ -108,10 +116,11 @@ pub struct NewKey {
 impl Keys {
     /// Has this store been used with a master key? Then a missing one must not be made anew.
     pub fn sealed(store: &Store) -> Result<bool, KeysError> {
-        Ok(store.meta().get(CHECK)?.is_some())
+        envelope::is_there(store)
     }
 
-    /// Loads every key into a fresh ring. The first master key a store meets is the only one it will take from then on.
+    /// Loads every key into a fresh ring. The first master key a store meets is the only one it will take from then on, until
+    /// [`envelope::rotate`].
     /// `accounts` gets one for each key and group, with its limits.
     pub fn load(
         store: Arc<Store>,
@@ -119,15 +128,7 @@ impl Keys {
         accounts: Arc<Accounts>,
         clock: Clock,
     ) -> Result<Self, KeysError> {
-        let check = ring::keyed(&master.derive("master-key-check/v1"))
-            .chain_update(b"tollgate")
-            .finalize()
-            .into_bytes();
-        match store.meta().get(CHECK)? {
-            Some(stored) if ct_eq(&stored, &check) => {}
-            Some(_) => return Err(KeysError::WrongMasterKey),
-            None => store.meta().put(CHECK, &check)?,
-        }
+        let pepper = envelope::pepper(&store, master)?;
         let mut known = BTreeMap::new();
         let mut snapshot = Snapshot::default();
         for (id, value) in store.keys().all()? {
@@ -142,7 +143,7 @@ impl Keys {
         }
         Ok(Keys {
             store,
-            ring: Arc::new(Ring::new(&master.derive("client-key/v1"), snapshot)),
+            ring: Arc::new(Ring::new(&pepper, snapshot)),
             accounts,
             clock,
             known: Mutex::new(known),

@@ -45,7 +45,7 @@ impl Hasher for MacHasher {
 }
 
 /// HMAC-SHA256 under a derived key. RFC 2104 2: a key shorter than a block is filled up with zeroes.
-pub(super) fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
+pub(crate) fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
     let mut block = Zeroizing::new([0; 64]);
     block[..32].copy_from_slice(key);
     Hmac::new((&*block).into())

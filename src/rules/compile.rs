@@ -1,16 +1,17 @@
 //! Reads every file of the folder and compiles them together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::{Clock, UnixMicros};
 use crate::config::problem::part;
 use crate::config::source::{Document, Report, Source};
-use crate::config::{Problem, Problems};
+use crate::config::value::Value;
+use crate::config::{Problem, Problems, Secret};
 
 use super::alias::Aliases;
-use super::environment::{Environment, Process};
+use super::environment::{Environment, Noting, Process};
 use super::folder::Folder;
 use super::lint::Lint;
 use super::names::{self, Names};
@@ -18,7 +19,7 @@ use super::patterns::{self, Patterns};
 use super::route::{self, Written};
 use super::tables::Lines;
 use super::target::Known;
-use super::{ModelFacts, ModelTable, PriceTable, Provider, Route, Rules, provider};
+use super::{ModelFacts, ModelTable, PriceTable, Provider, Route, Rules, credential, provider};
 use crate::money::Price;
 
 /// Most providers.
@@ -37,25 +38,40 @@ pub fn compile_with(
     clock: &Clock,
     environment: &dyn Environment,
 ) -> Result<(Rules, Problems), Problems> {
-    compile_folder(Folder::read(folder), folder, clock, environment)
+    compile_folder(&Folder::read(folder), folder, clock, environment)
 }
 
 /// Compiles what was read.
 pub(super) fn compile_folder(
-    read: Folder,
+    read: &Folder,
     folder: &Path,
     clock: &Clock,
     environment: &dyn Environment,
 ) -> Result<(Rules, Problems), Problems> {
     let report = Report::default();
-    read.problems.into_iter().for_each(|problem| report.add(problem));
-    let joined = join(&read.sources, folder, &report, environment);
-    let rules = joined.map(|joined| joined.rules(clock.now(), read.digest));
+    read.problems.iter().for_each(|problem| report.add(problem.clone()));
+    let noting = Noting::new(environment);
+    let joined = join(&read.sources, folder, &report, &noting);
+    let rules = joined.map(|joined| Rules {
+        stored: noting.asked(),
+        hidden: hidden(&joined.providers, environment),
+        ..joined.rules(clock.now(), read.digest)
+    });
     let files: Vec<&Path> = read.sources.iter().map(|source| source.file.as_path()).collect();
     match (part(report.into_problems(&files)), rules) {
         ((wrong, warnings), Some(rules)) if wrong.is_empty() => Ok((rules, warnings)),
         ((wrong, warnings), _) => Err(wrong.into_iter().chain(warnings).collect()),
     }
+}
+
+/// Secrets beside those of credentials.
+fn hidden(providers: &[Arc<Provider>], environment: &dyn Environment) -> Vec<Secret> {
+    let of_credentials = providers.iter().flat_map(|provider| &provider.credentials);
+    let egresses = of_credentials.map(|credential| &credential.egress);
+    let egresses = egresses.chain(providers.iter().map(|provider| &provider.egress));
+    let logins = egresses.filter_map(|egress| egress.proxy.as_ref()?.login.as_ref());
+    let passwords = logins.map(|(_, password)| password.clone());
+    passwords.chain(environment.hidden()).collect()
 }
 
 /// What all files say together.
@@ -104,6 +120,8 @@ impl Joined {
             aliases: self.aliases,
             models: self.models,
             prices: self.prices,
+            stored: BTreeSet::new(),
+            hidden: Vec::new(),
             patterns: self.patterns,
         }
     }
@@ -186,6 +204,12 @@ fn providers(
     let mut taken = Names::default();
     let (mut names, mut providers) = (Vec::new(), Vec::new());
     let silent = Report::default();
+    let mut elsewhere: HashMap<&str, Vec<Value<'_>>> = HashMap::new();
+    for document in documents.iter().filter(|document| document.sound) {
+        for (provider, value) in credential::elsewhere(&mut document.root(report, &[])) {
+            elsewhere.entry(provider).or_default().push(value);
+        }
+    }
     for document in documents {
         let report = if document.sound { report } else { &silent };
         let mut root = document.root(report, &[]);
@@ -199,7 +223,15 @@ fn providers(
             } else if taken.claim("provider", name, &value) {
                 names.push(name.to_owned());
             }
-            providers.extend(provider::compile(name, &value, environment).map(Arc::new));
+            let credentials = elsewhere.remove(name).unwrap_or_default();
+            providers.extend(provider::compile(name, &value, &credentials, environment).map(Arc::new));
+        }
+    }
+    for (name, credentials) in elsewhere {
+        if !names.iter().any(|known| known == name) {
+            for credential in credentials {
+                credential.problem("there is no provider of the name it says");
+            }
         }
     }
     (names, providers)
@@ -220,7 +252,7 @@ fn read<'a>(documents: &'a [Document<'a>], report: &'a Report, known: &Known<'_>
     for document in documents.iter().filter(|document| document.sound) {
         let mut root = document.root(report, &[]);
         // Asked for again, so that it is known; a provider that is no table was told of before.
-        let _ = root.get("provider");
+        let _ = (root.get("provider"), root.get("credential"));
         read.routes.extend(route::all(&mut root, known, &mut names));
         read.aliases.read(&mut root);
         read.models.read(&mut root, known.names);

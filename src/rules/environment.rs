@@ -1,7 +1,11 @@
-//! What the rules can't know by themselves: values that don't stand in them (the process's environment, or a test's), and
-//! whether certificates can be used.
+//! What the rules can't know by themselves: values that don't stand in them (the process's environment, or a test's; secrets
+//! in the gateway's store), and whether certificates can be used.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::config::Secret;
 
 use super::egress::TlsFiles;
 
@@ -12,6 +16,18 @@ const MAX_VALUE: usize = 16 << 10;
 pub trait Environment {
     /// The raw value; `None`: not set.
     fn raw(&self, name: &str) -> Option<std::ffi::OsString>;
+
+    /// A secret of the gateway's store; an error says why there is none. Who only reads rules has no store.
+    fn stored(&self, name: &str) -> Result<Secret, String> {
+        Err(format!(
+            "the secret {name} is in the gateway's store, which only the running gateway opens"
+        ))
+    }
+
+    /// Secrets which are to be hidden although no rule may name them.
+    fn hidden(&self) -> Vec<Secret> {
+        Vec::new()
+    }
 
     /// Whether TLS can be done with these files; an error says what is wrong, without their content. Who only reads rules
     /// takes all that look like PEM.
@@ -50,6 +66,45 @@ impl Environment for Process {
 impl Environment for HashMap<&str, &str> {
     fn raw(&self, name: &str) -> Option<std::ffi::OsString> {
         HashMap::get(self, name).map(Into::into)
+    }
+}
+
+/// Another environment, and which secrets of the store it was asked for.
+pub(super) struct Noting<'a> {
+    inner: &'a dyn Environment,
+    asked: RefCell<BTreeSet<Arc<str>>>,
+}
+
+impl<'a> Noting<'a> {
+    pub(super) fn new(inner: &'a dyn Environment) -> Self {
+        Noting {
+            inner,
+            asked: RefCell::default(),
+        }
+    }
+
+    /// The names asked for.
+    pub(super) fn asked(self) -> BTreeSet<Arc<str>> {
+        self.asked.into_inner()
+    }
+}
+
+impl Environment for Noting<'_> {
+    fn raw(&self, name: &str) -> Option<std::ffi::OsString> {
+        self.inner.raw(name)
+    }
+
+    fn stored(&self, name: &str) -> Result<Secret, String> {
+        self.asked.borrow_mut().insert(name.into());
+        self.inner.stored(name)
+    }
+
+    fn hidden(&self) -> Vec<Secret> {
+        self.inner.hidden()
+    }
+
+    fn check(&self, files: &TlsFiles) -> Result<(), String> {
+        self.inner.check(files)
     }
 }
 

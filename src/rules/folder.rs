@@ -1,6 +1,7 @@
 //! Reads the rules folder: every `*.toml` in it, in name order, within bounds.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::config::source::{Source, because};
@@ -38,6 +39,15 @@ impl Folder {
         read
     }
 
+    /// The same with another text in place of one file's, or beside the others.
+    pub(super) fn with(mut self, changed: Source) -> Self {
+        self.mix(changed.text.as_bytes());
+        self.sources.retain(|source| source.file != changed.file);
+        let at = self.sources.partition_point(|source| source.file < changed.file);
+        self.sources.insert(at, changed);
+        self
+    }
+
     fn take(&mut self, folder: &Path, files: &[PathBuf]) {
         if files.len() > MAX_FILES {
             let help = format!("there may be {MAX_FILES} at most; join some of them");
@@ -73,6 +83,28 @@ impl Folder {
         self.digest = crc32c::crc32c_append(self.digest, &bytes.len().to_le_bytes());
         self.digest = crc32c::crc32c_append(self.digest, bytes);
     }
+}
+
+/// Puts a text in a file's place, whole or not at all; `None`: takes the file away. On disk when this returns. The name it is
+/// written under first is a hidden one, which nobody reads.
+pub(super) fn replace(file: &Path, text: Option<&str>) -> std::io::Result<()> {
+    let (Some(folder), Some(name)) = (file.parent(), file.file_name()) else {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    };
+    match text {
+        None => std::fs::remove_file(file)?,
+        Some(text) => {
+            let mut hidden = std::ffi::OsString::from(".");
+            hidden.push(name);
+            hidden.push(".new");
+            let fresh = folder.join(hidden);
+            let mut open = std::fs::File::create(&fresh)?;
+            open.write_all(text.as_bytes())?;
+            open.sync_all()?;
+            std::fs::rename(&fresh, file)?;
+        }
+    }
+    std::fs::File::open(folder)?.sync_all()
 }
 
 /// The files to read, in name order. Hidden ones are left out: editors keep their copies there.

@@ -1,6 +1,7 @@
 //! `rules/*.toml`: providers, credentials, routes (later prices). Compiled into one immutable snapshot, hot-reloaded all
 //! or nothing.
 
+pub mod added;
 mod address;
 mod alias;
 pub mod compile;
@@ -29,6 +30,7 @@ pub mod watcher;
 pub mod when;
 pub mod words;
 
+pub use added::Added;
 pub use compile::{compile, compile_with};
 pub use egress::Egress;
 pub use models::{ModelFacts, ModelTable};
@@ -37,7 +39,7 @@ pub use snapshot::{
     Auth, Base, Credential, CredentialLimits, Edits, Health, HttpVersions, Instructions, Provider, Route,
     RouteTimeouts, Rules, Target,
 };
-pub use watch::{Live, OnChange, ReloadStatus};
+pub use watch::{Live, NotRewritten, OnChange, ReloadStatus};
 pub use watcher::Watch;
 pub use when::When;
 pub use words::{Affinity, FallbackOn, OnLoss, Requirement, Strategy, StreamUsage, UpstreamStream};

@@ -33,14 +33,19 @@ const LATER: &[(&str, &str)] = &[
     ("models", "lists of models"),
 ];
 
-/// Compiles one provider. `None`: it is wrong, and reported.
-pub(super) fn compile(name: &str, value: &Value<'_>, environment: &dyn Environment) -> Option<Provider> {
+/// Compiles one provider. `elsewhere`: credentials of it which stand outside of it. `None`: it is wrong, and reported.
+pub(super) fn compile(
+    name: &str,
+    value: &Value<'_>,
+    elsewhere: &[Value<'_>],
+    environment: &dyn Environment,
+) -> Option<Provider> {
     let mut fields = value.table()?;
     let dialects = fields.need("dialects", "dialects = { DIALECT = \"https://api.example.com/v1\" }");
     let bases = dialects.and_then(|value| bases(&value, environment));
     let auth_value = fields.get("auth");
     let auth = auth_value.as_ref().and_then(auth);
-    let credentials = credential::all(&mut fields, environment);
+    let credentials = credential::all(&mut fields, elsewhere, environment);
     let versions = [
         ("1.1", HttpVersions::H1),
         ("2", HttpVersions::H2),
@@ -64,7 +69,7 @@ pub(super) fn compile(name: &str, value: &Value<'_>, environment: &dyn Environme
     let tls_value = fields.get("tls");
     let tls = tls_value.as_ref().map(|value| egress_file::tls(value, environment));
 
-    match (&auth, fields.get("credential")) {
+    match (&auth, fields.get("credential").or_else(|| elsewhere.first().cloned())) {
         (Some(Auth::None), Some(credential)) => credential
             .problem("auth = \"none\" says that this provider wants no key. Remove the credential, or remove auth."),
         (Some(Auth::Bearer | Auth::Header(_)), None) => fields.problem(no_credential(name)),

@@ -1,12 +1,12 @@
-//! `"env:NAME"` and `"file:PATH"`: secrets by reference. A secret itself never stands in a rules file.
+//! `"env:NAME"`, `"file:PATH"` and `"store:NAME"`: secrets by reference. A secret itself never stands in a rules file.
 
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::config::Secret;
 use crate::config::source::read_bounded;
 use crate::config::value::{Value, looks_secret};
+use crate::config::{Secret, is_secret_name};
 
 use super::environment::{Environment, is_name};
 
@@ -35,13 +35,16 @@ impl Thing {
         let name = self.name();
         format!(
             "put the {name} into an environment variable and write \"env:NAME\", or into a file of its own and write \
-             \"file:PATH\""
+             \"file:PATH\", or into the gateway (`tollgate secrets set NAME`) and write \"store:NAME\""
         )
     }
 
     /// A key travels in a header of its own, a password within one: visible ASCII. A password may have spaces.
     fn sendable(self, text: String, named: &str) -> Result<Secret, String> {
-        let secret = Secret::new(text);
+        self.fit(Secret::new(text), named)
+    }
+
+    fn fit(self, secret: Secret, named: &str) -> Result<Secret, String> {
         let fit = |b: u8| b.is_ascii_graphic() || (b == b' ' && self == Thing::Password);
         match secret.expose().bytes().all(fit) {
             true => Ok(secret),
@@ -74,10 +77,13 @@ pub(super) fn read(value: &Value<'_>, thing: Thing, environment: &dyn Environmen
             ));
             return None;
         }
+        Some(("store", stored)) if is_secret_name(stored) => environment
+            .stored(stored)
+            .and_then(|secret| thing.fit(secret, &format!("the secret {stored} of the store"))),
         Some(("store", _)) => {
             value.problem(format!(
-                "this version does not have it yet: {name}s kept in the store. Until then, {}.",
-                thing.help()
+                "after store: stands the name of a secret which the gateway keeps (a-z, 0-9, -, _ and ., beginning with a \
+                 letter or a digit), not the {name} itself"
             ));
             return None;
         }
@@ -90,6 +96,11 @@ pub(super) fn read(value: &Value<'_>, thing: Thing, environment: &dyn Environmen
         }
     };
     Some(found)
+}
+
+/// The name of the secret in the store, if that is where it comes from.
+pub(super) fn stored_name<'a>(value: &Value<'a>) -> Option<&'a str> {
+    value.text()?.strip_prefix("store:").filter(|name| is_secret_name(name))
 }
 
 /// A key put where its variable's name belongs. The name is told in logs, so that this must be noticed.

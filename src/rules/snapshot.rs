@@ -1,6 +1,6 @@
 //! The compiled rules: immutable, behind an `arc-swap`. A request pins one snapshot for its life.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,10 @@ pub struct Rules {
     pub models: ModelTable,
     /// What models cost.
     pub prices: PriceTable,
+    /// Names of the gateway's secrets which they refer to, for whatever.
+    pub stored: BTreeSet<Arc<str>>,
+    /// Secrets to be hidden beside those of credentials: of proxies, and such as the gateway keeps for nobody.
+    pub(super) hidden: Vec<Secret>,
     /// The models of all routes, by the route's place in `routes`.
     pub(super) patterns: Patterns,
 }
@@ -54,6 +58,13 @@ impl Rules {
     /// What a name stands for, if it is another name for a model: the last of a chain of aliases, never one itself.
     pub fn alias(&self, model: &str) -> Option<&Arc<str>> {
         self.aliases.get(model)
+    }
+
+    /// Every secret there is in or beside them, to be hidden wherever it might show.
+    pub fn secrets(&self) -> Vec<Secret> {
+        let of_credentials = self.providers.iter().flat_map(|provider| &provider.credentials);
+        let keys = of_credentials.filter_map(|credential| credential.secret.clone());
+        keys.chain(self.hidden.iter().cloned()).collect()
     }
 
     /// The provider of that name, inactive ones too.
@@ -134,6 +145,8 @@ pub struct Credential {
     pub name: Arc<str>,
     /// The key; `None`: inactive (or the provider wants none).
     pub secret: Option<Secret>,
+    /// The name of its key in the gateway's store, if it is kept there (`store:NAME`).
+    pub stored: Option<Arc<str>>,
     /// Why it is inactive: `the environment variable EXAMPLE_API_KEY is not set`.
     pub inactive: Option<String>,
     /// Its share; 0: only if all others are unusable.

@@ -9,11 +9,12 @@ use prometheus::{IntCounterVec, IntGauge, register_int_counter_vec, register_int
 
 use crate::clock::{Clock, UnixMicros};
 use crate::config::problem::part;
+use crate::config::source::Source;
 use crate::config::{Problem, Problems};
 
 use super::Rules;
 use super::environment::{Environment, Process};
-use super::folder::Folder;
+use super::folder::{self, Folder};
 
 /// Reloads tried, by result: `ok`, `failed`. `None` only if something else took the name.
 static RELOADS: LazyLock<Option<IntCounterVec>> = LazyLock::new(|| {
@@ -40,9 +41,17 @@ pub struct Live {
     clock: Clock,
     environment: Box<dyn Environment + Send + Sync>,
     status: ArcSwap<ReloadStatus>,
-    /// One reload at a time; holds the digest of what was last tried, good or not.
-    tried: Mutex<u32>,
+    /// One reload at a time.
+    tried: Mutex<Tried>,
     hooks: Mutex<Vec<Arc<OnChange>>>,
+}
+
+/// What was read.
+struct Tried {
+    /// The digest of what was last tried, good or not.
+    digest: u32,
+    /// The files in force; `None`: they were another's before this began.
+    good: Option<Folder>,
 }
 
 /// What became of the last reload.
@@ -54,6 +63,17 @@ pub struct ReloadStatus {
     pub ok: bool,
     /// What stood in its way, or warnings.
     pub problems: Vec<Problem>,
+}
+
+/// Why a file of the rules was not rewritten.
+#[derive(Debug)]
+pub enum NotRewritten {
+    /// The rules would have problems, or have some already: nothing was written.
+    Refused(Problems),
+    /// What should be taken out does not stand there, or not so that it could be found.
+    Missing,
+    /// It can't be written.
+    Io(std::io::Error),
 }
 
 impl Live {
@@ -79,14 +99,17 @@ impl Live {
             }
         }
         Arc::new(Live {
-            folder,
             status: ArcSwap::from_pointee(ReloadStatus {
                 at: rules.loaded_at,
                 ok: true,
                 problems: Vec::new(),
             }),
-            tried: Mutex::new(rules.digest),
+            tried: Mutex::new(Tried {
+                digest: rules.digest,
+                good: Some(Folder::read(&folder)).filter(|read| read.digest == rules.digest),
+            }),
             current: ArcSwap::from_pointee(rules),
+            folder,
             clock,
             environment,
             hooks: Mutex::default(),
@@ -96,6 +119,11 @@ impl Live {
     /// The rules in force.
     pub fn load(&self) -> arc_swap::Guard<Arc<Rules>> {
         self.current.load()
+    }
+
+    /// The rules in force, to be kept.
+    pub fn load_full(&self) -> Arc<Rules> {
+        self.current.load_full()
     }
 
     /// What became of the last reload; at first, of the load at start.
@@ -119,22 +147,71 @@ impl Live {
     pub fn reload(&self) -> Result<Problems, Problems> {
         let mut tried = self.tried.lock();
         let read = Folder::read(&self.folder);
-        *tried = read.digest;
-        self.apply(read)
+        self.try_out(read, &mut tried)
+    }
+
+    /// Compiles the files in force once more, since something they refer to has changed: a secret in the store. What lies in
+    /// the folder by now is not looked at: it may be half written. Blocking.
+    pub fn refresh(&self) -> Result<Problems, Problems> {
+        let mut tried = self.tried.lock();
+        let read = match tried.good.take() {
+            Some(good) => good,
+            None => Folder::read(&self.folder),
+        };
+        let result = self.apply(&read);
+        tried.good = Some(read);
+        result
+    }
+
+    /// Rewrites a file of the folder, which may not be there yet, and reloads. `edit` gives the new text from the old one (empty:
+    /// there is no such file). Nothing is written if the folder would not compile then, and no reload comes between. Blocking.
+    pub(super) fn rewrite(
+        &self,
+        name: &str,
+        edit: impl FnOnce(&str) -> Result<String, NotRewritten>,
+    ) -> Result<Problems, NotRewritten> {
+        let mut tried = self.tried.lock();
+        let file = self.folder.join(name);
+        let read = Folder::read(&self.folder);
+        let known = read.sources.iter().find(|source| source.file == file);
+        let before = known.map(|source| source.text.clone());
+        if before.is_none() && file.exists() {
+            // It is there and can't be read: the problem says why.
+            return Err(NotRewritten::Refused(read.problems));
+        }
+        let after = edit(before.as_deref().unwrap_or_default())?;
+        let changed = read.with(Source::new(file.clone(), after.clone()));
+        super::compile::compile_folder(&changed, &self.folder, &self.clock, &*self.environment)
+            .map_err(NotRewritten::Refused)?;
+        folder::replace(&file, Some(&after)).map_err(NotRewritten::Io)?;
+        // Somebody may have changed another file meanwhile.
+        self.try_out(Folder::read(&self.folder), &mut tried)
+            .map_err(|problems| match folder::replace(&file, before.as_deref()) {
+                Ok(()) => NotRewritten::Refused(problems),
+                Err(error) => NotRewritten::Io(error),
+            })
     }
 
     /// Reads the folder again if it is not as it was when last tried. Blocking.
     pub(super) fn reload_if_changed(&self) -> Option<Result<Problems, Problems>> {
         let mut tried = self.tried.lock();
         let read = Folder::read(&self.folder);
-        if read.digest == *tried {
+        if read.digest == tried.digest {
             return None;
         }
-        *tried = read.digest;
-        Some(self.apply(read))
+        Some(self.try_out(read, &mut tried))
     }
 
-    fn apply(&self, read: Folder) -> Result<Problems, Problems> {
+    fn try_out(&self, read: Folder, tried: &mut Tried) -> Result<Problems, Problems> {
+        tried.digest = read.digest;
+        let result = self.apply(&read);
+        if result.is_ok() {
+            tried.good = Some(read);
+        }
+        result
+    }
+
+    fn apply(&self, read: &Folder) -> Result<Problems, Problems> {
         let compiled = super::compile::compile_folder(read, &self.folder, &self.clock, &*self.environment);
         let result = compiled.map(|(rules, warnings)| {
             let rules = Arc::new(rules);

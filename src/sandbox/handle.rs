@@ -118,7 +118,12 @@ impl Sandbox {
             _ => {}
         }
         if let Some(status) = script.status {
-            let message = format!("the sandbox was asked to answer with status {status}");
+            let mut message = format!("the sandbox was asked to answer with status {status}");
+            if script.echo {
+                // As some providers do.
+                let told = told(&parts.headers);
+                message = format!("Incorrect API key provided: {told}. {message}");
+            }
             return Ok(refuse(
                 wire,
                 Refusal {
@@ -290,6 +295,14 @@ fn refuse(wire: &dyn Wire, refusal: Refusal, mut ticket: Ticket) -> Response<Ans
     }
     let body = wire.error(&refusal, ticket.number());
     join(head, Answer::whole(body, Some(ticket)))
+}
+
+/// The headers in which keys come, and what stands in them.
+fn told(headers: &http::HeaderMap) -> String {
+    let names = ["authorization", "x-api-key", "x-goog-api-key"];
+    let sent = names.iter().filter_map(|name| Some((name, headers.get(*name)?)));
+    let sent = sent.map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+    sent.collect::<Vec<_>>().join(", ")
 }
 
 fn garbage(mut ticket: Ticket) -> Response<Answer> {

@@ -16,7 +16,7 @@
 //! | `retry=5` | `Retry-After` of that error, in seconds | one day |
 //! | `fault=...` | see [`Fault`] | |
 //! | `coding=gzip\|br\|zstd` | content coding, if `accept-encoding` allows it | |
-//! | `echo` | the answer is the last user text; the NAME `echo` means the same | |
+//! | `echo` | the answer is the last user text; the NAME `echo` means the same. With `status`: the error quotes the key sent | |
 
 use std::time::Duration;
 
@@ -43,7 +43,8 @@ Model names: [sandbox/]NAME[,OPTION]...
   fault=length        a wrong Content-Length
   fault=drip          byte by byte
   coding=gzip         or br, zstd: if accept-encoding allows it
-  echo                the answer is the last user text (also: the NAME echo)";
+  echo                the answer is the last user text (also: the NAME echo);
+                      with status=401: the error quotes the key it was sent";
 
 /// Longest answer and longest reasoning, in words.
 pub const MAX_TOKENS: u32 = 1_000_000;

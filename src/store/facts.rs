@@ -1,4 +1,4 @@
-//! Facts which nothing could bring back: client keys, the master key's check value. Few and small.
+//! Facts which nothing could bring back: client keys, sealed secrets, the master key's check value. Few and small.
 //!
 //! Each change is appended to `facts.tgj` and synced before it counts; sled holds the same as an index. At every opening
 //! the two are joined: of each fact the newest version wins, wherever it stood, and is put where it was missing. So neither a
@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,7 +25,11 @@ const SUPERSEDED_KEPT: usize = 1000;
 pub(super) enum Room {
     Keys,
     Meta,
+    Secrets,
 }
+
+/// The value of a fact that was taken away. Nothing else has an empty one: values have a version byte.
+const GONE: &[u8] = &[];
 
 /// One version of one fact: a record of the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,7 +65,7 @@ impl Facts {
     /// One fact.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         match self.tree.get(key)? {
-            Some(bytes) => Ok(Some(codec::decode::<Indexed>(&bytes)?.value)),
+            Some(bytes) => Ok(Some(codec::decode::<Indexed>(&bytes)?.value).filter(|value| value != GONE)),
             None => Ok(None),
         }
     }
@@ -83,6 +87,11 @@ impl Facts {
         Ok(())
     }
 
+    /// Takes a fact away: what is left of it is that it is gone. On disk when this returns. Blocking: an fsync.
+    pub fn remove(&self, key: &str) -> Result<(), StoreError> {
+        self.put(key, GONE)
+    }
+
     /// Every fact's key and value, in the order of keys.
     pub fn all(&self) -> Result<Vec<KeyValue>, StoreError> {
         self.tree
@@ -91,6 +100,7 @@ impl Facts {
                 let (key, bytes) = entry?;
                 Ok((key.to_vec(), codec::decode::<Indexed>(&bytes)?.value))
             })
+            .filter(|fact| !matches!(fact, Ok((_, value)) if value == GONE))
             .collect()
     }
 }
@@ -198,6 +208,43 @@ impl FactsLog {
             _ => FactsLog::write_anew(path, facts.values(), version)?,
         };
         Ok(Arc::new(Mutex::new(log)))
+    }
+
+    /// Writes the file anew with the newest version of each fact only: what was superseded is not in it any more.
+    pub(super) fn drop_superseded(&mut self, trees: &[(Room, &sled::Tree)]) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(StoreError::Failed("writing facts failed before".into()));
+        }
+        let mut facts = Vec::new();
+        for &(room, tree) in trees {
+            for entry in tree {
+                let (key, bytes) = entry?;
+                let Indexed { version, value } = codec::decode(&bytes)?;
+                facts.push(Fact {
+                    version,
+                    room,
+                    key: key.to_vec(),
+                    value,
+                });
+            }
+        }
+        // An index that missed a change must not be taken for the truth: the next start joins the two.
+        if facts.iter().map(|fact| fact.version).max().unwrap_or(0) != self.version {
+            return Err(StoreError::Failed("the index of the facts is behind their file".into()));
+        }
+        match FactsLog::write_anew(&self.path, facts.iter(), self.version) {
+            Ok(fresh) => {
+                *self = fresh;
+                Ok(())
+            }
+            Err(error) => {
+                // It may have failed after the fresh file took the place: what is appended to the old one would be lost.
+                let same =
+                    || -> std::io::Result<bool> { Ok(fs::metadata(&self.path)?.ino() == self.file.metadata()?.ino()) };
+                self.failed = !same().unwrap_or(false);
+                Err(error)
+            }
+        }
     }
 
     /// Writes a fresh file beside the old one and puts it in its place.

@@ -2,7 +2,7 @@
 //!
 //! sled is an index here, never the truth: its `flush` is no fsync, and a power cut may lose what it had or leave it
 //! unable to open. Rows can be taken in again from the journals; the few facts that nothing else could bring back
-//! (client keys, the master key's check value) are kept beside it in an append-only file of their own
+//! (client keys, sealed secrets, the master key's check value) are kept beside it in an append-only file of their own
 //! ([`facts`]). So a store which does not open is moved aside and a fresh one is filled.
 //!
 //! ```text
@@ -22,6 +22,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use facts::{Facts, FactsLog, Room};
 use rows::Rows;
@@ -37,6 +40,8 @@ pub struct Store {
     index: Index,
     keys: Facts,
     meta: Facts,
+    secrets: Facts,
+    log: Arc<Mutex<FactsLog>>,
     moved_aside: Option<PathBuf>,
     /// Declared last: the lock is released after sled's handles are gone.
     _lock: File,
@@ -46,6 +51,7 @@ struct Index {
     db: sled::Db,
     keys: sled::Tree,
     meta: sled::Tree,
+    secrets: sled::Tree,
     rows: Rows,
 }
 
@@ -101,14 +107,13 @@ impl Store {
                 }
             }
         };
-        let log = FactsLog::open(
-            &folder.join("facts.tgj"),
-            &[(Room::Keys, &index.keys), (Room::Meta, &index.meta)],
-        )?;
+        let log = FactsLog::open(&folder.join("facts.tgj"), &index.facts())?;
         Ok(Store {
             folder: folder.to_owned(),
             keys: Facts::new(Room::Keys, index.keys.clone(), log.clone()),
-            meta: Facts::new(Room::Meta, index.meta.clone(), log),
+            meta: Facts::new(Room::Meta, index.meta.clone(), log.clone()),
+            secrets: Facts::new(Room::Secrets, index.secrets.clone(), log.clone()),
+            log,
             index,
             moved_aside,
             _lock: lock,
@@ -128,6 +133,17 @@ impl Store {
     /// Facts about this installation.
     pub fn meta(&self) -> &Facts {
         &self.meta
+    }
+
+    /// Secrets, sealed.
+    pub fn secrets(&self) -> &Facts {
+        &self.secrets
+    }
+
+    /// Writes the file of facts anew without what was superseded: older versions are gone from it. (sled reuses the pages of
+    /// its older versions in its own time.) Blocking.
+    pub fn drop_superseded_facts(&self) -> Result<(), StoreError> {
+        self.log.lock().drop_superseded(&self.index.facts())
     }
 
     /// Where the index went that did not open at this start.
@@ -167,6 +183,15 @@ enum Unopened {
 }
 
 impl Index {
+    /// Where facts are, by room.
+    fn facts(&self) -> [(Room, &sled::Tree); 3] {
+        [
+            (Room::Keys, &self.keys),
+            (Room::Meta, &self.meta),
+            (Room::Secrets, &self.secrets),
+        ]
+    }
+
     fn open(path: &Path, cache: u64) -> Result<Self, Unopened> {
         let opened = catch_unwind(AssertUnwindSafe(|| -> Result<Self, sled::Error> {
             let db = sled::Config::new()
@@ -178,12 +203,15 @@ impl Index {
             let index = Index {
                 keys: db.open_tree("keys")?,
                 meta: db.open_tree("meta")?,
+                secrets: db.open_tree("secrets")?,
                 rows: Rows::new(db.open_tree("ledger")?),
                 db,
             };
             // Damage shows itself when pages are read: read what every start reads anyway.
-            for entry in index.keys.iter().chain(index.meta.iter()) {
-                entry?;
+            for (_, tree) in index.facts() {
+                for entry in tree {
+                    entry?;
+                }
             }
             index.rows.probe()?;
             Ok(index)

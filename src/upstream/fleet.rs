@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
-use crate::config::Secret;
 use crate::observe::redact::Masker;
 use crate::rules::Rules;
 
@@ -40,12 +39,7 @@ impl Fleet {
             (route.name.clone(), Arc::new(ready))
         });
         let destinations = destinations.collect();
-        let secrets: Vec<Secret> = rules
-            .providers
-            .iter()
-            .flat_map(|provider| &provider.credentials)
-            .filter_map(|credential| credential.secret.clone())
-            .collect();
+        let secrets = rules.secrets();
         Fleet {
             limits_tokens: pools.values().any(|pool| pool.limits_tokens()),
             rules,
@@ -108,7 +102,7 @@ impl Fleet {
         metrics::publish(self.pools().flat_map(standing));
     }
 
-    /// Hides every credential.
+    /// Hides every secret of the rules, and those which the gateway keeps beside them.
     pub fn masker(&self) -> &Arc<Masker> {
         &self.masker
     }

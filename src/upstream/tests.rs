@@ -19,6 +19,7 @@ pub fn credential(name: &str, weight: u32) -> Credential {
     Credential {
         name: name.into(),
         secret: Some(Secret::new(format!("secret of {name}"))),
+        stored: None,
         inactive: None,
         weight,
         tags: Vec::new(),

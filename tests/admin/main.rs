@@ -7,5 +7,6 @@ mod document;
 mod keys;
 mod refusals;
 mod rules;
+mod secrets;
 mod support;
 mod usage;

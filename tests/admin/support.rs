@@ -9,6 +9,7 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 use tollgate::admin::{self, AdminState, Audit};
+use tollgate::app::surroundings::Surroundings;
 use tollgate::clock::{Clock, UnixMicros};
 use tollgate::config::{self, Secret};
 use tollgate::egress::{Names, Policy, Probe};
@@ -18,6 +19,7 @@ use tollgate::keys::{Keys, MasterKey};
 use tollgate::ledger::{Closing, Ended, Ledger, Opening};
 use tollgate::money::NanoUsd;
 use tollgate::rules::{self, Live};
+use tollgate::secrets::Vault;
 use tollgate::store::Store;
 use tollgate::upstream::LiveFleet;
 use tollgate::upstream::health::{ByRules, Checks};
@@ -72,13 +74,15 @@ impl Gateway {
             sync_every: Duration::from_millis(5),
             min_free: 0,
         };
+        let vault = Arc::new(Vault::load(Arc::clone(&store), &master, None, clock.clone()).expect("the secrets open"));
         let ledger = Ledger::start(&path("journal"), &settings, store, Arc::default(), clock.clone())
             .expect("the ledger starts");
         std::fs::create_dir(path("rules")).expect("a folder");
         std::fs::write(path("paid.key"), PROVIDER_KEY).expect("a file");
         write_rules(folder.path(), &good_rules(&path("paid.key")));
         let (compiled, _warnings) = rules::compile(&path("rules"), &clock).expect("the rules are good");
-        let live = Live::new(path("rules"), compiled, clock.clone());
+        let surroundings = Surroundings(Arc::clone(&vault));
+        let live = Live::with(path("rules"), compiled, clock.clone(), Box::new(surroundings));
         let fleet = Arc::new(LiveFleet::new(live.load().clone()));
         let follower = fleet.clone();
         live.on_change(Box::new(move |rules| follower.replace(rules.clone())));
@@ -91,6 +95,7 @@ impl Gateway {
         let checks = Checks::new(fleet.clone(), Box::new(dial), clock.clone(), &settings);
         let state = AdminState {
             keys: Arc::clone(&keys),
+            vault,
             ledger: ledger.clone(),
             rules: live,
             fleet: fleet.clone(),

@@ -134,7 +134,7 @@ fn proxies() {
         &provider("proxy = { url = \"http://p:1\", user = \"me\", password = \"hunter2\" }"),
         "4  provider.a.proxy.password\n    a password must not stand in this file (if this is one, replace it now): put \
          the password into an environment variable and write \"env:NAME\", or into a file of its own and write \
-         \"file:PATH\".\n",
+         \"file:PATH\", or into the gateway (`tollgate secrets set NAME`) and write \"store:NAME\".\n",
     );
     says(
         &provider("proxy = { url = \"http://p:1\", user = \"a:b\", password = \"env:P\" }"),

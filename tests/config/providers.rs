@@ -173,7 +173,7 @@ fn problems_of_headers() {
 #[test]
 fn problems_of_credentials() {
     let put = "put the key into an environment variable and write \"env:NAME\", or into a file of its own and write \
-               \"file:PATH\"";
+               \"file:PATH\", or into the gateway (`tollgate secrets set NAME`) and write \"store:NAME\"";
     for (key, help) in [
         (
             "\"sk-live-1\"",
@@ -184,8 +184,10 @@ fn problems_of_credentials() {
             format!("a key must not stand in this file (if this is one, replace it now): {put}."),
         ),
         (
-            "\"store:main\"",
-            format!("this version does not have it yet: keys kept in the store. Until then, {put}."),
+            "\"store:sk-live-1\"",
+            "after store: stands the name of a secret which the gateway keeps (a-z, 0-9, -, _ and ., beginning with a \
+             letter or a digit), not the key itself"
+                .to_owned(),
         ),
         (
             "\"env:sk-live-1\"",

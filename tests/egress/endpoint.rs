@@ -42,6 +42,7 @@ fn credential(name: &str, egress: Egress) -> Credential {
     Credential {
         name: name.into(),
         secret: None,
+        stored: None,
         inactive: None,
         weight: 1,
         tags: Vec::new(),

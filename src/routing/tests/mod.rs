@@ -32,6 +32,7 @@ pub fn provider(name: &str, credentials: usize) -> Provider {
         Arc::new(Credential {
             name: format!("c{n}").into(),
             secret: Some(Secret::new("a-secret-of-a-test")),
+            stored: None,
             inactive: None,
             weight: 1,
             tags: Vec::new(),

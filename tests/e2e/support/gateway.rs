@@ -145,6 +145,7 @@ impl Gateway {
         ] {
             command.env_remove(name);
         }
+        command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -15,6 +15,8 @@ pub struct Options {
     pub limits: &'static str,
     /// Lines of `[timeouts]`.
     pub timeouts: &'static str,
+    /// Variables of its environment.
+    pub environment: Vec<(&'static str, String)>,
     /// Certificate and key in PEM: a third listener, with TLS.
     pub tls: Option<(String, String)>,
 }

@@ -1,0 +1,35 @@
+//! What the rules of a running gateway are compiled with: this machine, and the secrets in its store.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use crate::config::Secret;
+use crate::egress::Machine;
+use crate::rules::egress::TlsFiles;
+use crate::rules::environment::Environment;
+use crate::secrets::Vault;
+
+/// The machine and the vault.
+#[derive(Clone)]
+pub struct Surroundings(pub Arc<Vault>);
+
+impl Environment for Surroundings {
+    fn raw(&self, name: &str) -> Option<OsString> {
+        Machine.raw(name)
+    }
+
+    fn stored(&self, name: &str) -> Result<Secret, String> {
+        self.0.get(name).ok_or_else(|| match self.0.has(name) {
+            true => format!("the secret {name} was changed in the store and can't be opened; enter it again"),
+            false => format!("there is no secret {name} in the store; enter it with `tollgate secrets set {name}`"),
+        })
+    }
+
+    fn hidden(&self) -> Vec<Secret> {
+        self.0.secrets()
+    }
+
+    fn check(&self, files: &TlsFiles) -> Result<(), String> {
+        Machine.check(files)
+    }
+}
