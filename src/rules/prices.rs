@@ -8,6 +8,7 @@ use crate::config::fields::Fields;
 use crate::config::value::Value;
 use crate::money::{Class, Listed, Price, Rates, Service, Tier};
 
+use super::patterns::{MAX_PATTERN, is_name};
 use super::table::{ByModel, Line};
 use super::tables::{Beside, Row};
 
@@ -23,6 +24,39 @@ const MAX_SERVICES: usize = 8;
 const MAX_WORD: usize = 32;
 /// Longest prompt a tier may begin at, in tokens.
 const MAX_PROMPT: u64 = 1_000_000_000;
+
+/// Most entries of prices, over all files.
+pub const MAX_ENTRIES: usize = super::tables::MAX_LINES;
+
+/// Whether an entry could say so: the name is one and no glob, the numbers are within their bounds.
+pub fn is_sayable(model: &str, listed: &Listed) -> bool {
+    let tiers = listed
+        .services
+        .iter()
+        .flat_map(|service| &service.tiers)
+        .chain(&listed.tiers);
+    let rates = tiers
+        .clone()
+        .map(|tier| &tier.rates)
+        .chain(listed.services.iter().map(|service| &service.rates));
+    let each = rates
+        .chain([&listed.rates])
+        .flat_map(|rates| Class::ALL.map(|class| rates.get(class)));
+    let flat = [listed.input_image, listed.output_image, listed.request];
+    let counts = listed
+        .services
+        .iter()
+        .map(|service| &service.tiers)
+        .chain([&listed.tiers])
+        .map(Vec::len);
+    is_name(model)
+        && (1..=MAX_PATTERN).contains(&model.len())
+        && !model.contains(char::is_control)
+        && each.chain(flat).flatten().all(|price| price <= MAX_PRICE)
+        && tiers.clone().all(|tier| (1..=MAX_PROMPT).contains(&tier.above))
+        && counts.clone().all(|count| count <= MAX_TIERS)
+        && listed.services.len() <= MAX_SERVICES
+}
 
 /// All prices.
 #[derive(Debug, Default)]
