@@ -139,7 +139,7 @@ impl Lint<'_, '_> {
 }
 
 /// Provider and model of each target, as far as the names are certain.
-fn named(route: &Route) -> impl Iterator<Item = (&Provider, &str)> {
+pub(super) fn named(route: &Route) -> impl Iterator<Item = (&Provider, &str)> {
     route.targets.iter().flat_map(|target| {
         let own = target.model.as_deref();
         let asked = route.models.iter().map(String::as_str);

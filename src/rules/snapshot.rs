@@ -1,6 +1,6 @@
 //! The compiled rules: immutable, behind an `arc-swap`. A request pins one snapshot for its life.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +60,17 @@ impl Rules {
         self.models.facts(provider, model).is_some()
             || self.routes_for(model).any(|route| sends(route, None))
             || self.routes.iter().any(|route| sends(route, Some(model)))
+    }
+
+    /// What routes send to active providers without a price at that time, as `provider/model`, as far as the names are
+    /// certain.
+    pub fn unpriced(&self, at: UnixMicros) -> BTreeSet<String> {
+        let named = self.routes.iter().flat_map(|route| super::lint::named(route));
+        let named = named.filter(|(provider, _)| provider.inactive.is_none());
+        let unpriced = named.filter(|(provider, model)| self.prices.price(&provider.name, model, at).is_none());
+        unpriced
+            .map(|(provider, model)| format!("{}/{model}", provider.name))
+            .collect()
     }
 
     /// What a name stands for, if it is another name for a model: the last of a chain of aliases, never one itself.

@@ -103,6 +103,12 @@ impl Gathered {
             rates.set(Class::Output, Some(0));
         }
         let output = rates.get(Class::Output)?;
+        // Beside a price of input, 0 says that writing costs nothing more than it: what was written was read too.
+        for class in [Class::CacheWrite, Class::CacheWrite1h] {
+            if rates.get(class) == Some(0) {
+                rates.set(class, None);
+            }
+        }
         // What says nothing new.
         if rates.get(Class::Reasoning) == Some(output) {
             rates.set(Class::Reasoning, None);

@@ -11,13 +11,9 @@ impl House {
             folder: tempfile::tempdir().expect("a folder"),
         };
         house.write(
-            "conf/tollgate.toml",
-            "[rules]\n".replace("[rules]\n", "rules = \"rules\"\n").as_str(),
-        );
-        house.write(
             "rules/a.toml",
-            "[provider.acme]\ndialects = { openai_chat = \"http://127.0.0.1:1\" }\n\
-             [provider.other]\ndialects = { openai_chat = \"http://127.0.0.1:1\" }\n\
+            "[provider.acme]\ndialects = { openai_chat = \"http://127.0.0.1:1\" }\nauth = \"none\"\n\
+             [provider.other]\ndialects = { openai_chat = \"http://127.0.0.1:1\" }\nauth = \"none\"\n\
              [[route]]\nname = \"r\"\nmodel = [\"m-*\"]\ntargets = [{ provider = \"acme\" }, { provider = \"other\", model = \"x\" }]\n",
         );
         house.write("rules/prices.toml", prices);

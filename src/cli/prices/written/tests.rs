@@ -38,7 +38,9 @@ fn prices() -> Prices {
 fn what_is_written_is_read_by_the_rules_as_it_was() {
     let text = Parts::default().with(&prices(), "2026-11-21, from a table.");
     let folder = tempfile::tempdir().expect("a folder");
-    let provider = |name: &str| format!("[provider.{name}]\ndialects = {{ openai_chat = \"http://127.0.0.1:1\" }}\n");
+    let provider = |name: &str| {
+        format!("[provider.{name}]\ndialects = {{ openai_chat = \"http://127.0.0.1:1\" }}\nauth = \"none\"\n")
+    };
     fs::write(folder.path().join("a.toml"), provider("a") + &provider("b")).expect("written");
     fs::write(folder.path().join("prices.toml"), &text).expect("written");
     let clock = crate::clock::Clock::manual(crate::clock::UnixMicros(0));
