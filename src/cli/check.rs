@@ -1,5 +1,6 @@
 //! `tollgate check`: loads configuration and rules and tells every problem.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
@@ -105,6 +106,12 @@ impl Found {
         routes.filter(|route| idle(route)).map(|route| &*route.name).collect()
     }
 
+    /// Models which routes send to, whose price nobody knows.
+    fn unpriced(&self) -> BTreeSet<String> {
+        let now = Clock::system().now();
+        self.rules.as_ref().map(|rules| rules.unpriced(now)).unwrap_or_default()
+    }
+
     fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a String can't fail.
@@ -128,6 +135,20 @@ impl Found {
             let told = told.collect::<Vec<_>>().join(", ");
             let routes = counted(idle.len(), "route");
             let _ = writeln!(text, "note: {routes} {verb} no active provider: {told}{more}");
+        }
+        let unpriced = self.unpriced();
+        if !unpriced.is_empty() {
+            let told: Vec<&str> = unpriced.iter().take(MAX_TOLD).map(String::as_str).collect();
+            let more = match unpriced.len().saturating_sub(MAX_TOLD) {
+                0 => String::new(),
+                n => format!(" and {n} more"),
+            };
+            let _ = writeln!(
+                text,
+                "note: no price is known of {}{more}: what that costs stands in no report, and keys with a budget of money may \
+                 not use it",
+                told.join(", ")
+            );
         }
         let warnings = match self.warnings.len() {
             0 => String::new(),
@@ -156,6 +177,7 @@ impl Found {
             "warnings": listed(&self.warnings),
             "inactive": notes,
             "idle_routes": self.idle(),
+            "unpriced": self.unpriced(),
             "summary": summary,
         })
     }

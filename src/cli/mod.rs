@@ -5,6 +5,7 @@ pub mod client;
 pub mod credentials;
 pub mod env;
 pub mod keys;
+pub mod prices;
 pub mod route;
 pub mod run;
 pub mod sandbox;
@@ -50,6 +51,9 @@ pub enum Command {
     /// What was used: sums and rows.
     #[command(subcommand)]
     Usage(usage::Usage),
+    /// What models cost: reads tables of prices.
+    #[command(subcommand)]
+    Prices(prices::PricesCommand),
     /// Where requests go, and why.
     #[command(subcommand)]
     Route(route::Route),
@@ -85,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Credentials(credentials) => credentials.execute(conf),
         Command::Secrets(secrets) => secrets.execute(conf),
         Command::Usage(usage) => usage.execute(conf),
+        Command::Prices(prices) => prices.execute(conf),
         Command::Route(route) => route.execute(conf),
         Command::Sandbox(sandbox) => sandbox.execute(),
         Command::Env(env) => env.execute(conf),
@@ -157,6 +162,7 @@ mod tests {
             "tollgate route explain - --owner o --client 2001:db8::1 --at 2026-01-31T22:00:00Z",
             "tollgate env codex --file",
             "tollgate env gemini --json",
+            "tollgate prices import table.json --provider a --provider b=c --out f --only-used --dry-run --json",
         ] {
             Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

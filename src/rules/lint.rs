@@ -132,14 +132,14 @@ impl Lint<'_, '_> {
             return;
         };
         let mut named = named(route).peekable();
-        if named.peek().is_some() && named.all(|(p, model)| self.prices.price(&p.name, model).is_none()) {
+        if named.peek().is_some() && named.all(|(p, model)| !self.prices.knows(&p.name, model)) {
             strategy.warn("no price of these targets is known, so that none is cheaper. Say them in [[price]].");
         }
     }
 }
 
 /// Provider and model of each target, as far as the names are certain.
-fn named(route: &Route) -> impl Iterator<Item = (&Provider, &str)> {
+pub(super) fn named(route: &Route) -> impl Iterator<Item = (&Provider, &str)> {
     route.targets.iter().flat_map(|target| {
         let own = target.model.as_deref();
         let asked = route.models.iter().map(String::as_str);
