@@ -29,6 +29,8 @@ fn settings(durability: Durability) -> tollgate::config::Ledger {
         segment: 64 << 20,
         sync_every: Duration::from_millis(20),
         min_free: 0,
+        ballast: 0,
+        ..tollgate::config::Ledger::default()
     }
 }
 

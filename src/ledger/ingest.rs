@@ -5,7 +5,7 @@
 //! then; from there a dead process's journal is read again, for openings only, so that what it left open becomes
 //! a row marked as interrupted, together with the note that this journal is finished.
 //!
-//! Journals which are taken in are kept, the newest [`ARCHIVE_BYTES`] of them: a store which broke is filled from them.
+//! Journals which are taken in are kept, the newest of them (`[ledger] archive`): a store which broke is filled from them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,6 +21,7 @@ use crate::store::rows::Block;
 use crate::store::{Store, StoreError};
 
 use super::blocks::{Compressor, Tail};
+use super::bookkeeper::Bookkeeper;
 use super::journal::Journal;
 use super::metrics::metrics;
 use super::reader::{End, Reader, Stop};
@@ -33,10 +34,10 @@ const EVERY: Duration = Duration::from_secs(1);
 const SOONER: u64 = 1 << 20;
 /// How often it is looked for journals whose process has died.
 const LOOK_FOR_DEAD: Duration = Duration::from_secs(5);
+/// How often it is looked for journals that can go.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Full blocks which are written in one batch.
 const BATCH_BLOCKS: usize = 8;
-/// Bytes of ingested journal that are kept, to fill a broken store from.
-pub const ARCHIVE_BYTES: u64 = 1 << 30;
 
 /// What the others ask of the ingest thread.
 #[derive(Default)]
@@ -105,7 +106,7 @@ impl Requests {
 }
 
 /// The ingest thread's life.
-pub(super) fn run(journal: &Journal, store: &Arc<Store>, requests: &Requests) {
+pub(super) fn run(journal: &Journal, store: &Arc<Store>, requests: &Requests, keeper: &Arc<Bookkeeper>) {
     let mut ingest = None;
     loop {
         let (asked, stop) = {
@@ -119,7 +120,10 @@ pub(super) fn run(journal: &Journal, store: &Arc<Store>, requests: &Requests) {
         let result = if requests.broken.load(Ordering::Relaxed) {
             Err("the store broke; it will be filled again at the next start".to_owned())
         } else {
-            catch_unwind(AssertUnwindSafe(|| pass(&mut ingest, journal, store, requests))).unwrap_or_else(|_| {
+            catch_unwind(AssertUnwindSafe(|| {
+                pass(&mut ingest, journal, store, requests, keeper, stop)
+            }))
+            .unwrap_or_else(|_| {
                 requests.broken.store(true, Ordering::Relaxed);
                 store.condemn();
                 tracing::error!(
@@ -143,7 +147,17 @@ pub(super) fn run(journal: &Journal, store: &Arc<Store>, requests: &Requests) {
     }
 }
 
-fn pass(ingest: &mut Option<Ingest>, journal: &Journal, store: &Arc<Store>, requests: &Requests) -> Result<(), String> {
+fn pass(
+    ingest: &mut Option<Ingest>,
+    journal: &Journal,
+    store: &Arc<Store>,
+    requests: &Requests,
+    keeper: &Arc<Bookkeeper>,
+    stop: bool,
+) -> Result<(), String> {
+    if journal.disk_full.load(Ordering::Relaxed) || journal.stuck.load(Ordering::Relaxed) {
+        return Ok(()); // sled does not survive a full disk: rows wait in the journal
+    }
     let written = journal.end.lock().bytes;
     requests
         .wake_at
@@ -154,12 +168,18 @@ fn pass(ingest: &mut Option<Ingest>, journal: &Journal, store: &Arc<Store>, requ
             none => none.insert(Ingest::new(
                 journal.settings.folder.clone(),
                 journal.boot.clone(),
+                journal.settings.archive,
                 store.clone(),
+                keeper.clone(),
             )?),
         };
         ingest.take_in_the_dead(requests)?;
-        let end = *journal.end.lock();
+        let end = *journal.synced_end.lock();
         ingest.take_in_own(End::At(end.position))?;
+        if ingest.pruned.elapsed() >= PRUNE_EVERY || stop {
+            ingest.pruned = Instant::now();
+            ingest.prune()?;
+        }
         requests.applied_bytes.store(end.bytes, Ordering::Relaxed);
         requests.rows.store(ingest.total, Ordering::Relaxed);
         Ok(())
@@ -189,10 +209,20 @@ pub(super) struct Ingest {
     /// The own segment from which on nothing was archived yet.
     archived: u32,
     looked_for_dead: Option<Instant>,
+    pruned: Instant,
+    /// Bytes of journal to keep.
+    archive: u64,
+    keeper: Arc<Bookkeeper>,
 }
 
 impl Ingest {
-    pub(super) fn new(folder: PathBuf, boot: Boot, store: Arc<Store>) -> Result<Self, LedgerError> {
+    pub(super) fn new(
+        folder: PathBuf,
+        boot: Boot,
+        archive: u64,
+        store: Arc<Store>,
+        keeper: Arc<Bookkeeper>,
+    ) -> Result<Self, LedgerError> {
         let applied = store.rows().applied(&boot)?;
         Ok(Ingest {
             folder,
@@ -203,6 +233,9 @@ impl Ingest {
             own: Reader::new(boot, applied),
             archived: 0,
             looked_for_dead: None,
+            pruned: Instant::now(),
+            archive,
+            keeper,
             store,
         })
     }
@@ -232,7 +265,7 @@ impl Ingest {
             for (_, segment) in own.range(..needed) {
                 segment::mark(segment, State::Done)?;
             }
-            prune(&self.folder, &self.store)?;
+            self.prune()?;
         }
         Ok(())
     }
@@ -271,7 +304,7 @@ impl Ingest {
             requests.rows.store(self.total, Ordering::Relaxed);
         }
         if first || found {
-            prune(&self.folder, &self.store)?;
+            self.prune()?;
         }
         self.looked_for_dead = Some(Instant::now());
         Ok(())
@@ -380,27 +413,28 @@ impl Ingest {
         self.tail.saved();
         Ok(())
     }
-}
 
-/// Removes the oldest journals beyond [`ARCHIVE_BYTES`], and what the store remembers of journals that are gone.
-fn prune(folder: &std::path::Path, store: &Store) -> Result<(), LedgerError> {
-    let boots = segment::list(folder)?;
-    for boot in store.rows().journals()? {
-        if !boots.contains_key(&boot) {
-            store.rows().forget(&boot)?;
-        }
-    }
-    let mut kept = 0;
-    for (_, segments) in boots.iter().rev() {
-        for (_, segment) in segments.iter().rev() {
-            if segment.state == State::Fresh {
-                continue;
-            }
-            kept += segment.bytes;
-            if kept > ARCHIVE_BYTES {
-                fs::remove_file(&segment.path).map_err(segment::io_error(&segment.path))?;
+    /// Removes the oldest journals beyond the archive's size, and what the store remembers of journals that are gone.
+    fn prune(&self) -> Result<(), LedgerError> {
+        let boots = segment::list(&self.folder)?;
+        for boot in self.store.rows().journals()? {
+            if !boots.contains_key(&boot) {
+                self.store.rows().forget(&boot)?;
             }
         }
+        let mut kept = 0;
+        for (boot, segments) in boots.iter().rev() {
+            for (&number, segment) in segments.iter().rev() {
+                if segment.state == State::Fresh {
+                    continue;
+                }
+                kept += segment.bytes;
+                // The balances on disk must not need it either; then it goes the next time.
+                if kept > self.archive && self.keeper.covers(boot, number) {
+                    fs::remove_file(&segment.path).map_err(segment::io_error(&segment.path))?;
+                }
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }

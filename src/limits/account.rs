@@ -96,6 +96,13 @@ impl Account {
         self.state.lock().balance
     }
 
+    /// Adds a row nobody reserved for: one of a process that died, or of an attempt that was opened without a reservation.
+    pub fn book(&self, at: UnixMicros, spent: Spent) {
+        let mut state = self.state.lock();
+        let State { limits, balance } = &mut *state;
+        add(limits, balance, at, spent);
+    }
+
     /// Puts what the ledger knows in place, at the start, before the first request.
     pub fn restore(&self, balance: Balance) {
         self.state.lock().balance = balance;

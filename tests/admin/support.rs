@@ -71,6 +71,8 @@ impl Gateway {
             segment: 16 << 20,
             sync_every: Duration::from_millis(5),
             min_free: 0,
+            ballast: 0,
+            ..config::Ledger::default()
         };
         let ledger = Ledger::start(&path("journal"), &settings, store, Arc::default(), clock.clone())
             .expect("the ledger starts");
