@@ -10,6 +10,7 @@ pub mod credentials;
 pub mod export;
 mod input;
 pub mod keys;
+pub mod ledger;
 pub mod look;
 pub mod providers;
 pub mod refusal;
@@ -137,6 +138,7 @@ fn paths() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(usage::requests))
         .routes(routes!(export::export))
         .routes(routes!(status::status))
+        .routes(routes!(ledger::verify))
         .routes(routes!(routes::routes))
         .routes(routes!(providers::providers))
         .routes(routes!(credentials::list))

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::limits::{AccountId, Accounts, Spent};
+use crate::limits::{AccountId, Accounts, Balance, Spent, Window};
 
 use super::LedgerError;
 use super::books::Books;
@@ -19,6 +20,7 @@ use super::disk::Ballast;
 use super::journal::Journal;
 use super::metrics::metrics;
 use super::segment::Boot;
+use super::verify::{Verdict, told_spent};
 
 /// How often the journal is followed.
 const EVERY: Duration = Duration::from_secs(1);
@@ -207,6 +209,49 @@ impl Bookkeeper {
         covered
             .iter()
             .all(|needed| needed.get(boot).is_some_and(|&needed| segment < needed))
+    }
+
+    /// Where nothing moves: is under way what is open in the journal, and do the accounts hold what the books hold? False: something
+    /// moved. `handed`: the records there were when the journal was followed.
+    pub(super) fn compare_quiet(&self, journal: &Journal, books: &Books, handed: u64, verdict: &mut Verdict) -> bool {
+        let now = journal.settings.clock.now();
+        let under_way = journal.open.load(Ordering::Acquire);
+        let mut live = Vec::new();
+        for account in self.accounts.all() {
+            live.push((account.id().clone(), account.limits(), account.balance(now)));
+        }
+        if journal.handed() != handed || journal.open.load(Ordering::Acquire) != under_way {
+            return false;
+        }
+        let (_, open) = books.own_place();
+        if under_way != open {
+            verdict.differs(format!(
+                "{under_way} attempts are under way, {open} are open in the journal"
+            ));
+        }
+        let booked: BTreeMap<AccountId, Balance> = books.balances().collect();
+        for (id, limits, live) in live {
+            // As an account shows it: windows that are over are empty.
+            let shown = Accounts::new().get(&id);
+            shown.set_limits(limits);
+            shown.restore(booked.get(&id).copied().unwrap_or_default());
+            for ((window, live), booked) in Window::ALL.into_iter().zip(live.0).zip(shown.balance(now).0) {
+                if live.spent != booked.spent {
+                    verdict.differs(format!(
+                        "{id}, {}: the account holds {}, the books {}",
+                        window.as_str(),
+                        told_spent(&live.spent),
+                        told_spent(&booked.spent)
+                    ));
+                }
+            }
+        }
+        true
+    }
+
+    /// The accounts the books are of.
+    pub(super) fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 
     fn compare(&self, journal: &Journal, before: &[(AccountId, Spent)]) {

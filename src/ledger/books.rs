@@ -7,7 +7,7 @@
 //! A balance does not depend on the order of rows ([`account::add`]), so the books and the accounts, in which attempts settle in
 //! another order, come to the same.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::clock::UnixMicros;
 use crate::ids::{GroupId, KeyId};
 use crate::limits::{AccountId, Accounts, Balance, Limits, Spent, account};
 
-use super::checkpoint::{Checkpoint, Mark};
+use super::checkpoint::{Checkpoint, Files, Mark};
 use super::form::{self, RowRef};
 use super::reader::{End, Reader, Stop};
 use super::segment::{self, Boot, Position, Segment, State};
@@ -78,6 +78,30 @@ impl Books {
         }
     }
 
+    /// The books of a folder of which no process is alive. Nothing is written.
+    pub(super) fn look(folder: PathBuf, accounts: Arc<Accounts>) -> Result<Self, LedgerError> {
+        let checkpoint = Files::new(&folder).load().unwrap_or_default();
+        let mut books = Books::new(folder, Boot::new(), accounts, checkpoint);
+        for (boot, segments) in segment::list(&books.folder)? {
+            if let Some(mut reader) = books.reader(&boot) {
+                books.follow_other(&mut reader, &segments, true, false)?;
+            }
+        }
+        Ok(books)
+    }
+
+    /// The reader of a journal that is not finished.
+    fn reader(&mut self, boot: &Boot) -> Option<Reader> {
+        match self.boots.remove(boot) {
+            Some(Followed::To(reader)) => Some(reader),
+            Some(Followed::Finished) => {
+                self.boots.insert(boot.clone(), Followed::Finished);
+                None
+            }
+            None => Some(Reader::new(boot.clone(), None)),
+        }
+    }
+
     /// Puts the balances into the accounts.
     pub(super) fn restore(&self) {
         for (id, balance) in self.kept.all() {
@@ -87,9 +111,9 @@ impl Books {
 
     /// Reads the own journal up to `end`, which must be synced: what a power cut could take back is not booked.
     pub(super) fn follow(&mut self, end: Position) -> Result<(), LedgerError> {
-        let mut reader = match self.boots.remove(&self.own) {
-            Some(Followed::To(reader)) => reader,
-            Some(Followed::Finished) | None => Reader::new(self.own.clone(), None),
+        let own = self.own.clone();
+        let Some(mut reader) = self.reader(&own) else {
+            return Ok(()); // a living process's journal is not finished
         };
         let result = if reader.at == end {
             Ok(())
@@ -112,12 +136,11 @@ impl Books {
         self.boots.retain(|boot, _| *boot == self.own || all.contains_key(boot));
         self.kept.look_again();
         for (boot, segments) in all {
-            if boot == self.own || matches!(self.boots.get(&boot), Some(Followed::Finished)) {
+            if boot == self.own {
                 continue;
             }
-            let mut reader = match self.boots.remove(&boot) {
-                Some(Followed::To(reader)) => reader,
-                Some(Followed::Finished) | None => Reader::new(boot.clone(), None),
+            let Some(mut reader) = self.reader(&boot) else {
+                continue;
             };
             let before = reader.at;
             let dead = segment::dead(&self.folder, &boot)?;
@@ -234,20 +257,25 @@ impl Books {
         self.kept.all()
     }
 
-    /// Attempts of this process which are open in its journal, as far as it was followed.
-    pub(super) fn own_open(&self) -> HashSet<crate::ids::AttemptId> {
+    /// Up to where the own journal is booked, and how many attempts are open there.
+    pub(super) fn own_place(&self) -> (Position, u64) {
         match self.boots.get(&self.own) {
-            Some(Followed::To(reader)) => reader.open().keys().copied().collect(),
-            _ => HashSet::new(),
+            Some(Followed::To(reader)) => (reader.at, reader.open().len() as u64),
+            _ => (Position::default(), 0),
         }
     }
 }
 
+/// The accounts of a row.
+pub(super) fn accounts_of(key: &str, group: &str) -> impl Iterator<Item = AccountId> {
+    let group = (!group.is_empty()).then(|| group_account(group));
+    std::iter::once(key_account(key)).chain(group)
+}
+
 /// Adds a row to the accounts themselves.
 pub(super) fn book(accounts: &Accounts, key: &str, group: &str, at: UnixMicros, spent: Spent) {
-    accounts.get(&key_account(key)).book(at, spent);
-    if !group.is_empty() {
-        accounts.get(&group_account(group)).book(at, spent);
+    for id in accounts_of(key, group) {
+        accounts.get(&id).book(at, spent);
     }
 }
 

@@ -19,7 +19,9 @@ pub mod query;
 mod reader;
 pub mod record;
 pub mod report;
+mod rollup;
 mod segment;
+mod verify;
 mod writer;
 
 #[cfg(test)]
@@ -27,9 +29,13 @@ mod books_tests;
 #[cfg(test)]
 mod disk_tests;
 #[cfg(test)]
+mod rollup_tests;
+#[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verify_tests;
 
 use std::fs::File;
 use std::path::Path;
@@ -43,6 +49,7 @@ pub use entry::Entry;
 pub use journal::FatalHook;
 pub use record::{Closing, Ended, Opening, Row};
 pub use report::{BadCursor, Cursor, Filter, GroupBy, Page, ReportLine};
+pub use verify::{Verdict, verify_folder};
 
 use crate::clock::Clock;
 use crate::limits::{Accounts, Reservation, Spent};
@@ -101,6 +108,7 @@ struct Inner {
     requests: Arc<ingest::Requests>,
     store: Arc<Store>,
     keeper: Arc<Bookkeeper>,
+    verifying: Mutex<()>,
     threads: Mutex<Option<Threads>>,
     /// Says that this process lives.
     _lock: File,
@@ -214,6 +222,7 @@ impl Ledger {
             requests,
             store,
             keeper,
+            verifying: Mutex::default(),
             threads: Mutex::new(Some(threads)),
             _lock: lock,
         })))
@@ -239,14 +248,29 @@ impl Ledger {
     /// Rows in the order in which they were taken in (about that of their ends), after `after`, at most `limit` and
     /// [`query::PAGE_MAX`]; takes in the journal's tail first. Blocking.
     pub fn rows(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page, LedgerError> {
-        self.0.catch_up()?;
+        self.0.catch_up(false)?;
         query::rows(&self.0.store, filter, after, limit)
     }
 
     /// Sums, sorted by group; takes in the journal's tail first. Blocking. At most [`query::GROUPS_MAX`] groups.
+    ///
+    /// Answered from the sums by hour and by day where question and time allow it, so also for times of which no single rows
+    /// are kept any more; of those, hours are told whole.
     pub fn report(&self, filter: &Filter, by: &[GroupBy]) -> Result<Vec<ReportLine>, LedgerError> {
-        self.0.catch_up()?;
+        self.0.catch_up(true)?;
         query::report(&self.0.store, filter, by)
+    }
+
+    /// Do the books add up? Reads all journals, rows and sums and compares them with one another and with the balances. Blocking: about
+    /// a second for a million rows, in which new ones are not taken in; requests are not held up.
+    pub fn verify(&self) -> Result<Verdict, LedgerError> {
+        let _one_at_a_time = self.0.verifying.lock();
+        self.0.catch_up(false)?;
+        let verdict = self.0.requests.verify()?;
+        if let Some(metrics) = metrics::metrics() {
+            metrics.books_ok.set(i64::from(verdict.ok));
+        }
+        Ok(verdict)
     }
 
     /// How full and how far it is at this moment; the number of rows after taking in the journal's tail (as it was
@@ -256,7 +280,7 @@ impl Ledger {
         let open = journal.open.load(Ordering::Relaxed);
         let queued = journal.queued();
         let lag_bytes = self.0.requests.lag_bytes(journal.end.lock().bytes);
-        if let Err(e) = self.0.catch_up() {
+        if let Err(e) = self.0.catch_up(false) {
             tracing::warn!(error = %e, "the number of rows may be behind");
         }
         LedgerStatus {
@@ -289,12 +313,12 @@ fn spent_by(attempt: u16, usage: Option<crate::ir::Usage>, charge: crate::money:
 }
 
 impl Inner {
-    /// Takes in all that was handed over before this call.
-    fn catch_up(&self) -> Result<(), LedgerError> {
+    /// Takes in all that was handed over before this call, and brings the sums up to date if wanted.
+    fn catch_up(&self, sums: bool) -> Result<(), LedgerError> {
         if !self.journal.settle_down() && self.journal.failed.load(Ordering::Acquire) {
             return Err(LedgerError::Behind);
         }
-        self.requests.catch_up()
+        self.requests.catch_up(sums)
     }
 
     fn shut_down(&self) {

@@ -116,6 +116,16 @@ impl Reader {
         end: End,
         mut each: impl FnMut(&[u8], Head) -> bool,
     ) -> Result<Stop, LedgerError> {
+        self.read_places(segments, end, |payload, head, _| each(payload, head))
+    }
+
+    /// The same; `each` is told where each row stands, too.
+    pub(super) fn read_places(
+        &mut self,
+        segments: &BTreeMap<u32, Segment>,
+        end: End,
+        mut each: impl FnMut(&[u8], Head, Position) -> bool,
+    ) -> Result<Stop, LedgerError> {
         self.gaps |= has_gaps(segments, self.at == Position::default());
         loop {
             let Some((&number, segment)) = segments.range(self.at.segment..).next() else {
@@ -180,7 +190,7 @@ impl Reader {
         &mut self,
         segment: &Segment,
         limit: Option<u64>,
-        each: &mut impl FnMut(&[u8], Head) -> bool,
+        each: &mut impl FnMut(&[u8], Head, Position) -> bool,
     ) -> Result<SegmentStop, LedgerError> {
         let (segment, file, salt) = match self.file.take() {
             Some(open) => open,
@@ -220,7 +230,7 @@ impl Reader {
         chunk: &[u8],
         salt: Salt,
         is_end: bool,
-        each: &mut impl FnMut(&[u8], Head) -> bool,
+        each: &mut impl FnMut(&[u8], Head, Position) -> bool,
     ) -> Option<SegmentStop> {
         let mut rest = chunk;
         loop {
@@ -254,7 +264,7 @@ impl Reader {
                         tracing::error!(id = %head.id, boot = self.boot, "an attempt was closed twice; the first row counts");
                         continue;
                     }
-                    if !each(payload, head) {
+                    if !each(payload, head, here) {
                         return Some(SegmentStop::Paused);
                     }
                 }

@@ -197,8 +197,13 @@ fn eight_threads_leave_exact_rows_and_sums() {
     let mut expected = ReportLine::default();
     for n in 0..THREADS * EACH {
         let closing = samples::closing(n);
+        expected.requests += u64::from(samples::opening(n).attempt == 1);
         expected.attempts += 1;
         expected.complete += 1;
+        expected.estimated += u64::from(closing.estimated);
+        expected.unpriced += u64::from(closing.cost.is_none());
+        expected.cost += closing.cost.unwrap_or_default();
+        expected.charge += closing.charge;
         expected.request_bytes += closing.request_bytes;
         expected.response_bytes += closing.response_bytes;
         match closing.usage {

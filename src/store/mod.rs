@@ -13,10 +13,11 @@
 //! <folder>/condemned          the index panicked while in use: it is moved aside at the next start
 //! ```
 
-mod codec;
+pub mod codec;
 pub mod facts;
 pub mod frames;
 pub mod rows;
+pub mod sums;
 
 use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -111,6 +112,33 @@ impl Store {
             meta: Facts::new(Room::Meta, index.meta.clone(), log),
             index,
             moved_aside,
+            _lock: lock,
+        })
+    }
+
+    /// Opens the store to look at it: one that does not open is an error, and stays where it is. No gateway may be using it.
+    pub fn look(folder: &Path) -> Result<Self, StoreError> {
+        /// Bytes of cache: it is read once from end to end.
+        const CACHE: u64 = 16 << 20;
+        let path = folder.join("sled");
+        if !path.is_dir() {
+            return Err(StoreError::Failed(format!("there is no store in {}", folder.display())));
+        }
+        let lock = lock(folder)?;
+        let index = Index::open(&path, CACHE).map_err(|unopened| match unopened {
+            Unopened::Refused(error) => error,
+            Unopened::Broken(why) => StoreError::Failed(format!("{} is broken: {why}", path.display())),
+        })?;
+        let log = FactsLog::open(
+            &folder.join("facts.tgj"),
+            &[(Room::Keys, &index.keys), (Room::Meta, &index.meta)],
+        )?;
+        Ok(Store {
+            folder: folder.to_owned(),
+            keys: Facts::new(Room::Keys, index.keys.clone(), log.clone()),
+            meta: Facts::new(Room::Meta, index.meta.clone(), log),
+            index,
+            moved_aside: None,
             _lock: lock,
         })
     }
