@@ -191,7 +191,9 @@ fn acknowledged(data: &Path) -> Vec<Vec<(String, bool)>> {
         .map(|thread| {
             let text = fs::read_to_string(data.with_extension(format!("acks{thread}"))).unwrap_or_default();
             let mut order: Vec<(String, bool)> = Vec::new();
-            for line in text.lines() {
+            // A kill may cut the last line, where it crosses a page.
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            for line in whole.lines() {
                 match line.split_once(' ') {
                     Some(("o", id)) => order.push((id.to_owned(), false)),
                     Some(("c", id)) => {
