@@ -152,7 +152,7 @@ fn a_power_cut_leaves_books_that_are_right() {
                         let n = numbers.fetch_add(1, Ordering::Relaxed);
                         let row = run_attempt(&ledger, n);
                         closed.lock().push(row.opening.id);
-                        if n % 64 == 0 {
+                        if n.is_multiple_of(64) {
                             std::thread::sleep(Duration::from_millis(1));
                         }
                     }
