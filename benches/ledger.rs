@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group};
 use tollgate::clock::{Clock, UnixMicros};
 use tollgate::config::Durability;
-use tollgate::ids::{AttemptId, KeyId, RequestId};
+use tollgate::ids::{AttemptId, GroupId, KeyId, RequestId};
 use tollgate::ir::{FinishKind, Usage};
 use tollgate::keys::{Keys, MasterKey};
 use tollgate::ledger::{Closing, Ended, Filter, GroupBy, Ledger, Opening};
+use tollgate::limits::{AccountId, Accounts, Budget, Chain, Estimate, Limits, Window};
 use tollgate::money::NanoUsd;
 use tollgate::store::Store;
 
@@ -29,6 +30,8 @@ fn settings(durability: Durability) -> tollgate::config::Ledger {
         segment: 64 << 20,
         sync_every: Duration::from_millis(20),
         min_free: 0,
+        ballast: 0,
+        ..tollgate::config::Ledger::default()
     }
 }
 
@@ -198,6 +201,101 @@ fn caller_cpu() {
     ledger.shut_down();
 }
 
+/// CPU of the request's thread for all the books: it enters its key's and its group's account, reserves, opens, closes and settles.
+fn books_cpu() {
+    const REQUESTS: u64 = 500_000;
+    let data = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(Store::open(&data.path().join("store"), CACHE).expect("a store"));
+    let accounts = Arc::new(Accounts::new());
+    let settings = settings(Durability::Process);
+    let folder = data.path().join("journal");
+    let ledger = Ledger::start(&folder, &settings, store, accounts.clone(), Clock::system()).expect("a ledger");
+    let names = Names::new();
+    let request = RequestId::from_client(None);
+    let budgets = Window::ALL.map(|window| Budget {
+        window,
+        requests: Some(u64::MAX),
+        tokens: Some(u64::MAX),
+        money: Some(NanoUsd::MAX),
+    });
+    let limits = Limits {
+        requests_per_minute: Some(u64::MAX),
+        tokens_per_minute: Some(u64::MAX),
+        concurrent: Some(1000),
+        budgets: budgets.to_vec(),
+        time_zone: Some("Asia/Shanghai".into()),
+    };
+    let account = |id| {
+        let account = accounts.get(&id);
+        account.set_limits(limits.clone());
+        account
+    };
+    let key = account(AccountId::Key(names.key.clone()));
+    let chain = Chain::new(key, Some(account(AccountId::Group(GroupId("team".into())))));
+    let estimate = Estimate {
+        tokens: 2000,
+        most_tokens: 5000,
+        money: NanoUsd(1_000_000),
+    };
+    let clock = Clock::system();
+    let run = || {
+        let (at, now) = (clock.now(), Instant::now());
+        let admission = chain.enter(at, now).expect("room");
+        let reservation = admission.reserve(estimate, true, at, now).expect("room");
+        let mut opening = names.opening(AttemptId::new(), &request);
+        opening.at = at;
+        opening.group = names.texts[0].clone();
+        let mut entry = ledger.open_reserved(opening, reservation);
+        entry.closing = closing();
+        entry.close(Ended::Complete);
+    };
+    let before = cpu();
+    (0..REQUESTS).for_each(|_| run());
+    ledger.status();
+    let after = cpu();
+    print!("the books of a request, CPU ns:");
+    for (name, ns) in &after {
+        let spent = (ns - before.get(name).copied().unwrap_or(0)) / REQUESTS;
+        if spent > 0 {
+            print!(" {name} {spent}");
+        }
+    }
+    println!();
+    ledger.shut_down();
+}
+
+/// How long a start takes with a million rows in the journals: as a kill leaves it (a checkpoint a few seconds old), and without one.
+fn starts() {
+    const ROWS: u64 = 1_000_000;
+    let data = tempfile::tempdir_in(std::env::var("BENCH_DIR").unwrap_or_else(|_| "/tmp".into())).expect("a folder");
+    let folder = data.path().join("journal");
+    let start = || {
+        let store = Arc::new(Store::open(&data.path().join("store"), CACHE).expect("a store"));
+        let begun = Instant::now();
+        let settings = settings(Durability::Process);
+        let ledger = Ledger::start(&folder, &settings, store, Arc::default(), Clock::system()).expect("a ledger");
+        (begun.elapsed(), ledger)
+    };
+    let (_, ledger) = start();
+    let names = Names::new();
+    let request = RequestId::from_client(None);
+    (0..ROWS).for_each(|_| attempt(&ledger, &names, &request));
+    ledger.shut_down();
+    drop(ledger);
+    let (time, ledger) = start();
+    println!("start with {ROWS} rows in the journals and a checkpoint: {time:?}");
+    let begun = Instant::now();
+    let verdict = ledger.verify().expect("a verdict");
+    println!("  verify: {:?}, ok {}", begun.elapsed(), verdict.ok);
+    drop(ledger);
+    for name in ["books.tgb", "books.tgb.before"] {
+        std::fs::remove_file(folder.join(name)).expect("removed");
+    }
+    let (time, ledger) = start();
+    println!("  without a checkpoint: {time:?}");
+    drop(ledger);
+}
+
 /// A steady rate, as a busy gateway has it, then the queries.
 fn load(durability: Durability, per_second: u64, seconds: u64) {
     let data = tempfile::tempdir_in(std::env::var("BENCH_DIR").unwrap_or_else(|_| "/tmp".into())).expect("a folder");
@@ -267,6 +365,8 @@ criterion_group!(benches, callers);
 fn main() {
     benches();
     caller_cpu();
+    books_cpu();
+    starts();
     for per_second in [1_000, 10_000, 30_000, 100_000] {
         load(Durability::Process, per_second, 5);
     }

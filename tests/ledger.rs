@@ -31,6 +31,8 @@ fn open(data: &Path) -> Books {
         segment: 64 << 10,
         sync_every: Duration::from_millis(20),
         min_free: 0,
+        ballast: 0,
+        ..config::Ledger::default()
     };
     let ledger = Ledger::start(
         &data.join("journal"),

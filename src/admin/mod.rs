@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod export;
 mod input;
 pub mod keys;
+pub mod ledger;
 pub mod look;
 pub mod providers;
 pub mod refusal;
@@ -142,6 +143,7 @@ fn paths() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(usage::requests))
         .routes(routes!(export::export))
         .routes(routes!(status::status))
+        .routes(routes!(ledger::verify))
         .routes(routes!(routes::routes))
         .routes(routes!(providers::providers))
         .routes(routes!(secrets::list))

@@ -65,6 +65,7 @@ impl Which {
             model: self.model,
             request: self.request.map(|request| RequestId(request.into())),
             ended: self.ended.map(|word| named("ended", &word)).transpose()?,
+            ..Filter::default()
         })
     }
 }

@@ -5,6 +5,7 @@ pub mod client;
 pub mod credentials;
 pub mod env;
 pub mod keys;
+pub mod ledger;
 pub mod prices;
 pub mod route;
 pub mod run;
@@ -54,6 +55,9 @@ pub enum Command {
     /// What models cost: reads tables of prices.
     #[command(subcommand)]
     Prices(prices::PricesCommand),
+    /// The books: do they add up?
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
     /// Where requests go, and why.
     #[command(subcommand)]
     Route(route::Route),
@@ -90,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Secrets(secrets) => secrets.execute(conf),
         Command::Usage(usage) => usage.execute(conf),
         Command::Prices(prices) => prices.execute(conf),
+        Command::Ledger(ledger) => ledger.execute(conf),
         Command::Route(route) => route.execute(conf),
         Command::Sandbox(sandbox) => sandbox.execute(),
         Command::Env(env) => env.execute(conf),
@@ -156,6 +161,8 @@ mod tests {
             "tollgate usage report --key k --model m --provider p --credential c",
             "tollgate usage export --format csv --out f --from 24h",
             "tollgate usage export --json",
+            "tollgate ledger verify --json",
+            "tollgate ledger verify --data d",
             "tollgate --conf other.toml usage export",
             "tollgate env claude --model m --url https://gateway.example --key k --shell fish",
             "tollgate route explain f --path /v1/messages --header a:b --header c:d --key k --tag t --tag u --json",

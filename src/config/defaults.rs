@@ -135,6 +135,9 @@ impl Default for Ledger {
             segment: 64 << 20,
             sync_every: Duration::from_millis(20),
             min_free: 256 << 20,
+            ballast: 64 << 20,
+            archive: 1 << 30,
+            keep_rows: Some(Duration::from_secs(90 * 86_400)),
         }
     }
 }

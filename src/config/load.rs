@@ -376,6 +376,9 @@ fn logs(mut fields: Fields<'_>) -> Logs {
     logs
 }
 
+/// How long rows can be kept: at least a day (reports of today need them), at most a century.
+const KEEP_ROWS: RangeInclusive<Duration> = Duration::from_secs(86_400)..=Duration::from_secs(100 * 366 * 86_400);
+
 fn ledger(mut fields: Fields<'_>) -> Ledger {
     let default = Ledger::default();
     let durabilities = [("process", Durability::Process), ("power", Durability::Power)];
@@ -389,6 +392,15 @@ fn ledger(mut fields: Fields<'_>) -> Ledger {
         segment: fields.size("segment", MIB..=4 * GIB).unwrap_or(default.segment),
         sync_every: fields.duration("sync_every", sync).unwrap_or(default.sync_every),
         min_free: fields.size("min_free", 0..=TIB).unwrap_or(default.min_free),
+        ballast: fields.size("ballast", 0..=GIB).unwrap_or(default.ballast),
+        archive: fields.size("archive", 64 * MIB..=TIB).unwrap_or(default.archive),
+        keep_rows: fields
+            .get("keep_rows")
+            .map_or(default.keep_rows, |value| match value.string() {
+                Some("forever") => None,
+                Some(_) => value.duration(KEEP_ROWS).or(default.keep_rows),
+                None => default.keep_rows,
+            }),
     };
     fields.finish();
     ledger

@@ -212,6 +212,12 @@ pub struct Ledger {
     pub sync_every: Duration,
     /// Free disk space below which no request is admitted, in bytes.
     pub min_free: u64,
+    /// A file of so many bytes which is removed when the disk is full, so that attempts under way can still be written; 0: none.
+    pub ballast: u64,
+    /// Bytes of journal that are kept after they were taken into the store, to fill a broken one from.
+    pub archive: u64,
+    /// How long single rows are kept; `None`: for ever. Sums by hour and day are kept for ever.
+    pub keep_rows: Option<Duration>,
 }
 
 /// When an answer may go out.

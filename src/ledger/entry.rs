@@ -6,7 +6,7 @@ use crate::ids::AttemptId;
 use crate::limits::Reservation;
 
 use super::journal::Journal;
-use super::{Closing, Ended, Opening, form};
+use super::{Closing, Ended, Opening, books, form};
 
 /// One open attempt. Dropping it closes it: with what [`Entry::close`] said, else as [`Ended::Panicked`] while a panic
 /// unwinds, as [`Ended::Interrupted`] otherwise (the process stops while it is under way).
@@ -69,9 +69,15 @@ impl Entry {
         }
         form::clip_closing(&mut self.closing);
         self.journal.closed(&self.opening, &self.closing, ended);
-        if let Some(reservation) = self.reservation.take() {
-            reservation.settle(super::spent(&self.opening, &self.closing));
+        let spent = super::spent(&self.opening, &self.closing);
+        match self.reservation.take() {
+            Some(reservation) => reservation.settle(spent),
+            None => {
+                let Opening { key, group, at, .. } = &self.opening;
+                books::book(&self.journal.accounts, &key.0, group, *at, spent);
+            }
         }
+        self.journal.settled();
     }
 }
 

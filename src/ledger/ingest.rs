@@ -5,7 +5,7 @@
 //! then; from there a dead process's journal is read again, for openings only, so that what it left open becomes
 //! a row marked as interrupted, together with the note that this journal is finished.
 //!
-//! Journals which are taken in are kept, the newest [`ARCHIVE_BYTES`] of them: a store which broke is filled from them.
+//! Journals which are taken in are kept, the newest of them (`[ledger] archive`): a store which broke is filled from them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,15 +17,18 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::clock::UnixMicros;
 use crate::store::rows::Block;
 use crate::store::{Store, StoreError};
 
 use super::blocks::{Compressor, Tail};
+use super::bookkeeper::Bookkeeper;
 use super::journal::Journal;
 use super::metrics::metrics;
 use super::reader::{End, Reader, Stop};
 use super::segment::{self, Boot, Segment, State};
-use super::{Closing, Ended, LedgerError, form};
+use super::verify::{Question, Verdict};
+use super::{Closing, Ended, LedgerError, form, rollup, verify};
 
 /// How often the journal's tail is taken in when nobody asks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -33,10 +36,12 @@ const EVERY: Duration = Duration::from_secs(1);
 const SOONER: u64 = 1 << 20;
 /// How often it is looked for journals whose process has died.
 const LOOK_FOR_DEAD: Duration = Duration::from_secs(5);
+/// How often it is looked for journals that can go.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// How often rows are added to the sums when nobody asks.
+const ROLL_EVERY: Duration = Duration::from_secs(60);
 /// Full blocks which are written in one batch.
 const BATCH_BLOCKS: usize = 8;
-/// Bytes of ingested journal that are kept, to fill a broken store from.
-pub const ARCHIVE_BYTES: u64 = 1 << 30;
 
 /// What the others ask of the ingest thread.
 #[derive(Default)]
@@ -62,6 +67,11 @@ struct Asked {
     failure: Option<String>,
     stop: bool,
     sooner: bool,
+    /// The sums are wanted too.
+    roll: bool,
+    /// Everything is to be compared.
+    verify: bool,
+    verdict: Option<Verdict>,
 }
 
 impl Requests {
@@ -74,13 +84,14 @@ impl Requests {
         }
     }
 
-    /// Takes in all that is written by now. Blocking.
-    pub(super) fn catch_up(&self) -> Result<(), LedgerError> {
+    /// Takes in all that is synced by now, and brings the sums up to date if wanted. Blocking.
+    pub(super) fn catch_up(&self, sums: bool) -> Result<(), LedgerError> {
         let mut state = self.state.lock();
         if state.stop {
             return Ok(()); // all was taken in when it stopped
         }
         state.asked += 1;
+        state.roll |= sums;
         let mine = state.asked;
         self.changed.notify_all();
         while state.done < mine {
@@ -90,6 +101,19 @@ impl Requests {
             Some(why) => Err(StoreError::Failed(why.clone()).into()),
             None => Ok(()),
         }
+    }
+
+    /// Compares everything, in the ingest thread: neither rows nor sums nor books move meanwhile. Blocking, for as long as reading all
+    /// journals and rows takes (a second for a million). One at a time.
+    pub(super) fn verify(&self) -> Result<Verdict, LedgerError> {
+        {
+            let mut state = self.state.lock();
+            state.verify = true;
+            state.verdict = None;
+        }
+        self.catch_up(true)?;
+        let verdict = self.state.lock().verdict.take();
+        verdict.ok_or(LedgerError::Behind)
     }
 
     /// Takes in the rest and ends the thread.
@@ -105,21 +129,29 @@ impl Requests {
 }
 
 /// The ingest thread's life.
-pub(super) fn run(journal: &Journal, store: &Arc<Store>, requests: &Requests) {
+pub(super) fn run(journal: &Journal, store: &Arc<Store>, requests: &Requests, keeper: &Arc<Bookkeeper>) {
     let mut ingest = None;
     loop {
-        let (asked, stop) = {
+        let (asked, what) = {
             let mut state = requests.state.lock();
             if state.done == state.asked && !state.stop && !state.sooner {
                 requests.changed.wait_for(&mut state, EVERY);
             }
             state.sooner = false;
-            (state.asked, state.stop)
+            let what = What {
+                stop: state.stop,
+                roll: std::mem::take(&mut state.roll) || state.stop,
+                verify: std::mem::take(&mut state.verify),
+            };
+            (state.asked, what)
         };
         let result = if requests.broken.load(Ordering::Relaxed) {
             Err("the store broke; it will be filled again at the next start".to_owned())
         } else {
-            catch_unwind(AssertUnwindSafe(|| pass(&mut ingest, journal, store, requests))).unwrap_or_else(|_| {
+            catch_unwind(AssertUnwindSafe(|| {
+                pass(&mut ingest, journal, store, requests, keeper, what)
+            }))
+            .unwrap_or_else(|_| {
                 requests.broken.store(true, Ordering::Relaxed);
                 store.condemn();
                 tracing::error!(
@@ -135,7 +167,7 @@ pub(super) fn run(journal: &Journal, store: &Arc<Store>, requests: &Requests) {
         state.done = asked;
         state.failure = result.err();
         requests.changed.notify_all();
-        if stop {
+        if what.stop {
             // Whoever asked while this pass ran is answered too.
             state.done = state.asked;
             return;
@@ -143,7 +175,25 @@ pub(super) fn run(journal: &Journal, store: &Arc<Store>, requests: &Requests) {
     }
 }
 
-fn pass(ingest: &mut Option<Ingest>, journal: &Journal, store: &Arc<Store>, requests: &Requests) -> Result<(), String> {
+/// What a pass is to do besides taking rows in.
+#[derive(Clone, Copy)]
+struct What {
+    stop: bool,
+    roll: bool,
+    verify: bool,
+}
+
+fn pass(
+    ingest: &mut Option<Ingest>,
+    journal: &Journal,
+    store: &Arc<Store>,
+    requests: &Requests,
+    keeper: &Arc<Bookkeeper>,
+    what: What,
+) -> Result<(), String> {
+    if journal.disk_full.load(Ordering::Relaxed) || journal.stuck.load(Ordering::Relaxed) {
+        return Ok(()); // sled does not survive a full disk: rows wait in the journal
+    }
     let written = journal.end.lock().bytes;
     requests
         .wake_at
@@ -154,12 +204,30 @@ fn pass(ingest: &mut Option<Ingest>, journal: &Journal, store: &Arc<Store>, requ
             none => none.insert(Ingest::new(
                 journal.settings.folder.clone(),
                 journal.boot.clone(),
+                journal.settings.archive,
                 store.clone(),
+                keeper.clone(),
             )?),
         };
+        if what.verify {
+            ingest.looked_for_dead = None;
+        }
         ingest.take_in_the_dead(requests)?;
-        let end = *journal.end.lock();
+        let end = *journal.synced_end.lock();
         ingest.take_in_own(End::At(end.position))?;
+        if ingest.rolled.elapsed() >= ROLL_EVERY || what.roll {
+            ingest.rolled = Instant::now();
+            rollup::roll(store)?;
+        }
+        if ingest.pruned.elapsed() >= PRUNE_EVERY || what.stop {
+            ingest.pruned = Instant::now();
+            ingest.prune()?;
+            ingest.forget(journal)?;
+        }
+        if what.verify {
+            let verdict = ingest.verify(journal)?;
+            requests.state.lock().verdict = Some(verdict);
+        }
         requests.applied_bytes.store(end.bytes, Ordering::Relaxed);
         requests.rows.store(ingest.total, Ordering::Relaxed);
         Ok(())
@@ -189,10 +257,21 @@ pub(super) struct Ingest {
     /// The own segment from which on nothing was archived yet.
     archived: u32,
     looked_for_dead: Option<Instant>,
+    pruned: Instant,
+    rolled: Instant,
+    /// Bytes of journal to keep.
+    archive: u64,
+    keeper: Arc<Bookkeeper>,
 }
 
 impl Ingest {
-    pub(super) fn new(folder: PathBuf, boot: Boot, store: Arc<Store>) -> Result<Self, LedgerError> {
+    pub(super) fn new(
+        folder: PathBuf,
+        boot: Boot,
+        archive: u64,
+        store: Arc<Store>,
+        keeper: Arc<Bookkeeper>,
+    ) -> Result<Self, LedgerError> {
         let applied = store.rows().applied(&boot)?;
         Ok(Ingest {
             folder,
@@ -203,6 +282,10 @@ impl Ingest {
             own: Reader::new(boot, applied),
             archived: 0,
             looked_for_dead: None,
+            pruned: Instant::now(),
+            rolled: Instant::now(),
+            archive,
+            keeper,
             store,
         })
     }
@@ -232,7 +315,7 @@ impl Ingest {
             for (_, segment) in own.range(..needed) {
                 segment::mark(segment, State::Done)?;
             }
-            prune(&self.folder, &self.store)?;
+            self.prune()?;
         }
         Ok(())
     }
@@ -271,7 +354,7 @@ impl Ingest {
             requests.rows.store(self.total, Ordering::Relaxed);
         }
         if first || found {
-            prune(&self.folder, &self.store)?;
+            self.prune()?;
         }
         self.looked_for_dead = Some(Instant::now());
         Ok(())
@@ -356,7 +439,7 @@ impl Ingest {
         }
     }
 
-    fn add(&mut self, payload: &[u8], at: crate::clock::UnixMicros) -> Result<(), StoreError> {
+    fn add(&mut self, payload: &[u8], at: UnixMicros) -> Result<(), StoreError> {
         self.tail.push(payload, at);
         self.total += 1;
         if self.tail.is_full() {
@@ -380,27 +463,72 @@ impl Ingest {
         self.tail.saved();
         Ok(())
     }
-}
 
-/// Removes the oldest journals beyond [`ARCHIVE_BYTES`], and what the store remembers of journals that are gone.
-fn prune(folder: &std::path::Path, store: &Store) -> Result<(), LedgerError> {
-    let boots = segment::list(folder)?;
-    for boot in store.rows().journals()? {
-        if !boots.contains_key(&boot) {
-            store.rows().forget(&boot)?;
-        }
+    /// Brings rows, sums and books to the same place, and compares everything.
+    fn verify(&mut self, journal: &Journal) -> Result<Verdict, LedgerError> {
+        let keeper = self.keeper.clone();
+        let handed = journal.handed();
+        let synced = journal.settle_down();
+        let books = keeper.follow(journal);
+        let (end, _) = books.own_place();
+        self.take_in_own(End::At(end))?;
+        rollup::roll(&self.store)?;
+        let mut verdict = verify::check(&Question {
+            folder: &self.folder,
+            store: &self.store,
+            books: &books,
+            accounts: Some(keeper.accounts()),
+            own: Some((&journal.boot, end)),
+        })?;
+        verdict.quiet = synced && keeper.compare_quiet(journal, &books, handed, &mut verdict);
+        verdict.ok = verdict.differences.is_empty();
+        Ok(verdict)
     }
-    let mut kept = 0;
-    for (_, segments) in boots.iter().rev() {
-        for (_, segment) in segments.iter().rev() {
-            if segment.state == State::Fresh {
-                continue;
-            }
-            kept += segment.bytes;
-            if kept > ARCHIVE_BYTES {
-                fs::remove_file(&segment.path).map_err(segment::io_error(&segment.path))?;
+
+    /// Removes rows that are older than they are kept. What time it is the rows say as well as the clock: one that runs ahead removes
+    /// nothing which newer rows do not make old.
+    fn forget(&mut self, journal: &Journal) -> Result<(), LedgerError> {
+        let Some(keep) = journal.settings.keep_rows else {
+            return Ok(());
+        };
+        let Some((_, newest)) = self.store.rows().last()? else {
+            return Ok(());
+        };
+        let now = journal.settings.clock.now().0.min(newest.max_at);
+        let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+        let before = UnixMicros(now.saturating_sub(keep));
+        let left = rollup::remove_old(&self.store, before, self.total)?;
+        if left < self.total {
+            tracing::info!(
+                rows = self.total - left,
+                "rows that are older than they are kept were removed"
+            );
+            self.total = left;
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest journals beyond the archive's size, and what the store remembers of journals that are gone.
+    fn prune(&self) -> Result<(), LedgerError> {
+        let boots = segment::list(&self.folder)?;
+        for boot in self.store.rows().journals()? {
+            if !boots.contains_key(&boot) {
+                self.store.rows().forget(&boot)?;
             }
         }
+        let mut kept = 0;
+        for (boot, segments) in boots.iter().rev() {
+            for (&number, segment) in segments.iter().rev() {
+                if segment.state == State::Fresh {
+                    continue;
+                }
+                kept += segment.bytes;
+                // The balances on disk must not need it either; then it goes the next time.
+                if kept > self.archive && self.keeper.covers(boot, number) {
+                    fs::remove_file(&segment.path).map_err(segment::io_error(&segment.path))?;
+                }
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }

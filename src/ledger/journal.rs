@@ -22,7 +22,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::clock::Clock;
 use crate::config::Durability;
+use crate::limits::Accounts;
 use crate::store::frames::Salt;
 
 use super::segment::{Boot, Position, io_error};
@@ -59,8 +61,16 @@ pub(super) struct Settings {
     pub(super) segment: u64,
     pub(super) sync_every: Duration,
     pub(super) min_free: u64,
+    pub(super) ballast: u64,
+    pub(super) archive: u64,
+    pub(super) keep_rows: Option<Duration>,
+    pub(super) clock: Clock,
+    pub(super) write: WriteHook,
     pub(super) fatal: FatalHook,
 }
+
+/// Writes some of the bytes to the end of a file: `write(2)`, or what a test puts in its place.
+pub(super) type WriteHook = Arc<dyn Fn(&File, &[u8]) -> std::io::Result<usize> + Send + Sync>;
 
 /// Records on their way to the file.
 #[derive(Default)]
@@ -107,9 +117,17 @@ pub(super) struct Journal {
     /// Number of the last record synced.
     pub(super) synced: AtomicU64,
     pub(super) end: Mutex<Written>,
+    /// Up to where the files are synced. Store and books are never ahead of it: what a power cut takes back is in neither.
+    pub(super) synced_end: Mutex<Written>,
+    /// Somebody waits for a sync.
+    pub(super) hurry: AtomicBool,
+    /// In which rows of attempts without a reservation are booked.
+    pub(super) accounts: Arc<Accounts>,
     pub(super) files: Mutex<Files>,
     pub(super) open: AtomicU64,
     pub(super) disk_full: AtomicBool,
+    /// The last write found no room: what waits is tried again ([`super::disk`]).
+    pub(super) stuck: AtomicBool,
     /// No more records are expected: write and sync what there is, then stop.
     pub(super) stopping: AtomicBool,
     /// Writing failed; nothing is written any more.
@@ -126,7 +144,13 @@ thread_local! {
 }
 
 impl Journal {
-    pub(super) fn new(settings: Settings, boot: Boot, salt: Salt, ingest: Arc<ingest::Requests>) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        boot: Boot,
+        salt: Salt,
+        ingest: Arc<ingest::Requests>,
+        accounts: Arc<Accounts>,
+    ) -> Self {
         Journal {
             settings,
             boot,
@@ -138,9 +162,13 @@ impl Journal {
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             end: Mutex::default(),
+            synced_end: Mutex::default(),
+            hurry: AtomicBool::new(false),
+            accounts,
             files: Mutex::default(),
             open: AtomicU64::new(0),
             disk_full: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             progress: Notify::new(),
@@ -163,8 +191,12 @@ impl Journal {
             |buffer| buffer.closed += 1,
         );
         self.writer.wake_if_asleep();
-        self.open.fetch_sub(1, Ordering::Relaxed);
         number
+    }
+
+    /// An attempt was closed, and its reservation settled.
+    pub(super) fn settled(&self) {
+        self.open.fetch_sub(1, Ordering::Release);
     }
 
     fn push(&self, write: impl FnOnce(&mut Vec<u8>) -> postcard::Result<()>, count: impl FnOnce(&mut Buffer)) -> u64 {
@@ -215,7 +247,10 @@ impl Journal {
 
     /// Writes what waits, up to the record, if that is little and nobody else does.
     fn help(&self, number: u64) {
-        if self.written.load(Ordering::Acquire) >= number || self.failed.load(Ordering::Relaxed) {
+        if self.written.load(Ordering::Acquire) >= number
+            || self.failed.load(Ordering::Relaxed)
+            || self.stuck.load(Ordering::Relaxed)
+        {
             return;
         }
         let Some(mut batch) = self.writing.try_lock() else {
@@ -224,14 +259,36 @@ impl Journal {
         if self.buffer.lock().bytes.len() > HELP_MOST {
             return;
         }
+        if !batch.bytes.is_empty() {
+            return; // it found no room before; the writer tries again
+        }
         if let Err(error) = writer::write_waiting(self, &mut batch) {
             self.fail(&error);
         }
     }
 
+    /// Waits until all that was handed over before is written and synced: a few milliseconds. Blocking; false: it failed, or there is
+    /// no room on the disk.
+    pub(super) fn settle_down(&self) -> bool {
+        let handed = self.handed();
+        while self.synced.load(Ordering::Acquire) < handed {
+            if self.failed.load(Ordering::Acquire) || self.stuck.load(Ordering::Acquire) {
+                return false;
+            }
+            if self.stopping.load(Ordering::Acquire) {
+                break; // the threads are ending: they write and sync all there is
+            }
+            self.hurry.store(true, Ordering::SeqCst);
+            self.writer.wake();
+            self.syncer.wake();
+            std::thread::sleep(NAP);
+        }
+        true
+    }
+
     /// Waits for room in the queue.
     pub(super) async fn room(&self) -> Result<(), LedgerError> {
-        if self.disk_full.load(Ordering::Relaxed) {
+        if self.disk_full.load(Ordering::Relaxed) || self.stuck.load(Ordering::Relaxed) {
             return Err(LedgerError::DiskFull);
         }
         let has_room = || self.queued() < self.settings.queue && !self.failed.load(Ordering::Relaxed);

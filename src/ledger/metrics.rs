@@ -25,6 +25,8 @@ pub(super) struct Metrics {
     pub(super) open: IntGauge,
     pub(super) interrupted: IntCounter,
     pub(super) damaged: IntCounter,
+    pub(super) duplicates: IntCounter,
+    pub(super) books_ok: IntGauge,
 }
 
 impl Metrics {
@@ -59,13 +61,22 @@ impl Metrics {
                 "tollgate_ledger_damaged_total",
                 "Journal files found damaged elsewhere than at their end",
             )?,
+            duplicates: IntCounter::new(
+                "tollgate_ledger_duplicates_total",
+                "Attempts closed a second time: only the first row counts",
+            )?,
+            books_ok: IntGauge::new(
+                "tollgate_ledger_books_ok",
+                "1: accounts and books came to the same when they were last compared (each minute)",
+            )?,
         };
+        metrics.books_ok.set(1);
         let registry = prometheus::default_registry();
         registry.register(Box::new(records))?;
-        for gauge in [&metrics.queue, &metrics.lag_bytes, &metrics.open] {
+        for gauge in [&metrics.queue, &metrics.lag_bytes, &metrics.open, &metrics.books_ok] {
             registry.register(Box::new(gauge.clone()))?;
         }
-        for counter in [&metrics.interrupted, &metrics.damaged] {
+        for counter in [&metrics.interrupted, &metrics.damaged, &metrics.duplicates] {
             registry.register(Box::new(counter.clone()))?;
         }
         registry.register(Box::new(metrics.sync_seconds.clone()))?;

@@ -5,6 +5,10 @@
 //! becomes a row marked as interrupted at the next start.
 
 mod blocks;
+mod bookkeeper;
+mod books;
+mod checkpoint;
+mod disk;
 mod entry;
 mod form;
 mod form_before_money;
@@ -15,13 +19,23 @@ pub mod query;
 mod reader;
 pub mod record;
 pub mod report;
+mod rollup;
 mod segment;
+mod verify;
 mod writer;
 
+#[cfg(test)]
+mod books_tests;
+#[cfg(test)]
+mod disk_tests;
+#[cfg(test)]
+mod rollup_tests;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verify_tests;
 
 use std::fs::File;
 use std::path::Path;
@@ -35,11 +49,13 @@ pub use entry::Entry;
 pub use journal::FatalHook;
 pub use record::{Closing, Ended, Opening, Row};
 pub use report::{BadCursor, Cursor, Filter, GroupBy, Page, ReportLine};
+pub use verify::{Verdict, verify_folder};
 
 use crate::clock::Clock;
 use crate::limits::{Accounts, Reservation, Spent};
 use crate::store::Store;
 use crate::store::frames::Salt;
+use bookkeeper::Bookkeeper;
 use journal::Journal;
 
 /// Why the ledger can't take an attempt, or can't be read.
@@ -91,6 +107,8 @@ struct Inner {
     journal: Arc<Journal>,
     requests: Arc<ingest::Requests>,
     store: Arc<Store>,
+    keeper: Arc<Bookkeeper>,
+    verifying: Mutex<()>,
     threads: Mutex<Option<Threads>>,
     /// Says that this process lives.
     _lock: File,
@@ -100,6 +118,7 @@ struct Threads {
     writer: JoinHandle<()>,
     syncer: JoinHandle<()>,
     ingest: JoinHandle<()>,
+    books: JoinHandle<()>,
 }
 
 /// How full and how far the ledger is.
@@ -116,9 +135,10 @@ pub struct LedgerStatus {
 }
 
 impl Ledger {
-    /// Starts writer and ingest, which first takes in what earlier processes left, and marks what they left open as
-    /// interrupted (in its own thread: requests need not wait for it, [`Ledger::rows`] and [`Ledger::report`] do). `folder`
-    /// is the journal's.
+    /// Opens the books: before this returns, the balances of all accounts are right, with what dead processes left (what they left
+    /// open is charged as [`Closing::unknown`] says). Then starts writer and ingest, which takes the same into the store in its own
+    /// time: requests need not wait for it, [`Ledger::rows`] and [`Ledger::report`] do. `folder` is the journal's; `accounts` have
+    /// their limits already (balances depend on their time zones).
     ///
     /// A journal that can't be written or synced any more ends the process, with [`journal::FATAL_EXIT_CODE`].
     pub fn start(
@@ -136,12 +156,10 @@ impl Ledger {
         folder: &Path,
         settings: &crate::config::Ledger,
         store: Arc<Store>,
-        _accounts: Arc<Accounts>,
-        _clock: Clock,
+        accounts: Arc<Accounts>,
+        clock: Clock,
         fatal: FatalHook,
     ) -> Result<Self, LedgerError> {
-        let (boot, lock) = segment::new_boot(folder)?;
-        let salt = getrandom::u64().map_err(|e| segment::io_error(folder)(std::io::Error::other(e.to_string())))?;
         let settings = journal::Settings {
             folder: folder.to_owned(),
             durability: settings.durability,
@@ -149,10 +167,29 @@ impl Ledger {
             segment: settings.segment,
             sync_every: settings.sync_every,
             min_free: settings.min_free,
+            ballast: settings.ballast,
+            archive: settings.archive,
+            keep_rows: settings.keep_rows,
+            clock,
+            write: disk::plain_write(),
             fatal,
         };
+        Self::start_by(settings, store, accounts)
+    }
+
+    fn start_by(settings: journal::Settings, store: Arc<Store>, accounts: Arc<Accounts>) -> Result<Self, LedgerError> {
+        let folder = &settings.folder.clone();
+        let (boot, lock) = segment::new_boot(folder)?;
+        let keeper = Arc::new(Bookkeeper::open(folder, &boot, accounts.clone())?);
+        let salt = getrandom::u64().map_err(|e| segment::io_error(folder)(std::io::Error::other(e.to_string())))?;
         let requests = Arc::new(ingest::Requests::default());
-        let journal = Arc::new(Journal::new(settings, boot, Salt::new(salt), requests.clone()));
+        let journal = Arc::new(Journal::new(
+            settings,
+            boot,
+            Salt::new(salt),
+            requests.clone(),
+            accounts,
+        ));
         writer::prepare(&journal)?;
         requests.rows.store(store.rows().total()?, Ordering::Relaxed);
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
@@ -171,14 +208,21 @@ impl Ledger {
                 Box::new(move || journal.guard(|| writer::keep_synced(&journal)))
             })?,
             ingest: spawn("ledger-ingest", {
-                let (journal, requests, store) = (journal.clone(), requests.clone(), store.clone());
-                Box::new(move || ingest::run(&journal, &store, &requests))
+                let (journal, requests, store, keeper) =
+                    (journal.clone(), requests.clone(), store.clone(), keeper.clone());
+                Box::new(move || ingest::run(&journal, &store, &requests, &keeper))
+            })?,
+            books: spawn("ledger-books", {
+                let (journal, keeper) = (journal.clone(), keeper.clone());
+                Box::new(move || keeper.run(&journal))
             })?,
         };
         Ok(Ledger(Arc::new(Inner {
             journal,
             requests,
             store,
+            keeper,
+            verifying: Mutex::default(),
             threads: Mutex::new(Some(threads)),
             _lock: lock,
         })))
@@ -204,14 +248,29 @@ impl Ledger {
     /// Rows in the order in which they were taken in (about that of their ends), after `after`, at most `limit` and
     /// [`query::PAGE_MAX`]; takes in the journal's tail first. Blocking.
     pub fn rows(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page, LedgerError> {
-        self.0.catch_up()?;
+        self.0.catch_up(false)?;
         query::rows(&self.0.store, filter, after, limit)
     }
 
     /// Sums, sorted by group; takes in the journal's tail first. Blocking. At most [`query::GROUPS_MAX`] groups.
+    ///
+    /// Answered from the sums by hour and by day where question and time allow it, so also for times of which no single rows
+    /// are kept any more; of those, hours are told whole.
     pub fn report(&self, filter: &Filter, by: &[GroupBy]) -> Result<Vec<ReportLine>, LedgerError> {
-        self.0.catch_up()?;
+        self.0.catch_up(true)?;
         query::report(&self.0.store, filter, by)
+    }
+
+    /// Do the books add up? Reads all journals, rows and sums and compares them with one another and with the balances. Blocking: about
+    /// a second for a million rows, in which new ones are not taken in; requests are not held up.
+    pub fn verify(&self) -> Result<Verdict, LedgerError> {
+        let _one_at_a_time = self.0.verifying.lock();
+        self.0.catch_up(false)?;
+        let verdict = self.0.requests.verify()?;
+        if let Some(metrics) = metrics::metrics() {
+            metrics.books_ok.set(i64::from(verdict.ok));
+        }
+        Ok(verdict)
     }
 
     /// How full and how far it is at this moment; the number of rows after taking in the journal's tail (as it was
@@ -221,7 +280,7 @@ impl Ledger {
         let open = journal.open.load(Ordering::Relaxed);
         let queued = journal.queued();
         let lag_bytes = self.0.requests.lag_bytes(journal.end.lock().bytes);
-        if let Err(e) = self.0.catch_up() {
+        if let Err(e) = self.0.catch_up(false) {
             tracing::warn!(error = %e, "the number of rows may be behind");
         }
         LedgerStatus {
@@ -241,34 +300,37 @@ impl Ledger {
 
 /// What a row adds to the balances of its accounts.
 fn spent(opening: &Opening, closing: &Closing) -> Spent {
+    spent_by(opening.attempt, closing.usage, closing.charge)
+}
+
+/// The same, of the fields that count.
+fn spent_by(attempt: u16, usage: Option<crate::ir::Usage>, charge: crate::money::NanoUsd) -> Spent {
     Spent {
-        requests: u64::from(opening.attempt == 1),
-        tokens: closing
-            .usage
-            .map_or(0, |usage| usage.input_total().saturating_add(usage.output_total())),
-        charge: closing.charge,
+        requests: u64::from(attempt == 1),
+        tokens: usage.map_or(0, |usage| usage.input_total().saturating_add(usage.output_total())),
+        charge,
     }
 }
 
 impl Inner {
-    /// Takes in all that was handed over before this call.
-    fn catch_up(&self) -> Result<(), LedgerError> {
-        let journal = &self.journal;
-        let handed = journal.handed();
-        while journal.written.load(Ordering::Acquire) < handed && !journal.stopping.load(Ordering::Acquire) {
-            if journal.failed.load(Ordering::Acquire) {
-                return Err(LedgerError::Behind);
-            }
-            journal.writer.wake();
-            std::thread::sleep(journal::NAP);
+    /// Takes in all that was handed over before this call, and brings the sums up to date if wanted.
+    fn catch_up(&self, sums: bool) -> Result<(), LedgerError> {
+        if !self.journal.settle_down() && self.journal.failed.load(Ordering::Acquire) {
+            return Err(LedgerError::Behind);
         }
-        self.requests.catch_up()
+        self.requests.catch_up(sums)
     }
 
     fn shut_down(&self) {
         // Held to the end, so that a second caller returns when all is done too.
         let mut threads = self.threads.lock();
-        let Some(Threads { writer, syncer, ingest }) = threads.take() else {
+        let Some(Threads {
+            writer,
+            syncer,
+            ingest,
+            books,
+        }) = threads.take()
+        else {
             return;
         };
         self.journal.stopping.store(true, Ordering::SeqCst);
@@ -282,6 +344,8 @@ impl Inner {
         join(writer);
         self.journal.syncer.wake();
         join(syncer);
+        self.keeper.stop();
+        join(books);
         self.requests.stop();
         join(ingest);
         if let Err(e) = self.store.flush() {

@@ -5,18 +5,18 @@ use std::collections::HashMap;
 use crate::clock::UnixMicros;
 use crate::store::Store;
 use crate::store::rows::{BlockKey, Span};
+use crate::store::sums::Period;
 
+use super::LedgerError;
 use super::blocks::BlockReader;
 use super::form::{self, RowRef};
 use super::report::{Cursor, Filter, GroupBy, Page, ReportLine};
-use super::{Ended, LedgerError};
+use super::rollup::{self, DAY, END, HOUR, Name, Sums};
 
 /// Most rows of one page.
 pub const PAGE_MAX: usize = 10_000;
 /// Most groups of one report; more is an error, not a cut report.
 pub const GROUPS_MAX: usize = 10_000;
-
-const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 impl Filter {
     fn may_match(&self, span: &Span) -> bool {
@@ -29,6 +29,7 @@ impl Filter {
         self.from.is_none_or(|from| opening.at >= from)
             && self.until.is_none_or(|until| opening.at < until)
             && is(&self.key, opening.key)
+            && is(&self.group, opening.group)
             && is(&self.provider, opening.provider)
             && is(&self.credential, opening.credential)
             && is(&self.model, opening.model)
@@ -37,6 +38,20 @@ impl Filter {
                 .as_ref()
                 .is_none_or(|request| *request.0 == *opening.request)
             && self.ended.is_none_or(|ended| ended == row.ended)
+    }
+
+    /// Sums tell as much as rows.
+    fn is_of_sums(&self) -> bool {
+        self.request.is_none() && self.ended.is_none()
+    }
+
+    fn matches_name(&self, name: &Name<'_>) -> bool {
+        let is = |wanted: &Option<String>, text: &str| wanted.as_deref().is_none_or(|wanted| wanted == text);
+        is(&self.key, name.key)
+            && is(&self.group, name.group)
+            && is(&self.provider, name.provider)
+            && is(&self.credential, name.credential)
+            && is(&self.model, name.model)
     }
 
     /// The first block which may hold a row. No row began after the key of the block behind its own.
@@ -50,7 +65,7 @@ impl Filter {
 }
 
 /// Calls `each` with every row that matches, in order, until it says stop.
-fn scan(
+pub(super) fn scan(
     store: &Store,
     filter: &Filter,
     first: BlockKey,
@@ -101,105 +116,199 @@ pub(super) fn rows(store: &Store, filter: &Filter, after: Option<Cursor>, limit:
     Ok(page)
 }
 
-pub(super) fn report(store: &Store, filter: &Filter, by: &[GroupBy]) -> Result<Vec<ReportLine>, LedgerError> {
-    let mut lines: HashMap<Box<[u8]>, ReportLine> = HashMap::new();
-    let mut group = Vec::new();
-    let mut day = Day::default();
-    scan(store, filter, filter.first_block(store)?, |_, row| {
-        group.clear();
-        for by in by {
-            let mut part = |text: &str| {
-                group.extend_from_slice(text.as_bytes());
-            };
-            match by {
-                GroupBy::Key => part(row.opening.key),
-                GroupBy::Model => part(row.opening.model),
-                GroupBy::Provider => part(row.opening.provider),
-                GroupBy::Credential => {
-                    part(row.opening.provider);
-                    part("/");
-                    part(row.opening.credential);
-                }
-                GroupBy::Day => part(day.text(row.opening.at)),
-            }
-            group.push(END);
-        }
-        if let Some(line) = lines.get_mut(group.as_slice()) {
-            add(line, &row);
-            return Ok(true);
-        }
-        if lines.len() >= GROUPS_MAX {
-            return Err(LedgerError::TooManyGroups { max: GROUPS_MAX });
-        }
-        let mut line = ReportLine {
-            group: group
-                .split_inclusive(|&byte| byte == END)
-                .map(|part| String::from_utf8_lossy(&part[..part.len() - 1]).into_owned())
-                .collect(),
-            ..ReportLine::default()
-        };
-        add(&mut line, &row);
-        lines.insert(group.as_slice().into(), line);
-        Ok(true)
-    })?;
-    let mut lines: Vec<_> = lines.into_values().collect();
-    lines.sort_by(|a, b| a.group.cmp(&b.group));
-    Ok(lines)
+/// A part of a report's time, and what it is answered from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Piece {
+    /// Single rows that began from .. until, in microseconds.
+    Rows(i64, i64),
+    /// Sums of hours.
+    Hours(u32, u32),
+    /// Sums of days.
+    Days(u32, u32),
 }
 
-/// Ends a part of a group's name: no byte of UTF-8.
-const END: u8 = 0xFF;
-
-fn add(line: &mut ReportLine, row: &RowRef<'_>) {
-    let sum = |to: &mut u64, n: u64| *to = to.saturating_add(n);
-    sum(&mut line.attempts, 1);
-    sum(&mut line.complete, u64::from(row.ended == Ended::Complete));
-    sum(&mut line.request_bytes, row.closing.request_bytes);
-    sum(&mut line.response_bytes, row.closing.response_bytes);
-    let Some(usage) = row.closing.usage else {
-        sum(&mut line.without_usage, 1);
-        return;
+/// Sums where they tell as much as rows do: whole days, then whole hours; rows for what is left at the ends. Where rows are no
+/// longer kept, whole hours stand for parts of them.
+fn pieces(filter: &Filter, by: &[GroupBy], removed_before: i64) -> Vec<Piece> {
+    let from = filter.from.map_or(0, |from| from.0.max(0));
+    let until = filter.until.map_or(i64::MAX, |until| until.0.max(0));
+    if !filter.is_of_sums() || by.contains(&GroupBy::Route) {
+        return vec![Piece::Rows(i64::MIN, i64::MAX)];
+    }
+    let up = |at: i64, period: i64| at / period + i64::from(at % period != 0);
+    let first = if from < removed_before {
+        from / HOUR
+    } else {
+        up(from, HOUR)
     };
-    let to = &mut line.usage;
-    // Taken apart whole, so that a new class can't be forgotten.
-    let crate::ir::Usage {
-        input,
-        cache_read,
-        cache_write_5m,
-        cache_write_1h,
-        input_audio,
-        output,
-        reasoning,
-        output_audio,
-        // Told to clients, in no book.
-        cache_read_excess: _,
-        reasoning_excess: _,
-    } = usage;
-    sum(&mut to.input, input);
-    sum(&mut to.cache_read, cache_read);
-    sum(&mut to.cache_write_5m, cache_write_5m);
-    sum(&mut to.cache_write_1h, cache_write_1h);
-    sum(&mut to.input_audio, input_audio);
-    sum(&mut to.output, output);
-    sum(&mut to.reasoning, reasoning);
-    sum(&mut to.output_audio, output_audio);
+    let last = if until < removed_before {
+        up(until, HOUR)
+    } else {
+        until / HOUR
+    };
+    if first >= last {
+        return vec![Piece::Rows(from, until)];
+    }
+    let number = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+    let hours = |from: i64, until: i64| Piece::Hours(number(from), number(until));
+    let (first_day, last_day) = (up(first, 24), last / 24);
+    let mut pieces = vec![Piece::Rows(from, first * HOUR)];
+    if by.contains(&GroupBy::Hour) || first_day >= last_day {
+        pieces.push(hours(first, last));
+    } else {
+        pieces.push(hours(first, first_day * 24));
+        pieces.push(Piece::Days(number(first_day), number(last_day)));
+        pieces.push(hours(last_day * 24, last));
+    }
+    if until != i64::MAX {
+        pieces.push(Piece::Rows(last * HOUR, until));
+    }
+    pieces.retain(|piece| match piece {
+        Piece::Rows(from, until) => from < until,
+        Piece::Hours(from, until) | Piece::Days(from, until) => from < until,
+    });
+    pieces
 }
 
-/// The last day named: neighbours mostly share it.
+pub(super) fn report(store: &Store, filter: &Filter, by: &[GroupBy]) -> Result<Vec<ReportLine>, LedgerError> {
+    report_from(&pieces(filter, by, store.rows().removed_before()?), store, filter, by)
+}
+
+/// The same from single rows.
+#[cfg(test)]
+pub(super) fn report_by_rows(store: &Store, filter: &Filter, by: &[GroupBy]) -> Result<Vec<ReportLine>, LedgerError> {
+    report_from(&[Piece::Rows(i64::MIN, i64::MAX)], store, filter, by)
+}
+
+fn report_from(
+    pieces: &[Piece],
+    store: &Store,
+    filter: &Filter,
+    by: &[GroupBy],
+) -> Result<Vec<ReportLine>, LedgerError> {
+    let mut groups = Groups::new(by);
+    for &piece in pieces {
+        let (from, until) = match piece {
+            Piece::Rows(from, until) => {
+                let mut part = filter.clone();
+                if from != i64::MIN {
+                    part.from = Some(UnixMicros(from));
+                }
+                if until != i64::MAX {
+                    part.until = Some(UnixMicros(until));
+                }
+                scan(store, &part, part.first_block(store)?, |_, row| {
+                    groups
+                        .of(&Name::of(&row), row.opening.route, row.opening.at.0)?
+                        .add_row(&row);
+                    Ok(true)
+                })?;
+                continue;
+            }
+            Piece::Hours(from, until) => (Period::Hour(from), Period::Hour(until)),
+            Piece::Days(from, until) => (Period::Day(from), Period::Day(until)),
+        };
+        for sum in store.rows().sums(from, until) {
+            let (period, name, bytes) = sum?;
+            let name = Name::read(&name)?;
+            if !filter.matches_name(&name) {
+                continue;
+            }
+            let at = match period {
+                Period::Hour(number) => i64::from(number) * HOUR,
+                Period::Day(number) => i64::from(number) * DAY,
+            };
+            groups.of(&name, "", at)?.add(&rollup::decode(&bytes)?);
+        }
+    }
+    Ok(groups.lines())
+}
+
+/// The sums of a report, by group.
+struct Groups<'a> {
+    by: &'a [GroupBy],
+    places: HashMap<Box<[u8]>, usize>,
+    sums: Vec<Sums>,
+    group: Vec<u8>,
+    time: [Time; 2],
+}
+
+impl<'a> Groups<'a> {
+    fn new(by: &'a [GroupBy]) -> Self {
+        Groups {
+            by,
+            places: HashMap::new(),
+            sums: Vec::new(),
+            group: Vec::new(),
+            time: [Time::default(), Time::default()],
+        }
+    }
+
+    /// The sums of the group which this belongs to.
+    fn of(&mut self, name: &Name<'_>, route: &str, at: i64) -> Result<&mut Sums, LedgerError> {
+        self.group.clear();
+        for by in self.by {
+            let mut part = |text: &str| self.group.extend_from_slice(text.as_bytes());
+            match by {
+                GroupBy::Key => part(name.key),
+                GroupBy::Group => part(name.group),
+                GroupBy::Model => part(name.model),
+                GroupBy::Provider => part(name.provider),
+                GroupBy::Credential => {
+                    part(name.provider);
+                    part("/");
+                    part(name.credential);
+                }
+                GroupBy::Route => part(route),
+                GroupBy::Day => part(self.time[0].text(at, DAY, "%Y-%m-%d")),
+                GroupBy::Hour => part(self.time[1].text(at, HOUR, "%Y-%m-%dT%H:00Z")),
+            }
+            self.group.push(END);
+        }
+        let at = match self.places.get(self.group.as_slice()) {
+            Some(&at) => at,
+            None if self.sums.len() >= GROUPS_MAX => return Err(LedgerError::TooManyGroups { max: GROUPS_MAX }),
+            None => {
+                self.places.insert(self.group.as_slice().into(), self.sums.len());
+                self.sums.push(Sums::default());
+                self.sums.len() - 1
+            }
+        };
+        Ok(&mut self.sums[at])
+    }
+
+    fn lines(self) -> Vec<ReportLine> {
+        let mut lines: Vec<ReportLine> = Vec::with_capacity(self.sums.len());
+        for (group, at) in self.places {
+            let parts = group.split_inclusive(|&byte| byte == END);
+            let group = parts.map(|part| String::from_utf8_lossy(&part[..part.len() - 1]).into_owned());
+            lines.push(self.sums[at].line(group.collect()));
+        }
+        lines.sort_by(|a, b| a.group.cmp(&b.group));
+        lines
+    }
+}
+
+/// The day of so many days since 1970: `2026-01-31`.
+pub(super) fn day_name(day: u32) -> String {
+    Time::default().text(i64::from(day) * DAY, DAY, "%Y-%m-%d").to_owned()
+}
+
+/// The last day or hour named: neighbours mostly share it.
 #[derive(Default)]
-struct Day {
+struct Time {
     number: Option<i64>,
     text: String,
 }
 
-impl Day {
-    /// `2026-01-31`, UTC.
-    fn text(&mut self, at: UnixMicros) -> &str {
-        let number = at.0.div_euclid(MICROS_PER_DAY);
+impl Time {
+    /// In UTC.
+    fn text(&mut self, at: i64, period: i64, form: &str) -> &str {
+        let number = at.div_euclid(period);
         if self.number != Some(number) {
             self.number = Some(number);
-            self.text = jiff::Timestamp::from_microsecond(at.0)
-                .map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).date().to_string())
+            self.text = jiff::Timestamp::from_microsecond(at)
+                .map(|at| at.strftime(form).to_string())
                 .unwrap_or_default();
         }
         &self.text

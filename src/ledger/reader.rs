@@ -10,7 +10,7 @@ use crate::store::rows::Applied;
 
 use super::LedgerError;
 use super::form::{self, Head, Kind};
-use super::segment::{Boot, Position, Segment, io_error};
+use super::segment::{Boot, Position, Segment, State, io_error};
 
 /// How much of a file is read at once, in bytes. Holds several of the longest records.
 const CHUNK: usize = 1 << 20;
@@ -26,6 +26,10 @@ pub(super) struct Reader {
     applied: Position,
     /// Where the openings without a row stand.
     open: HashMap<AttemptId, Position>,
+    /// A part of the journal was not read (damaged, or its files are gone): rows may come whose opening was not seen.
+    gaps: bool,
+    /// Rows which came a second time, and were left out.
+    pub(super) duplicates: u64,
     file: Option<(Segment, File, Salt)>,
     chunk: Vec<u8>,
 }
@@ -48,6 +52,8 @@ pub(super) enum End {
     At(Position),
     /// Its process is dead: with its last file, whose torn end is cut.
     Dead,
+    /// Another process is writing it: with the last whole record there is now.
+    Alive,
 }
 
 impl Reader {
@@ -64,9 +70,25 @@ impl Reader {
                 offset: applied.offset,
             },
             open: HashMap::new(),
+            gaps: false,
+            duplicates: 0,
             file: None,
             chunk: Vec::new(),
         }
+    }
+
+    /// Goes on at a place where these attempts were open.
+    pub(super) fn resume(boot: Boot, at: Position, open: HashMap<AttemptId, Position>) -> Self {
+        let mut reader = Reader::new(boot, None);
+        reader.at = at;
+        reader.applied = at;
+        reader.open = open;
+        reader
+    }
+
+    /// The attempts which are open here, and where their openings stand.
+    pub(super) fn open(&self) -> &HashMap<AttemptId, Position> {
+        &self.open
     }
 
     /// What the store shall remember with the rows read so far.
@@ -94,6 +116,17 @@ impl Reader {
         end: End,
         mut each: impl FnMut(&[u8], Head) -> bool,
     ) -> Result<Stop, LedgerError> {
+        self.read_places(segments, end, |payload, head, _| each(payload, head))
+    }
+
+    /// The same; `each` is told where each row stands, too.
+    pub(super) fn read_places(
+        &mut self,
+        segments: &BTreeMap<u32, Segment>,
+        end: End,
+        mut each: impl FnMut(&[u8], Head, Position) -> bool,
+    ) -> Result<Stop, LedgerError> {
+        self.gaps |= has_gaps(segments, self.at == Position::default());
         loop {
             let Some((&number, segment)) = segments.range(self.at.segment..).next() else {
                 return Ok(Stop::End);
@@ -113,7 +146,7 @@ impl Reader {
                 End::At(end) if number > end.segment => return Ok(Stop::End),
                 End::At(end) if number == end.segment => (Some(end.offset), true),
                 End::At(_) => (None, false),
-                End::Dead => (None, segments.range(number + 1..).next().is_none()),
+                End::Dead | End::Alive => (None, segments.range(number + 1..).next().is_none()),
             };
             match self.read_segment(segment, limit, &mut each)? {
                 SegmentStop::Paused => return Ok(Stop::Paused),
@@ -128,6 +161,8 @@ impl Reader {
                     );
                     return Ok(Stop::End);
                 }
+                // Its writer is in the middle of it.
+                SegmentStop::Torn(_) if is_last && matches!(end, End::Alive) => return Ok(Stop::End),
                 SegmentStop::Torn(why) | SegmentStop::Bad(why) => {
                     let error = LedgerError::Damaged {
                         file: segment.path.clone(),
@@ -135,6 +170,7 @@ impl Reader {
                         why,
                     };
                     let segment = segment.clone();
+                    self.gaps = true;
                     self.go_to(number + 1);
                     return Ok(Stop::Damaged(segment, error));
                 }
@@ -154,7 +190,7 @@ impl Reader {
         &mut self,
         segment: &Segment,
         limit: Option<u64>,
-        each: &mut impl FnMut(&[u8], Head) -> bool,
+        each: &mut impl FnMut(&[u8], Head, Position) -> bool,
     ) -> Result<SegmentStop, LedgerError> {
         let (segment, file, salt) = match self.file.take() {
             Some(open) => open,
@@ -194,7 +230,7 @@ impl Reader {
         chunk: &[u8],
         salt: Salt,
         is_end: bool,
-        each: &mut impl FnMut(&[u8], Head) -> bool,
+        each: &mut impl FnMut(&[u8], Head, Position) -> bool,
     ) -> Option<SegmentStop> {
         let mut rest = chunk;
         loop {
@@ -219,8 +255,16 @@ impl Reader {
                     self.open.insert(head.id, here);
                 }
                 Kind::Closed => {
-                    self.open.remove(&head.id);
-                    if here >= self.applied && !each(payload, head) {
+                    let is_second = self.open.remove(&head.id).is_none() && !self.gaps;
+                    if here < self.applied {
+                        continue;
+                    }
+                    if is_second {
+                        self.duplicates += 1;
+                        tracing::error!(id = %head.id, boot = self.boot, "an attempt was closed twice; the first row counts");
+                        continue;
+                    }
+                    if !each(payload, head, here) {
                         return Some(SegmentStop::Paused);
                     }
                 }
@@ -258,6 +302,17 @@ impl Reader {
         }
         Ok(openings)
     }
+}
+
+/// Is something damaged or missing? (Segments before all that is needed may have been removed.)
+fn has_gaps(segments: &BTreeMap<u32, Segment>, from_the_first: bool) -> bool {
+    let first = match segments.first_key_value() {
+        Some((&number, _)) if !from_the_first => number,
+        _ => 1,
+    };
+    (first..)
+        .zip(segments)
+        .any(|(wanted, (&number, segment))| wanted != number || segment.state == State::Damaged)
 }
 
 /// Why reading a segment stopped.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::clock::UnixMicros;
 use crate::ids::RequestId;
 use crate::ir::Usage;
+use crate::money::NanoUsd;
 
 use super::{Ended, Row};
 
@@ -21,6 +22,8 @@ pub struct Filter {
     pub until: Option<UnixMicros>,
     /// Client key id.
     pub key: Option<String>,
+    /// The key's group at that time; empty: none.
+    pub group: Option<String>,
     /// Provider.
     pub provider: Option<String>,
     /// Credential.
@@ -102,8 +105,14 @@ pub enum GroupBy {
     Provider,
     /// Credential (with its provider).
     Credential,
-    /// Day, UTC.
+    /// Day, UTC: `2026-01-31`.
     Day,
+    /// The key's group at that time; empty: none.
+    Group,
+    /// Hour, UTC: `2026-01-31T05:00Z`.
+    Hour,
+    /// Route; empty: none. Answered from single rows, as far back as they are kept.
+    Route,
 }
 
 /// Sums of one group.
@@ -111,14 +120,26 @@ pub enum GroupBy {
 pub struct ReportLine {
     /// The group's values, in the order of the question.
     pub group: Vec<String>,
+    /// Requests: first attempts.
+    pub requests: u64,
     /// Upstream attempts.
     pub attempts: u64,
     /// Those which ended `complete`.
     pub complete: u64,
+    /// Those which failed: ended neither `complete` nor `client_gone`.
+    pub errors: u64,
     /// Those without reported usage.
     pub without_usage: u64,
+    /// Those whose usage is our estimate.
+    pub estimated: u64,
+    /// Those whose price is unknown.
+    pub unpriced: u64,
     /// Tokens.
     pub usage: Usage,
+    /// What providers bill, as far as prices are known.
+    pub cost: NanoUsd,
+    /// What clients are charged.
+    pub charge: NanoUsd,
     /// Bytes sent to providers.
     pub request_bytes: u64,
     /// Bytes received from them.

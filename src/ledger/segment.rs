@@ -180,7 +180,11 @@ pub(super) fn create(
         .map_err(io_error(&path))?;
     // Not every file system can; then it is only slower.
     let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, size);
-    file.write_all(&salt.header()).map_err(io_error(&path))?;
+    if let Err(e) = file.write_all(&salt.header()) {
+        // So that it can be made again under this name; if not, the next try says so.
+        let _ = fs::remove_file(&path);
+        return Err(io_error(&path)(e));
+    }
     Ok((path, file))
 }
 

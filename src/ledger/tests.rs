@@ -16,43 +16,52 @@ use crate::ir::Usage;
 use crate::store::StoreError;
 use crate::store::frames::HEADER_LEN;
 
-fn settings() -> crate::config::Ledger {
+pub(super) fn settings() -> crate::config::Ledger {
     crate::config::Ledger {
         durability: Durability::Process,
         queue: 8192,
         segment: 1 << 20,
         sync_every: Duration::from_millis(5),
         min_free: 0,
+        ballast: 0,
+        ..crate::config::Ledger::default()
     }
 }
 
-fn no_fatal() -> FatalHook {
+pub(super) fn no_fatal() -> FatalHook {
     Arc::new(|error| panic!("the journal failed: {error}"))
 }
 
 /// How long a store may stay locked after it was dropped: sled lets go of its lock from a thread of its own.
 const LET_GO: Duration = Duration::from_secs(10);
 
-fn open_at(data: &Path, settings: &crate::config::Ledger) -> Ledger {
+pub(super) fn open_store(data: &Path) -> Arc<Store> {
     let end = std::time::Instant::now() + LET_GO;
-    let store = loop {
+    loop {
         match Store::open(&data.join("store"), 16 << 20) {
             Err(StoreError::Held) if std::time::Instant::now() < end => std::thread::yield_now(),
             opened => break Arc::new(opened.unwrap()),
         }
-    };
+    }
+}
+
+pub(super) fn open_at(data: &Path, settings: &crate::config::Ledger) -> Ledger {
+    open_with(data, settings, Arc::default())
+}
+
+pub(super) fn open_with(data: &Path, settings: &crate::config::Ledger, accounts: Arc<Accounts>) -> Ledger {
     Ledger::start_with(
         &data.join("journal"),
         settings,
-        store,
-        Arc::default(),
+        open_store(data),
+        accounts,
         Clock::system(),
         no_fatal(),
     )
     .unwrap()
 }
 
-fn all_rows(ledger: &Ledger) -> Vec<Row> {
+pub(super) fn all_rows(ledger: &Ledger) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut after = None;
     loop {
@@ -65,7 +74,7 @@ fn all_rows(ledger: &Ledger) -> Vec<Row> {
     }
 }
 
-fn run_attempt(ledger: &Ledger, n: u64) -> Row {
+pub(super) fn run_attempt(ledger: &Ledger, n: u64) -> Row {
     let row = samples::row(n);
     let mut entry = ledger.open(row.opening.clone());
     entry.closing = row.closing.clone();
@@ -74,7 +83,7 @@ fn run_attempt(ledger: &Ledger, n: u64) -> Row {
 }
 
 /// A copy of the folder as a killed process would have left it: the locks are not held on the copies.
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -86,7 +95,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn segments(data: &Path) -> Vec<PathBuf> {
+pub(super) fn segments(data: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = fs::read_dir(data.join("journal"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -188,8 +197,13 @@ fn eight_threads_leave_exact_rows_and_sums() {
     let mut expected = ReportLine::default();
     for n in 0..THREADS * EACH {
         let closing = samples::closing(n);
+        expected.requests += u64::from(samples::opening(n).attempt == 1);
         expected.attempts += 1;
         expected.complete += 1;
+        expected.estimated += u64::from(closing.estimated);
+        expected.unpriced += u64::from(closing.cost.is_none());
+        expected.cost += closing.cost.unwrap_or_default();
+        expected.charge += closing.charge;
         expected.request_bytes += closing.request_bytes;
         expected.response_bytes += closing.response_bytes;
         match closing.usage {
@@ -643,7 +657,8 @@ fn take_in(bytes: &[u8], name: &str, followed_by: Option<&[u8]>) -> Vec<Row> {
     let requests = ingest::Requests::default();
     for _ in 0..2 {
         let boot = "f".repeat(32);
-        let mut ingest = ingest::Ingest::new(folder.clone(), boot, store.clone()).unwrap();
+        let keeper = Arc::new(Bookkeeper::open(&folder, &boot, Arc::default()).unwrap());
+        let mut ingest = ingest::Ingest::new(folder.clone(), boot, 1 << 30, store.clone(), keeper).unwrap();
         ingest.take_in_the_dead(&requests).unwrap();
     }
     query::rows(&store, &Filter::default(), None, PAGE).unwrap().rows

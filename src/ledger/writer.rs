@@ -1,7 +1,5 @@
 //! The two threads behind the journal: the writer and the syncer.
 
-use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::config::Durability;
 
 use super::LedgerError;
+use super::disk::{self, free_space, is_full};
 use super::journal::{BUFFER_KEPT, Buffer, Journal, NAP};
 use super::metrics::metrics;
 use super::segment::{self, Position, io_error};
@@ -18,16 +17,33 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Makes the first segment, synced, so that a journal which can't be written is found at the start.
 pub(super) fn prepare(journal: &Journal) -> Result<(), LedgerError> {
-    next_segment(journal)?;
+    match next_segment(journal) {
+        // What is left of the room is for this too: requests are refused, but operating the gateway works.
+        Err(LedgerError::Io { source, .. }) if is_full(&source) && disk::drop_ballast(&journal.settings.folder) => {
+            next_segment(journal)?;
+        }
+        made => made?,
+    }
     sync(journal)?;
     check_disk(journal);
     Ok(())
+}
+
+/// What became of what waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wrote {
+    Nothing,
+    All,
+    /// There is no room: it waits on, in the batch.
+    Stuck,
 }
 
 /// The writer thread's life.
 pub(super) fn write(journal: &Journal) {
     journal.writer.is_me();
     let mut napped = false;
+    let mut stop_by = None::<Instant>;
+    let mut rotate_from = Instant::now();
     loop {
         let stopping = journal.stopping.load(Ordering::SeqCst);
         let wrote = {
@@ -35,41 +51,56 @@ pub(super) fn write(journal: &Journal) {
             write_waiting(journal, &mut batch).and_then(|wrote| {
                 // Only here: a new file waits for the disk. An empty one is never left for another.
                 let offset = journal.end.lock().position.offset;
-                if offset >= journal.settings.segment && offset > crate::store::frames::HEADER_LEN as u64 {
-                    next_segment(journal)?;
+                let is_full_size =
+                    offset >= journal.settings.segment && offset > crate::store::frames::HEADER_LEN as u64;
+                if is_full_size && wrote != Wrote::Stuck && Instant::now() >= rotate_from {
+                    match next_segment(journal) {
+                        // The segment grows beyond its size meanwhile.
+                        Err(LedgerError::Io { source, .. }) if is_full(&source) => rotate_from = Instant::now() + TICK,
+                        made => made?,
+                    }
+                }
+                if wrote == Wrote::Stuck {
+                    let waiting = batch.bytes.len() + journal.buffer.lock().bytes.len();
+                    let late =
+                        stopping && Instant::now() >= *stop_by.get_or_insert_with(|| Instant::now() + disk::STOP_WAIT);
+                    if waiting > disk::WAITING_MAX || late {
+                        return Err(LedgerError::DiskFull);
+                    }
                 }
                 Ok(wrote)
             })
         };
-        let wrote = match wrote {
-            Ok(wrote) => wrote,
+        match wrote {
             Err(e) => {
                 journal.fail(&e);
                 return;
             }
-        };
-        if !wrote {
-            if stopping {
-                return;
-            }
-            if napped {
-                journal.writer.sleep(TICK, || {
-                    journal.buffer.lock().bytes.is_empty() && !journal.stopping.load(Ordering::SeqCst)
-                });
-            } else {
+            Ok(Wrote::Stuck) => std::thread::sleep(disk::RETRY_EVERY),
+            Ok(Wrote::All) => {
                 journal.writer.nap(NAP);
+                napped = true;
             }
-            napped = !napped;
-            continue;
+            Ok(Wrote::Nothing) => {
+                if stopping {
+                    return;
+                }
+                if napped {
+                    journal.writer.sleep(TICK, || {
+                        journal.buffer.lock().bytes.is_empty() && !journal.stopping.load(Ordering::SeqCst)
+                    });
+                } else {
+                    journal.writer.nap(NAP);
+                }
+                napped = !napped;
+            }
         }
-        journal.writer.nap(NAP);
-        napped = true;
     }
 }
 
-/// Writes what waits in the buffer; false: nothing did. `batch` is what [`Journal::writing`] guards.
-pub(super) fn write_waiting(journal: &Journal, batch: &mut Buffer) -> Result<bool, LedgerError> {
-    {
+/// Writes what waits in the buffer. `batch` is what [`Journal::writing`] guards; what found no room stays in it, and goes first.
+pub(super) fn write_waiting(journal: &Journal, batch: &mut Buffer) -> Result<Wrote, LedgerError> {
+    if batch.bytes.is_empty() {
         let mut buffer = journal.buffer.lock();
         std::mem::swap(&mut buffer.bytes, &mut batch.bytes);
         batch.number = buffer.number;
@@ -77,21 +108,40 @@ pub(super) fn write_waiting(journal: &Journal, batch: &mut Buffer) -> Result<boo
         batch.closed = std::mem::take(&mut buffer.closed);
     }
     if batch.bytes.is_empty() {
-        return Ok(false);
+        return Ok(Wrote::Nothing);
     }
-    write_batch(journal, batch)?;
+    if !write_batch(journal, batch)? {
+        return Ok(Wrote::Stuck);
+    }
     batch.bytes.clear();
     if batch.bytes.capacity() > BUFFER_KEPT {
         batch.bytes = Vec::new();
     }
-    Ok(true)
+    Ok(Wrote::All)
 }
 
-fn write_batch(journal: &Journal, batch: &Buffer) -> Result<(), LedgerError> {
+/// False: there is no room.
+fn write_batch(journal: &Journal, batch: &Buffer) -> Result<bool, LedgerError> {
     let Some((path, file)) = journal.files.lock().current.clone() else {
-        return Ok(());
+        return Ok(true);
     };
-    (&*file).write_all(&batch.bytes).map_err(io_error(&path))?;
+    let offset = journal.end.lock().position.offset;
+    let append = || disk::append(&journal.settings.write, &file, &batch.bytes, offset).map_err(io_error(&path));
+    let mut fits = append()?;
+    if !fits && disk::drop_ballast(&journal.settings.folder) {
+        tracing::warn!("the disk is full: the ballast was removed, so that what is under way can be entered");
+        fits = append()?;
+    }
+    if journal.stuck.swap(!fits, Ordering::SeqCst) == fits {
+        if fits {
+            tracing::info!("the journal can be written again");
+        } else {
+            tracing::error!("the disk is full: nothing is admitted, and what is under way waits in memory");
+        }
+    }
+    if !fits {
+        return Ok(false);
+    }
     let end = {
         let mut end = journal.end.lock();
         end.position.offset += batch.bytes.len() as u64;
@@ -106,7 +156,7 @@ fn write_batch(journal: &Journal, batch: &Buffer) -> Result<(), LedgerError> {
         metrics.opened.inc_by(batch.opened);
         metrics.closed.inc_by(batch.closed);
     }
-    Ok(())
+    Ok(true)
 }
 
 fn next_segment(journal: &Journal) -> Result<(), LedgerError> {
@@ -154,6 +204,7 @@ pub(super) fn keep_synced(journal: &Journal) {
             continue;
         }
         let wait = match journal.settings.durability {
+            _ if journal.hurry.swap(false, Ordering::SeqCst) => None,
             Durability::Power => None, // somebody waits for it; records that come meanwhile are the next group
             Durability::Process => last_sync
                 .map(|last| journal.settings.sync_every.saturating_sub(last.elapsed()))
@@ -179,6 +230,7 @@ pub(super) fn keep_synced(journal: &Journal) {
 fn sync(journal: &Journal) -> Result<(), LedgerError> {
     // The number first: what it counts is in one of the files taken after it.
     let number = journal.written.load(Ordering::Acquire);
+    let end = *journal.end.lock();
     let (files, new_name) = {
         let mut files = journal.files.lock();
         let mut all = std::mem::take(&mut files.retired);
@@ -191,6 +243,7 @@ fn sync(journal: &Journal) -> Result<(), LedgerError> {
     if new_name {
         segment::sync_folder(&journal.settings.folder)?;
     }
+    *journal.synced_end.lock() = end;
     journal.synced.store(number, Ordering::Release);
     if journal.settings.durability == Durability::Power {
         journal.progress.notify_waiters();
@@ -219,11 +272,6 @@ fn check_disk(journal: &Journal) {
             tracing::warn!(error = %e, folder = %settings.folder.display(), "free disk space can't be read");
         }
     }
-}
-
-fn free_space(folder: &Path) -> std::io::Result<u64> {
-    let space = rustix::fs::statvfs(folder)?;
-    Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
 fn show(journal: &Journal) {

@@ -109,7 +109,8 @@ impl Account {
         self.state.lock().restore(balance);
     }
 
-    /// Adds a row that nothing was reserved for: recovery replays the journal behind [`Account::restore`].
+    /// Adds a row that nothing was reserved for: recovery replays the journal behind [`Account::restore`]; or one of a process
+    /// that died, or of an attempt that was opened without a reservation.
     pub fn book(&self, at: UnixMicros, spent: Spent) {
         self.state.lock().book(at, spent);
     }

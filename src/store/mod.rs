@@ -13,10 +13,11 @@
 //! <folder>/condemned          the index panicked while in use: it is moved aside at the next start
 //! ```
 
-mod codec;
+pub mod codec;
 pub mod facts;
 pub mod frames;
 pub mod rows;
+pub mod sums;
 
 use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -107,6 +108,10 @@ impl Store {
                 }
             }
         };
+        Store::with(folder, index, moved_aside, lock)
+    }
+
+    fn with(folder: &Path, index: Index, moved_aside: Option<PathBuf>, lock: File) -> Result<Self, StoreError> {
         let log = FactsLog::open(&folder.join("facts.tgj"), &index.facts())?;
         Ok(Store {
             folder: folder.to_owned(),
@@ -118,6 +123,22 @@ impl Store {
             moved_aside,
             _lock: lock,
         })
+    }
+
+    /// Opens the store to look at it: one that does not open is an error, and stays where it is. No gateway may be using it.
+    pub fn look(folder: &Path) -> Result<Self, StoreError> {
+        /// Bytes of cache: it is read once from end to end.
+        const CACHE: u64 = 16 << 20;
+        let path = folder.join("sled");
+        if !path.is_dir() {
+            return Err(StoreError::Failed(format!("there is no store in {}", folder.display())));
+        }
+        let lock = lock(folder)?;
+        let index = Index::open(&path, CACHE).map_err(|unopened| match unopened {
+            Unopened::Refused(error) => error,
+            Unopened::Broken(why) => StoreError::Failed(format!("{} is broken: {why}", path.display())),
+        })?;
+        Store::with(folder, index, None, lock)
     }
 
     /// The ledger's rows.

@@ -73,6 +73,8 @@ impl Gateway {
             segment: 16 << 20,
             sync_every: Duration::from_millis(5),
             min_free: 0,
+            ballast: 0,
+            ..config::Ledger::default()
         };
         let vault = Arc::new(Vault::load(Arc::clone(&store), &master, None, clock.clone()).expect("the secrets open"));
         let ledger = Ledger::start(&path("journal"), &settings, store, Arc::default(), clock.clone())

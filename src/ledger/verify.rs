@@ -1,0 +1,375 @@
+//! Do the books add up? Journals, rows, sums and balances are read from their beginning and compared with one another (HARDENING L5):
+//!
+//! - every record of every journal is read (its checksum says whether it is what was written);
+//! - every attempt that was closed is one row of the store: none missing, none twice;
+//! - the rows of each day come to what the sums by day and by hour say;
+//! - the rows of each account come to its balance, window by window, as far back as single rows are kept; further back the sums by
+//!   day do;
+//! - where nothing moves meanwhile: attempts under way are those which are open in the journal, and the accounts requests are
+//!   admitted by hold what the books hold.
+//!
+//! Memory: 8 bytes for each row and each attempt in the journals, up to [`IDS_MAX`] of each; the rest by day and by account.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{AccountId, Accounts, Balance, Spent, Window};
+use crate::store::Store;
+use crate::store::rows::BlockKey;
+use crate::store::sums::Period;
+
+use super::books::{Books, Kept};
+use super::form;
+use super::query;
+use super::reader::{End, Reader, Stop};
+use super::report::{Cursor, Filter};
+use super::rollup::{self, DAY, Name, Sums};
+use super::segment::{self, Boot, Position};
+use super::{Closing, LedgerError, spent_by};
+
+/// Most ids that are compared one by one: 128 MiB for rows and as much for journals. Beyond it only sums are compared.
+const IDS_MAX: usize = 16 << 20;
+/// Most differences that are told.
+const DIFFERENCES_MAX: usize = 100;
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Everything adds up.
+    pub ok: bool,
+    /// Journal files that were read.
+    pub files: u64,
+    /// Closed attempts in them.
+    pub closed: u64,
+    /// Attempts which are open.
+    pub open: u64,
+    /// Rows, in the store or still to be taken in.
+    pub rows: u64,
+    /// Sums by day that were compared.
+    pub sums: u64,
+    /// Accounts that were compared.
+    pub accounts: u64,
+    /// Nothing moved meanwhile, so what is under way was compared too.
+    pub quiet: bool,
+    /// What does not add up, at most 100 of it.
+    pub differences: Vec<String>,
+    /// Differences that are not told.
+    pub more: u64,
+}
+
+impl Verdict {
+    pub(super) fn differs(&mut self, what: String) {
+        if self.differences.len() < DIFFERENCES_MAX {
+            self.differences.push(what);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+/// What is compared.
+pub(super) struct Question<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) store: &'a Store,
+    pub(super) books: &'a Books,
+    /// With their limits; `None`: their time zones are unknown, so only what was used in total is compared.
+    pub(super) accounts: Option<&'a Accounts>,
+    /// The journal which is being written, and up to where rows, books and sums have it.
+    pub(super) own: Option<(&'a Boot, Position)>,
+}
+
+/// What the rows come to.
+struct Walk {
+    ids: Vec<u64>,
+    kept: Kept,
+    days: BTreeMap<u32, Sums>,
+}
+
+/// Compares everything.
+pub(super) fn check(question: &Question<'_>) -> Result<Verdict, LedgerError> {
+    let mut verdict = Verdict::default();
+    let none = Accounts::new();
+    let accounts = question.accounts.unwrap_or(&none);
+    let mut walk = walk(question, accounts, &mut verdict)?;
+    let mut closed = journals(question, accounts, &mut walk, &mut verdict)?;
+    verdict.rows = walk.ids.len() as u64;
+    ids(&mut walk.ids, &mut closed, &mut verdict);
+    sums(question, &walk, &mut verdict)?;
+    balances(question, &walk, &mut verdict)?;
+    verdict.ok = verdict.differences.is_empty();
+    Ok(verdict)
+}
+
+/// 64 random bits of an id (the rest is its time): enough to tell millions apart.
+fn short(id: crate::ids::AttemptId) -> u64 {
+    id.0.as_u64_pair().1
+}
+
+fn walk(question: &Question<'_>, accounts: &Accounts, verdict: &mut Verdict) -> Result<Walk, LedgerError> {
+    let store = question.store;
+    let rolled = store.rows().rolled()?;
+    let mut walk = Walk {
+        ids: Vec::new(),
+        kept: Kept::default(),
+        days: BTreeMap::new(),
+    };
+    query::scan(store, &Filter::default(), BlockKey(0), |place, row| {
+        walk.ids.push(short(row.opening.id));
+        let spent = spent_by(row.opening.attempt, row.closing.usage, row.closing.charge);
+        let opening = &row.opening;
+        walk.kept.add(opening.key, opening.group, opening.at, spent, accounts);
+        let is_rolled = place
+            < Cursor {
+                block: rolled.block,
+                row: rolled.rows,
+            };
+        if is_rolled && opening.at.0 >= rolled.since {
+            let day = rollup::number(opening.at.0, DAY);
+            walk.days.entry(day).or_default().add_row(&row);
+        }
+        Ok(true)
+    })?;
+    let total = store.rows().total()?;
+    if total != walk.ids.len() as u64 {
+        verdict.differs(format!(
+            "the store says it has {total} rows; {} can be read",
+            walk.ids.len()
+        ));
+    }
+    Ok(walk)
+}
+
+/// Reads all journals; the ids of what must be a row. Rows which are not in the store yet are added to the walk.
+fn journals(
+    question: &Question<'_>,
+    accounts: &Accounts,
+    walk: &mut Walk,
+    verdict: &mut Verdict,
+) -> Result<Vec<u64>, LedgerError> {
+    let removed_before = question.store.rows().removed_before()?;
+    let mut closed = Vec::new();
+    for (boot, segments) in segment::list(question.folder)? {
+        verdict.files += segments.len() as u64;
+        let end = match question.own {
+            Some((own, end)) if *own == boot => End::At(end),
+            _ => End::Alive,
+        };
+        let is_own = matches!(end, End::At(_));
+        let applied = question.store.rows().applied(&boot)?;
+        let (finished, applied_to) = applied.map_or((false, Position::default()), |applied| {
+            let at = Position {
+                segment: applied.segment,
+                offset: applied.offset,
+            };
+            (applied.finished, at)
+        });
+        // Where the gateway runs, the journal of another living process is its own affair.
+        if !is_own && !finished && question.own.is_some() {
+            continue;
+        }
+        let mut reader = Reader::new(boot.clone(), None);
+        loop {
+            let stop = reader.read_places(&segments, end, |payload, head, at| {
+                verdict.closed += 1;
+                if head.at.0 >= removed_before {
+                    closed.push(short(head.id));
+                }
+                if !finished
+                    && !is_own
+                    && at >= applied_to
+                    && let Some(row) = form::read_closed(payload)
+                {
+                    walk.ids.push(short(head.id));
+                    let spent = spent_by(row.opening.attempt, row.closing.usage, row.closing.charge);
+                    let opening = &row.opening;
+                    walk.kept.add(opening.key, opening.group, opening.at, spent, accounts);
+                }
+                true
+            })?;
+            match stop {
+                Stop::End => break,
+                Stop::Paused => {}
+                Stop::Damaged(_, error) => {
+                    verdict.differs(format!("{error}; what stands behind it in this file is not known"));
+                }
+            }
+        }
+        if reader.duplicates > 0 {
+            verdict.differs(format!(
+                "{} attempts were closed twice in the journal {boot}; the first row counts",
+                reader.duplicates
+            ));
+        }
+        if is_own {
+            verdict.open = reader.open().len() as u64;
+            continue;
+        }
+        for opening in reader.left_open(&segments)? {
+            if opening.at.0 >= removed_before {
+                closed.push(short(opening.id));
+            }
+            if !finished {
+                walk.ids.push(short(opening.id));
+                let spent = super::spent(&opening, &Closing::unknown(&opening));
+                walk.kept
+                    .add(&opening.key.0, &opening.group, opening.at, spent, accounts);
+            }
+        }
+    }
+    Ok(closed)
+}
+
+fn ids(rows: &mut [u64], closed: &mut [u64], verdict: &mut Verdict) {
+    if rows.len() > IDS_MAX || closed.len() > IDS_MAX {
+        return;
+    }
+    rows.sort_unstable();
+    closed.sort_unstable();
+    for (what, ids) in [("rows", &*rows), ("attempts in the journals", &*closed)] {
+        let twice = ids.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        if twice > 0 {
+            verdict.differs(format!("{twice} {what} are there twice"));
+        }
+    }
+    let missing = closed.iter().filter(|id| rows.binary_search(id).is_err()).count();
+    if missing > 0 {
+        verdict.differs(format!("{missing} attempts which stand in the journals are no rows"));
+    }
+}
+
+fn sums(question: &Question<'_>, walk: &Walk, verdict: &mut Verdict) -> Result<(), LedgerError> {
+    let rows = question.store.rows();
+    let mut by_day: BTreeMap<u32, Sums> = BTreeMap::new();
+    for sum in rows.sums(Period::Day(0), Period::Day(u32::MAX)) {
+        let (period, _, bytes) = sum?;
+        if let Period::Day(day) = period {
+            verdict.sums += 1;
+            by_day.entry(day).or_default().add(&rollup::decode(&bytes)?);
+        }
+    }
+    let mut by_hour: BTreeMap<u32, Sums> = BTreeMap::new();
+    for sum in rows.sums(Period::Hour(0), Period::Hour(u32::MAX)) {
+        let (period, _, bytes) = sum?;
+        if let Period::Hour(hour) = period {
+            by_hour.entry(hour / 24).or_default().add(&rollup::decode(&bytes)?);
+        }
+    }
+    // Of a day in which rows were removed, or which another store summed, there may be fewer rows.
+    let since = rows.removed_before()?.max(rows.rolled()?.since);
+    let first_whole = rollup::number(since, DAY) + u32::from(since > 0);
+    let days: std::collections::BTreeSet<u32> = by_day
+        .keys()
+        .chain(by_hour.keys())
+        .chain(walk.days.keys())
+        .copied()
+        .collect();
+    for day in days {
+        let of = |sums: &BTreeMap<u32, Sums>| sums.get(&day).copied().unwrap_or_default();
+        let (days, hours, rows) = (of(&by_day), of(&by_hour), of(&walk.days));
+        let name = || query::day_name(day);
+        if days != hours {
+            verdict.differs(format!(
+                "{}: the sums by hour come to {}, those by day to {}",
+                name(),
+                told(&hours),
+                told(&days)
+            ));
+        }
+        if day >= first_whole && days != rows {
+            verdict.differs(format!(
+                "{}: the rows come to {}, the sums to {}",
+                name(),
+                told(&rows),
+                told(&days)
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn told(sums: &Sums) -> String {
+    let usage = sums.usage();
+    format!(
+        "{} attempts, {} tokens, {} dollars",
+        sums.attempts,
+        usage.input_total().saturating_add(usage.output_total()),
+        sums.charge
+    )
+}
+
+fn balances(question: &Question<'_>, walk: &Walk, verdict: &mut Verdict) -> Result<(), LedgerError> {
+    let rows = question.store.rows();
+    let removed_before = rows.removed_before()?;
+    let booked: BTreeMap<AccountId, Balance> = question.books.balances().collect();
+    let of_rows: BTreeMap<AccountId, Balance> = walk.kept.all().collect();
+    let ever = if removed_before > 0 {
+        totals(question.store)?
+    } else {
+        BTreeMap::new()
+    };
+    let all: std::collections::BTreeSet<&AccountId> = booked.keys().chain(of_rows.keys()).collect();
+    for id in all {
+        verdict.accounts += 1;
+        let booked = booked.get(id).copied().unwrap_or_default();
+        let of_rows = of_rows.get(id).copied().unwrap_or_default();
+        for ((window, booked), summed) in Window::ALL.into_iter().zip(booked.0).zip(of_rows.0) {
+            let (spent, of) = match window {
+                Window::Total if removed_before > 0 => (ever.get(id).copied().unwrap_or_default(), "sums"),
+                Window::Total => (summed.spent, "rows"),
+                _ if question.accounts.is_none() || booked.from.0 < removed_before => continue,
+                _ => (summed.spent, "rows"),
+            };
+            if spent != booked.spent {
+                verdict.differs(format!(
+                    "{id}, {}: the {of} come to {}, the books to {}",
+                    window.as_str(),
+                    told_spent(&spent),
+                    told_spent(&booked.spent)
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn told_spent(spent: &Spent) -> String {
+    format!(
+        "{} requests, {} tokens, {} dollars",
+        spent.requests, spent.tokens, spent.charge
+    )
+}
+
+/// What each account used in total, by the sums.
+fn totals(store: &Store) -> Result<BTreeMap<AccountId, Spent>, LedgerError> {
+    let mut totals: BTreeMap<AccountId, Spent> = BTreeMap::new();
+    for sum in store.rows().sums(Period::Day(0), Period::Day(u32::MAX)) {
+        let (_, name, bytes) = sum?;
+        let (name, sums) = (Name::read(&name)?, rollup::decode(&bytes)?);
+        let usage = sums.usage();
+        for id in super::books::accounts_of(name.key, name.group) {
+            let total = totals.entry(id).or_default();
+            total.requests = total.requests.saturating_add(sums.requests);
+            let tokens = usage.input_total().saturating_add(usage.output_total());
+            total.tokens = total.tokens.saturating_add(tokens);
+            total.charge += sums.charge;
+        }
+    }
+    Ok(totals)
+}
+
+/// Verifies a data folder of which no gateway is running. Changes nothing: journals are not taken in, a broken store is not moved.
+pub fn verify_folder(data: &Path) -> Result<Verdict, LedgerError> {
+    let store = Store::look(&data.join("store"))?;
+    let folder = data.join("journal");
+    let accounts = std::sync::Arc::new(Accounts::new());
+    let books = Books::look(folder.clone(), accounts)?;
+    check(&Question {
+        folder: &folder,
+        store: &store,
+        books: &books,
+        accounts: None,
+        own: None,
+    })
+}
