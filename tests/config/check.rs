@@ -97,6 +97,7 @@ fn routes_without_an_active_provider_are_noted() {
         text(&output),
         "note: provider b is inactive: the environment variable B_KEY is not set\n\
          note: 2 routes have no active provider: \"r\", \"u\"\n\
+         note: no price is known of a/s: what that costs stands in no report, and keys with a budget of money may not use it\n\
          No problems. 1 provider active (1 inactive), 4 routes.\n"
     );
     let output = check(folder.path(), &["--json"], &[]);
