@@ -374,7 +374,7 @@ impl Progress {
 
     fn step(&mut self) {
         self.done += 1;
-        if self.done % 256 != 0 {
+        if !self.done.is_multiple_of(256) {
             return;
         }
         if self.bar.is_none() && self.begun.elapsed() > Self::SHOW_AFTER && io::stderr().is_terminal() {

@@ -97,13 +97,19 @@ fn routes_without_an_active_provider_are_noted() {
         text(&output),
         "note: provider b is inactive: the environment variable B_KEY is not set\n\
          note: 2 routes have no active provider: \"r\", \"u\"\n\
+         note: no price is known of a/s: what that costs stands in no report, and keys with a budget of money may not use it\n\
          No problems. 1 provider active (1 inactive), 4 routes.\n"
     );
     let output = check(folder.path(), &["--json"], &[]);
     let json: serde_json::Value = serde_json::from_str(text(&output)).unwrap();
     assert_eq!(json["idle_routes"], serde_json::json!(["r", "u"]));
+    assert_eq!(json["unpriced"], serde_json::json!(["a/s"]));
     let output = check(folder.path(), &[], &[("B_KEY", "x")]);
-    assert_eq!(text(&output), "No problems. 2 providers active, 4 routes.\n");
+    assert_eq!(
+        text(&output),
+        "note: no price is known of a/s, b/r, b/t, b/u: what that costs stands in no report, and keys with a budget of money \
+         may not use it\nNo problems. 2 providers active, 4 routes.\n"
+    );
 }
 
 #[test]

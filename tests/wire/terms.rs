@@ -87,7 +87,7 @@ fn tiers_and_pictures_are_told() {
         let said = if wire == "openai_chat" {
             said.next()
         } else {
-            said.last()
+            said.next_back()
         };
         let (_, _, stream) = run(case.plan(case.kind()), std::iter::once(case.body().as_bytes()));
         let meter = stream.meter();
