@@ -238,3 +238,57 @@ impl Tokens {
         self.store.tokens().put(&stored.token.id, &value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_lives_from_making_to_revoking_over_restarts() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(UnixMicros(5));
+        let open = || {
+            let store = Arc::new(Store::open(&folder.path().join("store"), 16 << 20).unwrap());
+            let master = MasterKey::load(&folder.path().join("master.key"), true).unwrap();
+            Tokens::load(store, &master, clock.clone()).unwrap()
+        };
+        let tokens = open();
+        let (token, text) = tokens
+            .create("robot".into(), Role::Operator, Some(UnixMicros(9)))
+            .unwrap();
+        let text = text.expose();
+        assert!(text.starts_with("tg-admin-") && text.len() == 54 && text.ends_with(&token.last4));
+        assert_eq!(tokens.authenticate(text.as_bytes()), Some(token.clone()));
+        for at in 0..text.len() {
+            let mut wrong = text.as_bytes().to_vec();
+            wrong[at] ^= 1;
+            assert_eq!(tokens.authenticate(&wrong), None, "byte {at}");
+        }
+        assert_eq!(tokens.authenticate(&text.as_bytes()[..53]), None);
+        assert_eq!(tokens.authenticate(b""), None);
+        drop(tokens);
+        let tokens = open();
+        assert_eq!(tokens.authenticate(text.as_bytes()), Some(token.clone()));
+        clock.set(UnixMicros(9));
+        assert_eq!(tokens.authenticate(text.as_bytes()), None, "it has expired");
+        clock.set(UnixMicros(5));
+        let revoked = tokens.revoke(&token.id).unwrap();
+        assert_eq!(tokens.revoke(&token.id).unwrap(), revoked);
+        assert_eq!(tokens.authenticate(text.as_bytes()), None);
+        drop(tokens);
+        let tokens = open();
+        assert_eq!(tokens.authenticate(text.as_bytes()), None);
+        assert_eq!(tokens.list(), [revoked]);
+        assert!(matches!(tokens.revoke("nobody"), Err(TokensError::NoSuchToken(_))));
+        assert!(tokens.create(" ".into(), Role::Viewer, None).is_err());
+    }
+
+    #[test]
+    fn roles_are_in_order() {
+        assert!(Role::Viewer < Role::Operator && Role::Operator < Role::Owner);
+        for role in Role::ALL {
+            assert_eq!(role.as_str().parse(), Ok(role));
+        }
+        assert_eq!("root".parse::<Role>(), Err(NoRole));
+    }
+}
