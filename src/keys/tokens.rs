@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use hmac::{Hmac, Mac as _};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
@@ -113,6 +113,8 @@ pub struct Tokens {
     keyed: Hmac<Sha256>,
     clock: Clock,
     known: RwLock<BTreeMap<Arc<str>, Stored>>,
+    /// Held for the whole of a change; `known` only for a moment, so that no call waits for the disk.
+    changing: Mutex<()>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -143,6 +145,7 @@ impl Tokens {
             keyed: ring::keyed(&master.derive("admin-token/v1")),
             clock,
             known: RwLock::new(known),
+            changing: Mutex::new(()),
         })
     }
 
@@ -154,13 +157,13 @@ impl Tokens {
         expires_at: Option<UnixMicros>,
     ) -> Result<(Arc<AdminToken>, Secret), TokensError> {
         check_name("name", &name)?;
-        let mut known = self.known.write();
-        if known.len() >= TOKENS_MAX {
+        let _changing = self.changing.lock();
+        if self.known.read().len() >= TOKENS_MAX {
             return Err(KeysError::Full("admin tokens", TOKENS_MAX).into());
         }
         let fresh = || KeyText::fresh(PREFIX, None).map_err(KeysError::Random);
         let mut text = fresh()?;
-        while known.contains_key(&*text.id().0) {
+        while self.known.read().contains_key(&*text.id().0) {
             text = fresh()?;
         }
         let token = Arc::new(AdminToken {
@@ -178,7 +181,7 @@ impl Tokens {
             mac,
         };
         self.put(&stored)?;
-        known.insert(token.id.clone(), stored);
+        self.known.write().insert(token.id.clone(), stored);
         Ok((token, text.0))
     }
 
@@ -207,8 +210,8 @@ impl Tokens {
 
     /// Revokes one: refused from now on. Twice is no error. Blocking.
     pub fn revoke(&self, id: &str) -> Result<Arc<AdminToken>, TokensError> {
-        let mut known = self.known.write();
-        let Some(stored) = known.get(id).cloned() else {
+        let _changing = self.changing.lock();
+        let Some(stored) = self.known.read().get(id).cloned() else {
             return Err(TokensError::NoSuchToken(id.into()));
         };
         if stored.token.revoked_at.is_some() {
@@ -223,7 +226,7 @@ impl Tokens {
             mac: stored.mac,
         };
         self.put(&stored)?;
-        known.insert(token.id.clone(), stored);
+        self.known.write().insert(token.id.clone(), stored);
         Ok(token)
     }
 
