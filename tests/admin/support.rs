@@ -130,6 +130,14 @@ impl Gateway {
         self.bare(method, path).bearer_auth(TOKEN)
     }
 
+    /// A token of this role.
+    pub async fn token(&self, role: &str) -> String {
+        let wanted = serde_json::json!({ "name": role, "role": role });
+        let made = self.post("/api/v1/tokens", &wanted).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+        made.json()["token"].as_str().expect("a token").to_owned()
+    }
+
     /// Asks and expects an answer.
     pub async fn get(&self, path: &str) -> Value {
         let answer = Answer::of(self.request(Method::GET, path)).await;
