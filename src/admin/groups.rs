@@ -171,9 +171,7 @@ pub(super) async fn show(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Resp
 /// Changes a group: what is absent stays as it is, null clears. It holds for the next request of each of its keys.
 #[utoipa::path(patch, path = "/api/v1/groups/{id}", tag = "groups", operation_id = "update_group",
     request_body = GroupPatch,
-    params(("id" = String, Path, description = "The group's name."),
-        ("If-Match" = Option<String>, Header, pattern = "^\"[0-9]{1,18}\"$",
-            description = "The version the change is meant for, in quotes, as `etag` gave it.")),
+    params(("id" = String, Path, description = "The group's name.")),
     responses((status = 200, description = "The group, changed.", body = GroupView),
         (status = 404, description = "There is no such group.", body = Refused),
         (status = 409, description = "It was deleted.", body = Refused),

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::audit::Change;
-use super::input::Given;
+use super::input::{Given, only_objects};
 use super::keys::{Id, KeyMade, KeyView, KeyWanted};
 use super::page::marked;
 use super::policy::PolicyWanted;
@@ -66,7 +66,7 @@ pub struct ImportWanted {
 
 /// One of them.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct ImportedKey {
     /// SHA-256 of its text, 64 hexadecimal digits: the text itself is not sent. A text is 8 to 256 visible ASCII characters.
     #[schema(pattern = "^[0-9a-fA-F]{64}$")]
@@ -79,6 +79,8 @@ pub struct ImportedKey {
     #[schema(min_length = 1, max_length = 100)]
     pub name: Option<String>,
 }
+
+only_objects!(ImportedKey);
 
 /// What became of an import.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

@@ -216,9 +216,7 @@ pub(super) async fn show(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Resp
 
 /// Changes a key: what is absent stays as it is, null clears. It holds for the next request, on every thread.
 #[utoipa::path(patch, path = "/api/v1/keys/{id}", tag = "keys", operation_id = "update_key", request_body = KeyPatch,
-    params(("id" = String, Path, description = "The key's id."),
-        ("If-Match" = Option<String>, Header, pattern = "^\"[0-9]{1,18}\"$",
-            description = "The version the change is meant for, in quotes, as `etag` gave it.")),
+    params(("id" = String, Path, description = "The key's id.")),
     responses((status = 200, description = "The key, changed.", body = KeyView),
         (status = 404, description = "There is no such key.", body = Refused),
         (status = 412, description = "It was changed meanwhile: its version is another.", body = Refused),

@@ -6,6 +6,9 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use super::audit::Change;
 use super::refusal::Refusal;
@@ -43,6 +46,7 @@ impl PageOf {
 
     /// Behind what.
     pub(super) fn after<T>(&self, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Refusal> {
+        let read = |text: &str| (!text.is_empty()).then(|| read(text))?;
         match self.cursor.as_deref().map(read) {
             None => Ok(None),
             Some(Some(after)) => Ok(Some(after)),
@@ -78,6 +82,23 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
             .map(|version| IfMatch(Some(version)))
             .ok_or_else(|| Refusal::invalid_header("if-match", told))
     }
+}
+
+/// The header, for the document.
+pub(super) fn if_match_parameter() -> Parameter {
+    let schema = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some("^\"[0-9]{1,18}\"$"))
+        .build();
+    ParameterBuilder::new()
+        .name("If-Match")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "The version the change is meant for, in quotes, as `etag` gave it. Absent: whatever it is.",
+        ))
+        .schema(Some(schema))
+        .build()
 }
 
 /// Puts the version and what was changed on an answer.

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
+use super::input::only_objects;
 use super::refusal::Refusal;
 use crate::keys::Policy;
 use crate::limits::{Budget, Window};
@@ -74,7 +75,7 @@ impl<T: Serialize> Serialize for Set<T> {
 
 /// What a key or a group may do. Absent: as it is (of a new one: nothing is limited); null: no limit.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct PolicyWanted {
     /// Refused for now.
     #[serde(default, skip_serializing_if = "Set::is_left")]
@@ -124,6 +125,8 @@ pub struct PolicyWanted {
     pub markup: Set<String>,
 }
 
+only_objects!(PolicyWanted, BudgetView);
+
 /// What a key or a group may do.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PolicyView {
@@ -153,7 +156,7 @@ pub struct PolicyView {
 
 /// What may be used within one calendar window: at least one of requests, tokens and money is given. 0 is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct BudgetView {
     /// Which.
     pub window: WindowWord,
@@ -396,6 +399,9 @@ mod tests {
             r#"{"budgets": [{"window": "year"}]}"#,
             r#"{"budgets": [{"window": "day", "money": 1.5}]}"#,
             r#"{"concurrent": -1}"#,
+            r#"[]"#,
+            r#"[true]"#,
+            r#"{"budgets": [["day", 1]]}"#,
             r#"{"concurrent": 4294967296}"#,
         ] {
             assert!(serde_json::from_str::<PolicyWanted>(json).is_err(), "{json}");

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::{ContentBuilder, OpenApi, PathItem, Ref, RefOr, ResponseBuilder};
 
+use super::page::if_match_parameter;
 use super::refusal::Refusal;
 use super::{Api, OPENAPI_PATH, idempotency};
 use crate::keys::Role;
@@ -111,6 +112,12 @@ fn describe_one(method: &Method, path: &str, operation: &mut Operation) {
     }
     if path.starts_with("/api/v1/usage") || path.starts_with("/api/v1/requests") {
         may("503", "Too many questions to the ledger at once.");
+    }
+    if *method == Method::PATCH {
+        operation
+            .parameters
+            .get_or_insert_default()
+            .push(RefOr::T(if_match_parameter()));
     }
     if idempotency::takes(method, path) {
         may(
