@@ -19,6 +19,9 @@ const DEFAULT_LIMIT: usize = 100;
 /// Most things on a page.
 const MAX_LIMIT: usize = 1000;
 
+/// Longest cursor, in bytes.
+const CURSOR_MAX: usize = 200;
+
 /// Which page.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -46,7 +49,7 @@ impl PageOf {
 
     /// Behind what.
     pub(super) fn after<T>(&self, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Refusal> {
-        let read = |text: &str| (!text.is_empty()).then(|| read(text))?;
+        let read = |text: &str| (1..=CURSOR_MAX).contains(&text.len()).then(|| read(text))?;
         match self.cursor.as_deref().map(read) {
             None => Ok(None),
             Some(Some(after)) => Ok(Some(after)),
@@ -69,7 +72,12 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
         let version = match (sent.next(), sent.next()) {
             (None, _) => return Ok(IfMatch(None)),
             (Some(value), None) => value.to_str().ok().and_then(|text| {
-                let digits = text.trim().strip_prefix('"')?.strip_suffix('"')?;
+                let text = text.trim();
+                // Without quotes too: people forget them.
+                let digits = text
+                    .strip_prefix('"')
+                    .and_then(|text| text.strip_suffix('"'))
+                    .unwrap_or(text);
                 digits
                     .bytes()
                     .all(|byte| byte.is_ascii_digit())
@@ -88,7 +96,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
 pub(super) fn if_match_parameter() -> Parameter {
     let schema = ObjectBuilder::new()
         .schema_type(Type::String)
-        .pattern(Some("^\"[0-9]{1,18}\"$"))
+        .pattern(Some("^(\"[0-9]{1,18}\"|[0-9]{1,18})$"))
         .build();
     ParameterBuilder::new()
         .name("If-Match")
