@@ -27,6 +27,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Given<T> {
             return Err(Refusal::not_json());
         }
         let body = read(request, state).await?;
+        // Serde would take the fields of a struct in their order, too.
+        if body.trim_ascii_start().starts_with(b"[") {
+            return Err(Refusal::invalid_body("", "the body is an object, not a list"));
+        }
         let mut json = serde_json::Deserializer::from_slice(&body);
         let given = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
@@ -111,6 +115,37 @@ fn named_field(error: &serde_json::Error) -> String {
         .and_then(|rest| rest.split_once('`'));
     name.map_or(String::new(), |(name, _)| name.to_owned())
 }
+
+/// Makes types be read from objects only: what serde derives for a struct takes a list of its fields' values as well. They are
+/// derived with `#[serde(remote = "Self")]`.
+macro_rules! only_objects {
+    ($($kind:ty),*) => {$(
+        impl<'de> serde::Deserialize<'de> for $kind {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                struct Object;
+                impl<'de> serde::de::Visitor<'de> for Object {
+                    type Value = $kind;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("an object")
+                    }
+
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                        <$kind>::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                    }
+                }
+                from.deserialize_map(Object)
+            }
+        }
+
+        impl serde::Serialize for $kind {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                <$kind>::serialize(self, to)
+            }
+        }
+    )*};
+}
+pub(super) use only_objects;
 
 /// No body at all. One that is there is refused unless it is JSON, then ignored if empty.
 pub(super) struct Nothing;

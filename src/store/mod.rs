@@ -2,7 +2,7 @@
 //!
 //! sled is an index here, never the truth: its `flush` is no fsync, and a power cut may lose what it had or leave it
 //! unable to open. Rows can be taken in again from the journals; the few facts that nothing else could bring back
-//! (client keys, sealed secrets, the master key's check value) are kept beside it in an append-only file of their own
+//! (client keys, groups, admin tokens, sealed secrets, the master key's check value) are kept beside it in an append-only file of their own
 //! ([`facts`]). So a store which does not open is moved aside and a fresh one is filled.
 //!
 //! ```text
@@ -40,6 +40,8 @@ pub struct Store {
     folder: PathBuf,
     index: Index,
     keys: Facts,
+    groups: Facts,
+    tokens: Facts,
     meta: Facts,
     secrets: Facts,
     log: Arc<Mutex<FactsLog>>,
@@ -51,6 +53,8 @@ pub struct Store {
 struct Index {
     db: sled::Db,
     keys: sled::Tree,
+    groups: sled::Tree,
+    tokens: sled::Tree,
     meta: sled::Tree,
     secrets: sled::Tree,
     rows: Rows,
@@ -116,6 +120,8 @@ impl Store {
         Ok(Store {
             folder: folder.to_owned(),
             keys: Facts::new(Room::Keys, index.keys.clone(), log.clone()),
+            groups: Facts::new(Room::Groups, index.groups.clone(), log.clone()),
+            tokens: Facts::new(Room::Tokens, index.tokens.clone(), log.clone()),
             meta: Facts::new(Room::Meta, index.meta.clone(), log.clone()),
             secrets: Facts::new(Room::Secrets, index.secrets.clone(), log.clone()),
             log,
@@ -149,6 +155,16 @@ impl Store {
     /// The client keys.
     pub fn keys(&self) -> &Facts {
         &self.keys
+    }
+
+    /// The groups of client keys.
+    pub fn groups(&self) -> &Facts {
+        &self.groups
+    }
+
+    /// The admin tokens.
+    pub fn tokens(&self) -> &Facts {
+        &self.tokens
     }
 
     /// Facts about this installation.
@@ -205,11 +221,13 @@ enum Unopened {
 
 impl Index {
     /// Where facts are, by room.
-    fn facts(&self) -> [(Room, &sled::Tree); 3] {
+    fn facts(&self) -> [(Room, &sled::Tree); 5] {
         [
             (Room::Keys, &self.keys),
             (Room::Meta, &self.meta),
             (Room::Secrets, &self.secrets),
+            (Room::Groups, &self.groups),
+            (Room::Tokens, &self.tokens),
         ]
     }
 
@@ -223,6 +241,8 @@ impl Index {
                 .open()?;
             let index = Index {
                 keys: db.open_tree("keys")?,
+                groups: db.open_tree("groups")?,
+                tokens: db.open_tree("tokens")?,
                 meta: db.open_tree("meta")?,
                 secrets: db.open_tree("secrets")?,
                 rows: Rows::new(db.open_tree("ledger")?),
