@@ -282,6 +282,12 @@ pub trait Dialect: RequestCodec + AnswerEncoder + Send + Sync + 'static {
         None
     }
 
+    /// Where the limit of the answer stands for a model, as a dotted path of its own, for a body that has none: the newer models of one
+    /// provider refuse the name which others know.
+    fn output_limit(&self, _model: &str) -> Option<&'static str> {
+        self.setting("max_output_tokens")
+    }
+
     /// True if both are names of one field in its bodies: the same word, or an older and a newer one for the same thing.
     fn same_field(&self, one: &str, other: &str) -> bool {
         one == other

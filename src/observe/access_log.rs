@@ -25,6 +25,9 @@ pub struct Line<'a> {
     pub client: &'a str,
     /// Client key id; empty: not authenticated.
     pub key: &'a str,
+    /// Its group; absent: none.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub group: &'a str,
     /// Method.
     pub method: &'a str,
     /// Path without query, control characters escaped, at most 256 bytes.
@@ -59,6 +62,15 @@ pub struct Line<'a> {
     /// Output tokens, all classes; absent: unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_tokens: Option<u64>,
+    /// What providers bill for it, in dollars; absent: the price is unknown, or none was called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<String>,
+    /// What the client is charged, in dollars; absent: no provider was called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub charge_usd: Option<String>,
+    /// Tokens, cost or charge are our estimate; absent: they are not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
     /// What conversion between dialects lost: how many fields, and the first; absent: nothing.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub loss: &'a str,

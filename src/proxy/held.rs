@@ -17,6 +17,8 @@ use crate::observe::redact::Masker;
 use crate::sse::Framing;
 use crate::translate::{AnswerKind, AnswerStream};
 
+use super::bill::Bill;
+
 /// What conversion could not carry, in an answer's header.
 const LOSS: &str = "x-tollgate-loss";
 
@@ -147,6 +149,8 @@ pub struct Held {
     pub request_id: Arc<str>,
     /// What conversion lost of the request.
     pub request_loss: LossReport,
+    /// How the attempt is billed.
+    pub bill: Option<Arc<Bill>>,
     /// Bytes of the answer's body received from the provider.
     pub received: u64,
     /// The client's own session, handed over when the gate is taken away.

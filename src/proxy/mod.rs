@@ -1,12 +1,15 @@
 //! The only room that knows Pingora's phases: one file per phase, named as Pingora names it. A request's way through them
 //! is drawn in `ARCHITECTURE.md`.
 
+mod admit;
+mod bill;
 pub mod client_address;
 pub mod client_auth;
 pub mod connected_to_upstream;
 pub mod context;
 pub mod door;
 pub mod early_request_filter;
+mod estimated;
 pub mod failover;
 pub mod front_check;
 pub mod gate;
@@ -16,6 +19,7 @@ pub mod intake;
 pub mod local;
 pub mod logging;
 pub mod metrics;
+mod need;
 pub mod passthrough;
 pub mod prepare;
 pub mod refuse;

@@ -34,7 +34,7 @@ pub use models::{ModelFacts, ModelTable};
 pub use prices::PriceTable;
 pub use snapshot::{
     Affinity, Auth, Base, Credential, CredentialLimits, Edits, FallbackOn, Health, HttpVersions, Instructions, OnLoss,
-    Provider, Requirement, Route, RouteTimeouts, Rules, Strategy, StreamUsage, Target, UpstreamStream,
+    Provider, Requirement, Route, RouteTimeouts, Rules, Strategy, StreamUsage, Target, UnknownPrice, UpstreamStream,
 };
 pub use watch::{Live, OnChange, ReloadStatus};
 pub use watcher::Watch;
