@@ -219,7 +219,9 @@ fn limits<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Limits {
     let inflight_body = size("inflight_body", MIB, TIB, default.inflight_body);
     let answer_kept = size("answer_kept", 64 * KIB, GIB, default.answer_kept);
     let min_pace = size("min_pace", 0, MIB, default.min_pace);
-    let assumed_output = fields.integer("assumed_output", 1..=MAX_ASSUMED).unwrap_or(default.assumed_output);
+    let assumed_output = fields
+        .integer("assumed_output", 1..=MAX_ASSUMED)
+        .unwrap_or(default.assumed_output);
     let unknown_price = match fields.get("unknown_price") {
         Some(value) => value.price_or_refuse(),
         None => default.unknown_price,

@@ -50,7 +50,10 @@ pub(super) async fn enter(gateway: &Gateway, session: &mut Session, ctx: &mut Re
 fn gone(read: pingora::Result<Option<bytes::Bytes>>) -> Box<pingora::Error> {
     match read {
         Err(error) => error,
-        Ok(_) => pingora::Error::explain(pingora::ErrorType::ConnectionClosed, "the client went away while it waited"),
+        Ok(_) => pingora::Error::explain(
+            pingora::ErrorType::ConnectionClosed,
+            "the client went away while it waited",
+        ),
     }
 }
 
@@ -77,7 +80,9 @@ pub(super) async fn reserve(
     } else {
         admission.reserve_within(left, estimate, first, at, now).await
     };
-    reserved.map(Some).map_err(|refused| refuse(ctx, &grant, &refused, estimate, at))
+    reserved
+        .map(Some)
+        .map_err(|refused| refuse(ctx, &grant, &refused, estimate, at))
 }
 
 fn refuse(ctx: &mut RequestContext, grant: &Grant, refused: &Refused, estimate: Estimate, at: UnixMicros) -> ApiError {
@@ -97,7 +102,11 @@ fn refuse(ctx: &mut RequestContext, grant: &Grant, refused: &Refused, estimate: 
     };
     let error = ApiError::new(kind, told.message).code(code);
     match told.wait {
-        Some(wait) => error.retry_after(u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)),
+        Some(wait) => error.retry_after(
+            u32::try_from(wait.as_millis().div_ceil(1000))
+                .unwrap_or(u32::MAX)
+                .max(1),
+        ),
         None => error,
     }
 }
@@ -203,11 +212,18 @@ impl Budget {
         let limits = account.limits();
         let budget = limits.budgets.iter().find(|budget| budget.window == window);
         let place = Window::ALL.iter().position(|each| *each == window).unwrap_or(0);
-        let used = account.balance(at).0.get(place).map_or(Spent::default(), |used| used.spent);
+        let used = account
+            .balance(at)
+            .0
+            .get(place)
+            .map_or(Spent::default(), |used| used.spent);
         let (limit, used) = match unit {
             Unit::Requests => (budget.and_then(|budget| budget.requests), used.requests),
             Unit::Tokens => (budget.and_then(|budget| budget.tokens), used.tokens),
-            Unit::Money => (budget.and_then(|budget| budget.money).map(|money| money.0), used.charge.0),
+            Unit::Money => (
+                budget.and_then(|budget| budget.money).map(|money| money.0),
+                used.charge.0,
+            ),
         };
         let limit = limit.unwrap_or(0);
         Budget {

@@ -63,6 +63,16 @@ impl Bill {
         Some(Bill { terms, markup })
     }
 
+    /// Nobody knows, and nothing is charged.
+    pub fn is_unknown(&self) -> bool {
+        self.terms == Terms::Unknown
+    }
+
+    /// It costs nothing.
+    pub fn is_free(&self) -> bool {
+        self.terms == Terms::Free
+    }
+
     /// It depends on the number of tokens.
     pub fn is_by_tokens(&self) -> bool {
         matches!(self.terms, Terms::Known(_))
@@ -180,7 +190,10 @@ mod tests {
         };
         assert_eq!(sums(by(None, true, ceiling)), (None, 7, 7));
         assert_eq!(sums(by(None, false, ceiling)), (None, 0, 0));
-        assert_eq!(sums(by(Some(&price()), true, ceiling)), (Some(NanoUsd(5000)), 5000, 30_000));
+        assert_eq!(
+            sums(by(Some(&price()), true, ceiling)),
+            (Some(NanoUsd(5000)), 5000, 30_000)
+        );
     }
 
     #[test]
@@ -200,7 +213,10 @@ mod tests {
         };
         let given = End { given: true, ..sent };
         let partly = End { usage: true, ..given };
-        let told = End { finished: true, ..partly };
+        let told = End {
+            finished: true,
+            ..partly
+        };
         let cases = [
             (End::default(), Ended::UpstreamFailed, Basis::Nothing),
             (End::default(), Ended::ClientGone, Basis::Nothing),
@@ -222,14 +238,7 @@ mod tests {
             (given, Ended::UpstreamBroke, Basis::Estimated),
             (told, Ended::UpstreamBroke, Basis::Reported),
             (partly, Ended::TimedOut, Basis::Estimated),
-            (
-                End {
-                    refused: true,
-                    ..given
-                },
-                Ended::UpstreamBroke,
-                Basis::Nothing,
-            ),
+            (End { refused: true, ..given }, Ended::UpstreamBroke, Basis::Nothing),
         ];
         for (end, ended, want) in cases {
             assert_eq!(end.basis(ended), want, "{end:?} {ended:?}");

@@ -37,7 +37,11 @@ pub fn prompt_tokens(ctx: &RequestContext) -> u64 {
 
 /// Before the request's body is let go: what an estimate needs of it, if it may be needed.
 pub fn let_go(ctx: &mut RequestContext) {
-    let is_chat = ctx.client.target.as_ref().is_some_and(|target| target.operation == Operation::Chat);
+    let is_chat = ctx
+        .client
+        .target
+        .as_ref()
+        .is_some_and(|target| target.operation == Operation::Chat);
     if is_chat && ctx.books.prompt.is_none() {
         ctx.books.rough = estimate::rough_prompt(&ctx.client.body);
     }

@@ -16,10 +16,12 @@ pub mod gate;
 pub mod held;
 pub mod instruct;
 pub mod intake;
+mod limit_headers;
 pub mod local;
 pub mod logging;
 pub mod metrics;
 mod need;
+mod own_key;
 pub mod passthrough;
 pub mod prepare;
 pub mod refuse;
@@ -152,7 +154,7 @@ impl ProxyHttp for Gateway {
         answer: &mut ResponseHeader,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
-        response_filter::execute(session, answer, ctx)
+        response_filter::execute(self, session, answer, ctx)
     }
 
     fn response_body_filter(

@@ -47,7 +47,10 @@ pub struct Length {
 
 /// The request's key has limits for which answers must have a length.
 pub fn bounds_answers(ctx: &RequestContext) -> bool {
-    ctx.client.grant.as_ref().is_some_and(|grant| grant.chain.bounds_answers())
+    ctx.client
+        .grant
+        .as_ref()
+        .is_some_and(|grant| grant.chain.bounds_answers())
 }
 
 /// Makes sure that the answer's length is limited, and says to what. A limit of the client's own stays; where it has none, that of the
@@ -58,7 +61,11 @@ pub async fn limit(
     candidate: &Candidate,
     prepared: &mut Prepared,
 ) -> Result<(), ApiError> {
-    let is_chat = ctx.client.target.as_ref().is_some_and(|target| target.operation == Operation::Chat);
+    let is_chat = ctx
+        .client
+        .target
+        .as_ref()
+        .is_some_and(|target| target.operation == Operation::Chat);
     if !is_chat || !bounds_answers(ctx) {
         return Ok(());
     }
@@ -75,7 +82,9 @@ pub async fn limit(
     let done = if body.len() < ELSEWHERE {
         wanted.put(body)
     } else {
-        tokio::task::spawn_blocking(move || wanted.put(body)).await.map_err(|_| internal())?
+        tokio::task::spawn_blocking(move || wanted.put(body))
+            .await
+            .map_err(|_| internal())?
     };
     (prepared.body, prepared.length) = done?;
     Ok(())
@@ -115,8 +124,9 @@ impl Wanted {
                     path,
                     how: How::Default(&value),
                 };
-                let body = edit::apply(&body, self.dialect, &[change])
-                    .map_err(|error| ApiError::new(ErrorKind::InvalidRequest, error.to_string()).code("invalid_type"))?;
+                let body = edit::apply(&body, self.dialect, &[change]).map_err(|error| {
+                    ApiError::new(ErrorKind::InvalidRequest, error.to_string()).code("invalid_type")
+                })?;
                 Ok((body, length(self.length, self.assumed.min(self.length))))
             }
         }
@@ -187,7 +197,9 @@ pub fn of(
     let (provider, model) = (&candidate.pool.provider.name, &prepared.model);
     let rules = rules(ctx);
     // Of any path of a provider nobody knows what it costs.
-    let price = rules.filter(|_| operation.is_some()).and_then(|rules| rules.prices.price(provider, model));
+    let price = rules
+        .filter(|_| operation.is_some())
+        .and_then(|rules| rules.prices.price(provider, model));
     let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_ref());
     let unknown = route.and_then(|route| route.unknown_price);
     let unknown = unknown.unwrap_or_else(|| UnknownPrice::from(gateway.config.limits.unknown_price));
@@ -206,11 +218,19 @@ pub fn of(
     };
     let context = rules.and_then(|rules| rules.models.facts(provider, model)?.context);
     let most = prompt.most.saturating_add(prepared.grown);
-    let most = if prompt.open { context.unwrap_or(LONGEST_CONTEXT).max(most) } else { most };
+    let most = if prompt.open {
+        context.unwrap_or(LONGEST_CONTEXT).max(most)
+    } else {
+        most
+    };
     // No prompt is longer than the model's context: a longer one is refused, and costs nothing.
     let most = context.map_or(most, |context| most.min(context));
     let length = prepared.length;
-    let money = if bounded { bill.most(most, length.most) } else { Default::default() };
+    let money = if bounded {
+        bill.most(most, length.most)
+    } else {
+        Default::default()
+    };
     Ok(Need {
         estimate: Estimate {
             tokens: prompt.expected.saturating_add(length.expected),

@@ -17,7 +17,7 @@ use super::request_filter::{Stop, not_admitted};
 pub const PREFIX: &str = "/p/";
 
 /// Finds provider and path.
-pub async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContext) -> Result<(), Stop> {
+pub(super) async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContext) -> Result<(), Stop> {
     let path = session.req_header().uri.path();
     let (provider, rest) = path[PREFIX.len()..]
         .split_once('/')

@@ -23,7 +23,7 @@ use super::gate::GateControl;
 use super::held::Listener;
 use super::intake::{self, NoBody};
 use super::prepare::ELSEWHERE;
-use super::{admit, instruct, local, passthrough, refuse};
+use super::{admit, instruct, local, own_key, passthrough, refuse};
 
 /// Where a request ends before a provider is called.
 pub(super) enum Stop {
@@ -64,11 +64,16 @@ async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCont
     if local::health(gateway, session, ctx).await? {
         return Err(Stop::Answered);
     }
+    let is_key = own_key::is_asked(session.req_header());
     let passes = session.req_header().uri.path().starts_with(passthrough::PREFIX);
-    if !passes {
+    if !passes && !is_key {
         ctx.client.target = Some(recognise(session)?);
     }
     authenticate(gateway, session, ctx)?;
+    if is_key {
+        own_key::answer(gateway, session, ctx).await?;
+        return Err(Stop::Answered);
+    }
     if passes {
         return passthrough::prepare(gateway, session, ctx).await;
     }

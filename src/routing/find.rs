@@ -258,7 +258,10 @@ impl<W: Witness> Search<'_, W> {
         let other = || pool.endpoints().iter().find(|endpoint| (self.knows)(endpoint.dialect));
         let endpoint = pool.endpoint(self.query.dialect).or_else(other);
         let outcome = match endpoint {
-            _ if !self.query.may_go(of.map_or("", |(route, _)| &route.name), &pool.provider.name) => {
+            _ if !self
+                .query
+                .may_go(of.map_or("", |(route, _)| &route.name), &pool.provider.name) =>
+            {
                 Err(LeftOut::Forbidden)
             }
             None => Err(LeftOut::NotOffered),
@@ -303,18 +306,20 @@ impl<W: Witness> Search<'_, W> {
             return Ok(());
         }
         let model = self.query.model.to_owned();
-        Err(if left.forbidden && !left.inactive && left.spoken.is_empty() && left.lacking.is_empty() {
-            NoRoute::NotAllowed(model)
-        } else if !left.lacking.is_empty() {
-            NoRoute::Unfit {
-                model,
-                missing: left.lacking,
-            }
-        } else if left.inactive || left.spoken.is_empty() {
-            NoRoute::NoCredential(model)
-        } else {
-            left.spoken_once(model)
-        })
+        Err(
+            if left.forbidden && !left.inactive && left.spoken.is_empty() && left.lacking.is_empty() {
+                NoRoute::NotAllowed(model)
+            } else if !left.lacking.is_empty() {
+                NoRoute::Unfit {
+                    model,
+                    missing: left.lacking,
+                }
+            } else if left.inactive || left.spoken.is_empty() {
+                NoRoute::NoCredential(model)
+            } else {
+                left.spoken_once(model)
+            },
+        )
     }
 }
 

@@ -60,7 +60,8 @@ impl Query<'_> {
 
     /// Whether the key may take a route (empty: none) to a provider.
     pub(super) fn may_go(&self, route: &str, provider: &str) -> bool {
-        self.permit.is_none_or(|permit| permit.route(route) && permit.provider(provider))
+        self.permit
+            .is_none_or(|permit| permit.route(route) && permit.provider(provider))
     }
 }
 

@@ -196,7 +196,8 @@ fn within(text: &[u8], dialect: &dyn Dialect, names: &[String]) -> Said {
 }
 
 fn leaf(text: &[u8]) -> Said {
-    let whole = |number: f64| (number >= 0.0 && number.fract() == 0.0 && number < u64::MAX as f64).then_some(number as u64);
+    let whole =
+        |number: f64| (number >= 0.0 && number.fract() == 0.0 && number < u64::MAX as f64).then_some(number as u64);
     let number = match serde_json::from_slice(text) {
         Ok(Value::Null) => return Said::Nothing,
         Ok(Value::Number(number)) => number.as_u64().or_else(|| whole(number.as_f64()?)),

@@ -40,7 +40,10 @@ fn what_stands_for_more_than_its_bytes_is_read() {
     for url in ["https://a.example/x.png", "data:image/png;base64,iVBORw0KGgo="] {
         let (quick, slow) = read(CHAT, &picture(url));
         assert_eq!(quick, None, "{url}");
-        assert!(slow.most >= 50_000 && slow.most < 51_000 && !slow.open, "{url}: {slow:?}");
+        assert!(
+            slow.most >= 50_000 && slow.most < 51_000 && !slow.open,
+            "{url}: {slow:?}"
+        );
     }
     let inline = "A".repeat(400_000);
     let (_, slow) = read(CHAT, &picture(&format!("data:image/png;base64,{inline}")));
@@ -73,15 +76,27 @@ fn names_hidden_by_escapes_are_read_too() {
 fn limits_are_found_under_each_name() {
     let cases = [
         ("openai_chat", r#"{"max_tokens":5}"#, Said::Number(5)),
-        ("openai_chat", r#"{"max_completion_tokens":7,"max_tokens":5}"#, Said::Number(7)),
+        (
+            "openai_chat",
+            r#"{"max_completion_tokens":7,"max_tokens":5}"#,
+            Said::Number(7),
+        ),
         ("openai_chat", r#"{"max_tokens":null}"#, Said::Nothing),
         ("openai_chat", r#"{"max_tokens":-1}"#, Said::Odd),
         ("openai_chat", r#"{"max_tokens":1.5}"#, Said::Odd),
         ("openai_chat", r#"{"max_tokens":100.0}"#, Said::Number(100)),
         ("anthropic", r#"{"max_tokens":64}"#, Said::Number(64)),
         ("openai_responses", r#"{"max_output_tokens":9}"#, Said::Number(9)),
-        ("gemini", r#"{"generationConfig":{"maxOutputTokens":"12"}}"#, Said::Number(12)),
-        ("gemini", r#"{"generation_config":{"max_output_tokens":12}}"#, Said::Number(12)),
+        (
+            "gemini",
+            r#"{"generationConfig":{"maxOutputTokens":"12"}}"#,
+            Said::Number(12),
+        ),
+        (
+            "gemini",
+            r#"{"generation_config":{"max_output_tokens":12}}"#,
+            Said::Number(12),
+        ),
         (
             "gemini",
             r#"{"generation_config":{"max_output_tokens":12},"generationConfig":{"maxOutputTokens":13}}"#,

@@ -148,7 +148,10 @@ mod tests {
     fn a_rough_estimate_takes_base64_for_a_picture() {
         let text = "{\"text\":\"Some words of a long story. \"}".repeat(1000);
         assert_eq!(rough_prompt(text.as_bytes()), text.len() as u64 / 4);
-        let picture = format!("{text}{{\"url\":\"data:image/png;base64,{}\"}}{text}", "A".repeat(3_000_000));
+        let picture = format!(
+            "{text}{{\"url\":\"data:image/png;base64,{}\"}}{text}",
+            "A".repeat(3_000_000)
+        );
         let tokens = rough_prompt(picture.as_bytes());
         let want = text.len() as u64 / 2 + PER_PICTURE;
         assert!(tokens.abs_diff(want) < 2100, "{tokens}, not about {want}");
