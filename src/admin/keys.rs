@@ -111,6 +111,7 @@ pub(super) async fn create(State(api): State<Arc<Api>>, Given(wanted): Given<Key
         name: wanted.name.trim().to_owned(),
         owner: wanted.owner.map(|owner| owner.trim().to_owned()),
         tags: wanted.tags.iter().map(|tag| tag.trim().to_owned()).collect(),
+        ..NewKey::default()
     };
     let (key, text) = api.blocking(move |state| state.keys.create(new)).await??;
     let view = KeyView::from(&*key);

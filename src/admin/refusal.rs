@@ -215,7 +215,7 @@ impl From<KeysError> for Refusal {
     fn from(error: KeysError) -> Self {
         match error {
             KeysError::NoSuchKey(id) => Refusal::not_found(format!("there is no key {id}")),
-            KeysError::Unfit { field, why } => Refusal::invalid_body(field, format!("the key's {field} {why}")),
+            KeysError::Unfit { field, why } => Refusal::invalid_body(field, format!("`{field}` {why}")),
             other => {
                 tracing::error!(error = %other, "the keys can't be read or written");
                 Refusal::internal()

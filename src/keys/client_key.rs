@@ -30,7 +30,8 @@ pub struct ClientKey {
     pub name: String,
     /// Whom it belongs to.
     pub owner: Option<String>,
-    /// The last four characters, so that people can tell keys apart.
+    /// The last four characters of its newest secret, so that people can tell keys apart; empty: it was imported, see
+    /// [`super::SecretInfo`].
     pub last4: String,
     /// When it was made.
     pub created_at: UnixMicros,
@@ -57,12 +58,27 @@ pub struct KeyText(pub Secret);
 impl KeyText {
     /// A fresh key, from the system's randomness.
     pub(super) fn generate() -> Result<Self, getrandom::Error> {
+        Self::fresh(PREFIX, None)
+    }
+
+    /// A fresh secret for a key that has its public part.
+    pub(super) fn renew(id: &KeyId) -> Result<Self, getrandom::Error> {
+        Self::fresh(PREFIX, Some(id))
+    }
+
+    /// A text of the same form with another beginning.
+    pub(super) fn fresh(prefix: &[u8], id: Option<&KeyId>) -> Result<Self, getrandom::Error> {
         // Full size from the start: a buffer that grew would leave copies of the secret behind.
-        let mut text = String::with_capacity(KEY_LEN);
-        text.extend(PREFIX.iter().map(|&b| char::from(b)));
+        let mut text = String::with_capacity(prefix.len() + PUBLIC_LEN + 1 + SECRET_LEN);
+        text.extend(prefix.iter().map(|&b| char::from(b)));
         let mut random = RandomBase62::default();
-        for _ in 0..PUBLIC_LEN {
-            text.push(random.next()?);
+        match id {
+            Some(id) => text.push_str(&id.0),
+            None => {
+                for _ in 0..PUBLIC_LEN {
+                    text.push(random.next()?);
+                }
+            }
         }
         text.push('-');
         for _ in 0..SECRET_LEN - CHECKSUM_LEN {
@@ -74,26 +90,55 @@ impl KeyText {
 
     /// Its public part.
     pub(super) fn id(&self) -> KeyId {
-        KeyId(self.0.expose()[PREFIX.len()..PREFIX.len() + PUBLIC_LEN].into())
+        KeyId(public_part(self.0.expose()).unwrap_or_default().into())
     }
 
     /// Its last four characters.
     pub(super) fn last4(&self) -> String {
-        self.0.expose()[KEY_LEN - CHECKSUM_LEN..].into()
+        let text = self.0.expose();
+        text[text.len() - CHECKSUM_LEN..].into()
     }
+}
+
+/// The public part of a text of this form, whatever it begins with: the twelve characters before the last dash.
+pub(super) fn public_part(text: &str) -> Option<&str> {
+    let (before, _secret) = text.rsplit_once('-')?;
+    let (_prefix, id) = before.rsplit_once('-')?;
+    (id.len() == PUBLIC_LEN).then_some(id)
+}
+
+/// Twelve random characters: the id of a key whose text we did not make.
+pub(super) fn fresh_id() -> Result<KeyId, getrandom::Error> {
+    let mut random = RandomBase62::default();
+    let mut id = String::with_capacity(PUBLIC_LEN);
+    for _ in 0..PUBLIC_LEN {
+        id.push(random.next()?);
+    }
+    Ok(KeyId(id.into()))
 }
 
 /// Is it of the form of a key, with the right checksum? Small and about constant time; says nothing about whether the key exists.
 pub fn is_well_formed(text: &[u8]) -> bool {
-    const DASH: usize = PREFIX.len() + PUBLIC_LEN;
-    text.len() == KEY_LEN
-        && text.starts_with(PREFIX)
-        && text[DASH] == b'-'
-        && text[PREFIX.len()..DASH]
+    has_form(text, PREFIX)
+}
+
+/// The same for texts that begin with `prefix`.
+pub(super) fn has_form(text: &[u8], prefix: &[u8]) -> bool {
+    let dash = prefix.len() + PUBLIC_LEN;
+    let length = dash + 1 + SECRET_LEN;
+    text.len() == length
+        && text.starts_with(prefix)
+        && text[dash] == b'-'
+        && text[prefix.len()..dash]
             .iter()
-            .chain(&text[DASH + 1..])
+            .chain(&text[dash + 1..])
             .fold(true, |good, b| good & b.is_ascii_alphanumeric())
-        && text[KEY_LEN - CHECKSUM_LEN..] == checksum(&text[..KEY_LEN - CHECKSUM_LEN])
+        && text[length - CHECKSUM_LEN..] == checksum(&text[..length - CHECKSUM_LEN])
+}
+
+/// Does it begin as our keys do?
+pub(super) fn looks_like_ours(text: &[u8]) -> bool {
+    text.starts_with(PREFIX)
 }
 
 /// CRC-32C of `text`, as the last four base62 digits: against slips of the keyboard, not against people.

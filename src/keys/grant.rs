@@ -8,6 +8,7 @@ use crate::clock::UnixMicros;
 use crate::limits::Chain;
 use crate::money::Markup;
 
+use super::compiled::Compiled;
 use super::{ClientKey, Group};
 
 /// An authenticated key with all that follows from it. Made anew, and put into the ring, whenever its key or group changes.
@@ -18,6 +19,10 @@ pub struct Grant {
     pub group: Option<Arc<Group>>,
     /// Where its requests are charged.
     pub chain: Chain,
+    /// The key's policy.
+    pub(super) own: Arc<Compiled>,
+    /// The group's.
+    pub(super) shared: Option<Arc<Compiled>>,
 }
 
 impl fmt::Debug for Grant {
@@ -37,6 +42,9 @@ pub enum Denied {
     /// Its group is disabled: 403.
     #[error("the key's group is disabled")]
     GroupDisabled,
+    /// Its group was deleted: 403.
+    #[error("the key's group was deleted")]
+    GroupDeleted,
     /// It has expired: 401.
     #[error("the key has expired")]
     Expired,
@@ -47,33 +55,54 @@ pub enum Denied {
 
 impl Grant {
     /// May it be used from this address at this time?
-    pub fn check(&self, _address: Option<IpAddr>, _at: UnixMicros) -> Result<(), Denied> {
-        Ok(())
+    pub fn check(&self, address: Option<IpAddr>, at: UnixMicros) -> Result<(), Denied> {
+        if self.key.policy.disabled {
+            return Err(Denied::Disabled);
+        }
+        if self.key.expires_at.is_some_and(|end| end <= at) {
+            return Err(Denied::Expired);
+        }
+        match (&self.key.group, &self.group) {
+            (None, _) => {}
+            // A group that is not there is as good as deleted: it may have had limits.
+            (Some(_), None) => return Err(Denied::GroupDeleted),
+            (Some(_), Some(group)) if group.deleted_at.is_some() => return Err(Denied::GroupDeleted),
+            (Some(_), Some(group)) if group.policy.disabled => return Err(Denied::GroupDisabled),
+            (Some(_), Some(_)) => {}
+        }
+        match self.policies().all(|policy| policy.may_come_from(address)) {
+            true => Ok(()),
+            false => Err(Denied::Network),
+        }
     }
 
     /// May it ask for this model (the name the client says, and what an alias makes of it)? Key and group must both allow it.
-    pub fn may_ask(&self, _model: &str) -> bool {
-        true
+    pub fn may_ask(&self, model: &str) -> bool {
+        self.policies().all(|policy| policy.may_ask(model))
     }
 
     /// May it take this route?
-    pub fn may_take(&self, _route: &str) -> bool {
-        true
+    pub fn may_take(&self, route: &str) -> bool {
+        self.policies().all(|policy| policy.may_take(route))
     }
 
     /// May it be served by this provider?
-    pub fn may_reach(&self, _provider: &str) -> bool {
-        true
+    pub fn may_reach(&self, provider: &str) -> bool {
+        self.policies().all(|policy| policy.may_reach(provider))
     }
 
     /// Some provider or route is not allowed: candidates must be looked at one by one.
     pub fn is_choosy(&self) -> bool {
-        false
+        self.policies().any(Compiled::is_choosy)
     }
 
     /// The factor on costs: the key's, else the group's, else 1.
     pub fn markup(&self) -> Markup {
         let group = self.group.as_ref().and_then(|group| group.policy.markup);
         self.key.policy.markup.or(group).unwrap_or_default()
+    }
+
+    fn policies(&self) -> impl Iterator<Item = &Compiled> {
+        std::iter::once(&*self.own).chain(self.shared.as_deref())
     }
 }

@@ -1,37 +1,54 @@
-//! Client keys: the keys we issue. Only a keyed hash of a secret is stored (HARDENING S3).
+//! Client keys: the keys we issue, or took over by their hash; their groups; and the tokens of the admin API. Only a keyed hash of
+//! a secret is stored (HARDENING S3).
 
+mod changes;
 pub mod client_key;
+mod compiled;
+mod fit;
 pub mod grant;
+mod groups;
+mod listing;
 pub mod master;
 pub mod policy;
 pub mod ring;
 mod stored;
+pub mod tokens;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hmac::Mac;
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 
+pub use changes::{Imported, NewImport, NewKey};
 pub use client_key::{ClientKey, KeyText};
+pub use fit::{KNOWN_MAX, LIST_MAX, NAME_MAX, TAG_MAX, TAGS_MAX};
 pub use grant::{Denied, Grant};
+pub use groups::{GroupRecord, NewGroup};
+pub use listing::{KeyRecord, KeyState, Page, SecretInfo, Wanted};
 pub use master::MasterKey;
 pub use policy::{Group, Policy};
 pub use ring::Ring;
+pub use tokens::{AdminToken, Role, Tokens};
 
-use crate::clock::Clock;
-use crate::ids::KeyId;
+use crate::clock::{Clock, UnixMicros};
+use crate::ids::{GroupId, KeyId};
 use crate::limits::{AccountId, Accounts, Chain};
 use crate::store::{Store, StoreError};
-use ring::{KeyMac, Snapshot};
+use compiled::{Compiled, ModelLists};
+use ring::{Slot, Snapshot};
+use stored::KeySecret;
 
-/// Longest name or owner of a key, in characters.
-pub const NAME_MAX: usize = 100;
-/// Most tags of a key.
-pub const TAGS_MAX: usize = 16;
-/// Longest tag, in characters.
-pub const TAG_MAX: usize = 64;
+/// Most secrets of a key at once: the newest, and those which rotation lets live on for a while.
+pub const SECRETS_MAX: usize = 4;
+/// Most keys.
+pub const KEYS_MAX: usize = 1_000_000;
+/// Most groups.
+pub const GROUPS_MAX: usize = 10_000;
+/// Most keys imported by one call.
+pub const IMPORT_MAX: usize = 500;
 /// The fact by which a master key is recognised.
 const CHECK: &str = "master-key-check";
 
@@ -47,21 +64,47 @@ pub enum KeyError {
     /// It was revoked.
     #[error("the key was revoked")]
     Revoked,
+    /// It was rotated, and the time in which the old secret was good as well is over.
+    #[error("the key was replaced by a newer one")]
+    Replaced,
 }
 
-/// Why a key can't be created, listed or revoked.
+/// Why a key or a group can't be created, read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// There is no key of that id.
     #[error("there is no key {0}")]
     NoSuchKey(KeyId),
-    /// A name, an owner or a tag can't be taken.
-    #[error("the key's {field} {why}")]
+    /// There is no group of that name.
+    #[error("there is no group {0}")]
+    NoSuchGroup(GroupId),
+    /// The name of a new group is taken.
+    #[error("there is a group {0} already; a deleted group keeps its name, its rows in the ledger bear it")]
+    GroupExists(GroupId),
+    /// The group was deleted.
+    #[error("the group {0} was deleted")]
+    GroupDeleted(GroupId),
+    /// The key was revoked: it gets no new secret.
+    #[error("the key {0} was revoked")]
+    IsRevoked(KeyId),
+    /// It was changed since the caller looked: its version is another.
+    #[error("it was changed meanwhile: its version is {0}; look at it again")]
+    Changed(u64),
+    /// It has as many secrets as it may have.
+    #[error(
+        "the key has {SECRETS_MAX} secrets that are still good; wait until one has ended, or rotate with no overlap"
+    )]
+    ManySecrets,
+    /// There are as many as there may be.
+    #[error("there are {1} {0} already: no more are taken")]
+    Full(&'static str, usize),
+    /// Something given can't be taken.
+    #[error("{field} {why}")]
     Unfit {
-        /// `name`, `owner` or `tags`.
+        /// The field: `name`, `policy.models` ...
         field: &'static str,
         /// What is wrong with it.
-        why: &'static str,
+        why: Cow<'static, str>,
     },
     /// The data folder belongs to another master key.
     #[error(
@@ -83,26 +126,36 @@ pub struct Keys {
     ring: Arc<Ring>,
     accounts: Arc<Accounts>,
     clock: Clock,
-    /// Every key; locked for the whole of a change, so that store and ring never differ about the order of two.
-    known: Mutex<BTreeMap<KeyId, Stored>>,
+    /// All there is; locked for the whole of a change, so that store and ring never differ about the order of two. No
+    /// request looks here.
+    known: Mutex<Known>,
 }
 
-/// What is stored of a key.
+#[derive(Default)]
+struct Known {
+    keys: BTreeMap<KeyId, Stored>,
+    /// The keys in the order in which they were made.
+    order: BTreeSet<(UnixMicros, KeyId)>,
+    groups: BTreeMap<GroupId, KnownGroup>,
+    lists: ModelLists,
+}
+
+/// What is known of a key.
 #[derive(Clone)]
 struct Stored {
-    key: Arc<ClientKey>,
-    mac: KeyMac,
+    /// Newest first, never empty.
+    secrets: Vec<KeySecret>,
+    /// How often it was written: changes of two people at once are noticed by it.
+    revision: u64,
+    grant: Arc<Grant>,
 }
 
-/// What a new key is given.
-#[derive(Clone, Debug, Default)]
-pub struct NewKey {
-    /// A name for people.
-    pub name: String,
-    /// Whom it belongs to.
-    pub owner: Option<String>,
-    /// Words by which routes tell keys apart: at most [`TAGS_MAX`], each of 1 to [`TAG_MAX`] characters, none twice.
-    pub tags: Vec<String>,
+/// What is known of a group.
+#[derive(Clone)]
+struct KnownGroup {
+    group: Arc<Group>,
+    revision: u64,
+    compiled: Arc<Compiled>,
 }
 
 impl Keys {
@@ -128,21 +181,33 @@ impl Keys {
             Some(_) => return Err(KeysError::WrongMasterKey),
             None => store.meta().put(CHECK, &check)?,
         }
-        let mut known = BTreeMap::new();
-        let mut snapshot = Snapshot::default();
-        for (id, value) in store.keys().all()? {
-            let (key, mac) = stored::read(&value)
-                .ok_or_else(|| StoreError::Failed(format!("the key {} is unreadable", String::from_utf8_lossy(&id))))?;
-            let stored = Stored {
-                key: Arc::new(key),
-                mac: KeyMac(mac),
-            };
-            snapshot.insert(stored.mac, grant(&accounts, &stored.key));
-            known.insert(stored.key.id.clone(), stored);
+        let unreadable = |what: &str, id: &[u8]| {
+            StoreError::Failed(format!("the {what} {} is unreadable", String::from_utf8_lossy(id)))
+        };
+        let mut known = Known::default();
+        for (id, value) in store.groups().all()? {
+            let (group, revision) = stored::read_group(&value).ok_or_else(|| unreadable("group", &id))?;
+            known.set_group(&accounts, Arc::new(group), revision);
+        }
+        let ring = Arc::new(Ring::new(&master.derive("client-key/v1"), clock.clone()));
+        let all = store.keys().all()?;
+        let mut loaded = Vec::with_capacity(all.len());
+        for (id, value) in all {
+            let (key, secrets, revision) = stored::read(&value).ok_or_else(|| unreadable("key", &id))?;
+            let grant = known.grant(&accounts, Arc::new(key), None);
+            loaded.push(Stored {
+                secrets,
+                revision,
+                grant,
+            });
+        }
+        ring.change(|ring| loaded.iter().for_each(|stored| stored.put_into(ring)));
+        for stored in loaded {
+            known.insert(stored);
         }
         Ok(Keys {
             store,
-            ring: Arc::new(Ring::new(&master.derive("client-key/v1"), snapshot)),
+            ring,
             accounts,
             clock,
             known: Mutex::new(known),
@@ -153,120 +218,67 @@ impl Keys {
     pub fn ring(&self) -> &Arc<Ring> {
         &self.ring
     }
+}
 
-    /// Makes a key. The text is shown once and never stored. Blocking: on disk when it returns.
-    pub fn create(&self, new: NewKey) -> Result<(Arc<ClientKey>, KeyText), KeysError> {
-        check_text("name", &new.name)?;
-        if let Some(owner) = &new.owner {
-            check_text("owner", owner)?;
+impl Stored {
+    fn key(&self) -> &Arc<ClientKey> {
+        &self.grant.key
+    }
+
+    /// All its secrets, as they stand now.
+    fn put_into(&self, ring: &mut Snapshot) {
+        for secret in &self.secrets {
+            ring.imported |= secret.imported;
+            let slot = Slot {
+                grant: self.grant.clone(),
+                until: secret.until,
+            };
+            ring.put(secret.mac, slot);
         }
-        check_tags(&new.tags)?;
-        let mut known = self.known.lock();
-        let mut text = KeyText::generate().map_err(KeysError::Random)?;
-        while known.contains_key(&text.id()) {
-            text = KeyText::generate().map_err(KeysError::Random)?;
-        }
-        let key = Arc::new(ClientKey {
-            id: text.id(),
-            name: new.name,
-            owner: new.owner,
-            last4: text.last4(),
-            created_at: self.clock.now(),
-            revoked_at: None,
-            tags: new.tags,
-            group: None,
-            expires_at: None,
-            policy: Policy::default(),
-        });
-        let mac = self.ring.mac(text.0.expose().as_bytes());
-        self.change(&mut known, Stored { key: key.clone(), mac })?;
-        Ok((key, text))
+    }
+}
+
+impl Known {
+    fn insert(&mut self, stored: Stored) {
+        let key = stored.key();
+        self.order.insert((key.created_at, key.id.clone()));
+        self.keys.insert(key.id.clone(), stored);
     }
 
-    /// Every key, oldest first, the revoked ones too.
-    pub fn list(&self) -> Vec<Arc<ClientKey>> {
-        let mut keys: Vec<_> = self.known.lock().values().map(|stored| stored.key.clone()).collect();
-        keys.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        keys
-    }
-
-    /// One key, also a revoked one.
-    pub fn get(&self, id: &KeyId) -> Option<Arc<ClientKey>> {
-        self.known.lock().get(id).map(|stored| stored.key.clone())
-    }
-
-    /// Revokes a key: refused from now on. Revoking twice is no error. Blocking: on disk when it returns.
-    pub fn revoke(&self, id: &KeyId) -> Result<Arc<ClientKey>, KeysError> {
-        let mut known = self.known.lock();
-        let Some(stored) = known.get(id).cloned() else {
-            return Err(KeysError::NoSuchKey(id.clone()));
+    fn set_group(&mut self, accounts: &Accounts, group: Arc<Group>, revision: u64) {
+        let account = accounts.get(&AccountId::Group(group.id.clone()));
+        account.set_limits(group.policy.limits.clone());
+        let compiled = Arc::new(Compiled::new(&group.policy, &mut self.lists));
+        let known = KnownGroup {
+            group: group.clone(),
+            revision,
+            compiled,
         };
-        if stored.key.revoked_at.is_some() {
-            return Ok(stored.key);
+        self.groups.insert(group.id.clone(), known);
+    }
+
+    /// What a key may do. `before`: its last grant; what was compiled for it serves again if the key's policy is the same.
+    fn grant(&mut self, accounts: &Accounts, key: Arc<ClientKey>, before: Option<&Grant>) -> Arc<Grant> {
+        let group = key.group.as_ref().and_then(|id| self.groups.get(id)).cloned();
+        let own = match before {
+            Some(before) if before.key.policy == key.policy => before.own.clone(),
+            _ => Arc::new(Compiled::new(&key.policy, &mut self.lists)),
+        };
+        let account = accounts.get(&AccountId::Key(key.id.clone()));
+        if before.is_none_or(|before| before.key.policy.limits != key.policy.limits) {
+            account.set_limits(key.policy.limits.clone());
         }
-        let key = Arc::new(ClientKey {
-            revoked_at: Some(self.clock.now()),
-            ..ClientKey::clone(&stored.key)
-        });
-        self.change(
-            &mut known,
-            Stored {
-                key: key.clone(),
-                mac: stored.mac,
-            },
-        )?;
-        Ok(key)
+        let shared = group
+            .as_ref()
+            .map(|known| accounts.get(&AccountId::Group(known.group.id.clone())));
+        Arc::new(Grant {
+            key,
+            chain: Chain::new(account, shared),
+            own,
+            shared: group.as_ref().map(|known| known.compiled.clone()),
+            group: group.map(|known| known.group),
+        })
     }
-
-    /// First on disk, then in the ring, so that nothing is granted which a crash would undo.
-    fn change(&self, known: &mut BTreeMap<KeyId, Stored>, stored: Stored) -> Result<(), KeysError> {
-        let value = stored::write(&stored.key, stored.mac.0)
-            .map_err(|e| StoreError::Failed(format!("a key can't be encoded: {e}")))?;
-        self.store.keys().put(&stored.key.id.0, &value)?;
-        self.ring.put(stored.mac, grant(&self.accounts, &stored.key));
-        known.insert(stored.key.id.clone(), stored);
-        Ok(())
-    }
-}
-
-fn grant(accounts: &Accounts, key: &Arc<ClientKey>) -> Arc<Grant> {
-    let account = accounts.get(&AccountId::Key(key.id.clone()));
-    account.set_limits(key.policy.limits.clone());
-    Arc::new(Grant {
-        key: key.clone(),
-        group: None,
-        chain: Chain::new(account, None),
-    })
-}
-
-fn check_text(field: &'static str, text: &str) -> Result<(), KeysError> {
-    let why = if text.trim().is_empty() {
-        "is empty"
-    } else if text.chars().count() > NAME_MAX {
-        "is longer than 100 characters"
-    } else if text.chars().any(char::is_control) {
-        "has control characters"
-    } else {
-        return Ok(());
-    };
-    Err(KeysError::Unfit { field, why })
-}
-
-fn check_tags(tags: &[String]) -> Result<(), KeysError> {
-    let why = if tags.len() > TAGS_MAX {
-        "are more than 16"
-    } else if tags.iter().any(|tag| tag.trim().is_empty()) {
-        "have an empty one"
-    } else if tags.iter().any(|tag| tag.chars().count() > TAG_MAX) {
-        "have one of more than 64 characters"
-    } else if tags.iter().flat_map(|tag| tag.chars()).any(char::is_control) {
-        "have control characters"
-    } else if tags.iter().enumerate().any(|(at, tag)| tags[..at].contains(tag)) {
-        "have one twice"
-    } else {
-        return Ok(());
-    };
-    Err(KeysError::Unfit { field: "tags", why })
 }
 
 /// Are two secrets equal? In time that depends on their lengths only; empty is never equal (HARDENING S4).

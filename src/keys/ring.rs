@@ -6,14 +6,21 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use hmac::{Hmac, KeyInit, Mac as _};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::client_key::is_well_formed;
+use super::client_key::{is_well_formed, looks_like_ours};
 use super::{Grant, KeyError};
+use crate::clock::{Clock, UnixMicros};
+
+/// Length of a text which may be an imported key, in bytes.
+pub const IMPORTED_LEN: std::ops::RangeInclusive<usize> = 8..=256;
+
+/// Stands before the hash of an imported key in what is hashed, so that none of our own texts can give the same.
+const IMPORTED: &[u8] = b"imported sha256:";
 
 /// HMAC-SHA256 of a key's text: what is stored of its secret.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KeyMac(pub(super) [u8; 32]);
 
 impl Hash for KeyMac {
@@ -51,20 +58,46 @@ pub(super) fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
     Hmac::new((&*block).into())
 }
 
-pub(super) type Snapshot = HashMap<KeyMac, Arc<Grant>, BuildHasherDefault<MacHasher>>;
+/// One secret in the ring.
+#[derive(Clone)]
+pub(super) struct Slot {
+    pub(super) grant: Arc<Grant>,
+    /// It was replaced by a newer one and is good until then.
+    pub(super) until: Option<UnixMicros>,
+}
+
+/// Every secret of every key.
+#[derive(Clone, Default)]
+pub(super) struct Snapshot {
+    slots: HashMap<KeyMac, Slot, BuildHasherDefault<MacHasher>>,
+    /// There are imported keys: what has not our form is looked up.
+    pub(super) imported: bool,
+}
+
+impl Snapshot {
+    pub(super) fn put(&mut self, mac: KeyMac, slot: Slot) {
+        self.slots.insert(mac, slot);
+    }
+
+    pub(super) fn forget(&mut self, mac: &KeyMac) {
+        self.slots.remove(mac);
+    }
+}
 
 /// Authenticates requests; shared by all threads, never locked.
 pub struct Ring {
     /// The state of HMAC after its key: cloned per request, so that the key is not hashed each time.
     keyed: Hmac<Sha256>,
     keys: ArcSwap<Snapshot>,
+    clock: Clock,
 }
 
 impl Ring {
-    pub(super) fn new(pepper: &[u8; 32], keys: Snapshot) -> Self {
+    pub(super) fn new(pepper: &[u8; 32], clock: Clock) -> Self {
         Ring {
             keyed: keyed(pepper),
-            keys: ArcSwap::from_pointee(keys),
+            keys: ArcSwap::default(),
+            clock,
         }
     }
 
@@ -73,22 +106,48 @@ impl Ring {
         KeyMac(self.keyed.clone().chain_update(text).finalize().into_bytes().into())
     }
 
-    /// Puts a key in, or its newer version in its place. Changes are made one at a time, by [`super::Keys`].
-    pub(super) fn put(&self, mac: KeyMac, grant: Arc<Grant>) {
+    /// The keyed hash of an imported key, whose text we never saw.
+    pub(super) fn mac_imported(&self, sha256: &[u8; 32]) -> KeyMac {
+        let hash = self.keyed.clone().chain_update(IMPORTED).chain_update(sha256);
+        KeyMac(hash.finalize().into_bytes().into())
+    }
+
+    /// Puts a changed copy in the place of all keys: one swap, however much is changed. Changes are made one at a time, by
+    /// [`super::Keys`]. A copy of 100,000 keys takes some milliseconds.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Snapshot)) {
         let mut keys = Snapshot::clone(&self.keys.load());
-        keys.insert(mac, grant);
+        change(&mut keys);
         self.keys.store(Arc::new(keys));
     }
 
-    /// Whose key this is. Looks up by the full 32-byte HMAC-SHA256; about a microsecond.
+    /// Is there such a secret?
+    pub(super) fn holds(&self, mac: &KeyMac) -> Option<Arc<Grant>> {
+        self.keys.load().slots.get(mac).map(|slot| slot.grant.clone())
+    }
+
+    /// Whose key this is. Looks up by the full 32-byte HMAC-SHA256; about a microsecond. What has not the form of our keys
+    /// is looked up only if keys were imported, and only if it may be one.
     pub fn authenticate(&self, presented: &[u8]) -> Result<Arc<Grant>, KeyError> {
-        if !is_well_formed(presented) {
-            return Err(KeyError::Malformed);
+        let keys = self.keys.load();
+        let well_formed = is_well_formed(presented);
+        let mut found = None;
+        if well_formed {
+            found = keys.slots.get(&self.mac(presented));
         }
-        match self.keys.load().get(&self.mac(presented)) {
-            None => Err(KeyError::Unknown),
-            Some(grant) if grant.key.revoked_at.is_some() => Err(KeyError::Revoked),
-            Some(grant) => Ok(grant.clone()),
+        if found.is_none() && keys.imported && may_be_imported(presented) {
+            found = keys.slots.get(&self.mac_imported(&Sha256::digest(presented).into()));
+        }
+        match found {
+            None if well_formed || (keys.imported && !looks_like_ours(presented)) => Err(KeyError::Unknown),
+            None => Err(KeyError::Malformed),
+            Some(slot) if slot.grant.key.revoked_at.is_some() => Err(KeyError::Revoked),
+            Some(slot) if slot.until.is_some_and(|until| until <= self.clock.now()) => Err(KeyError::Replaced),
+            Some(slot) => Ok(slot.grant.clone()),
         }
     }
+}
+
+/// Visible ASCII, not too short and not too long: nothing else is hashed.
+fn may_be_imported(presented: &[u8]) -> bool {
+    IMPORTED_LEN.contains(&presented.len()) && presented.iter().all(u8::is_ascii_graphic)
 }

@@ -157,7 +157,7 @@ fn authenticate(gateway: &Gateway, session: &mut Session, ctx: &mut RequestConte
     };
     let grant = gateway.keys.authenticate(&key).map_err(|error| {
         let code = match error {
-            KeyError::Revoked => "revoked_api_key",
+            KeyError::Revoked | KeyError::Replaced => "revoked_api_key",
             KeyError::Malformed | KeyError::Unknown => "invalid_api_key",
         };
         ApiError::new(

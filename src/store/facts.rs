@@ -1,4 +1,4 @@
-//! Facts which nothing could bring back: client keys, the master key's check value. Few and small.
+//! Facts which nothing could bring back: client keys, groups, admin tokens, the master key's check value. Few and small.
 //!
 //! Each change is appended to `facts.tgj` and synced before it counts; sled holds the same as an index. At every opening
 //! the two are joined: of each fact the newest version wins, wherever it stood, and is put where it was missing. So neither a
@@ -25,6 +25,8 @@ const SUPERSEDED_KEPT: usize = 1000;
 pub(super) enum Room {
     Keys,
     Meta,
+    Groups,
+    Tokens,
 }
 
 /// One version of one fact: a record of the file.
@@ -68,17 +70,30 @@ impl Facts {
 
     /// Sets a fact; on disk when this returns. Blocking: an fsync. If it fails, nothing has changed.
     pub fn put(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.put_all(&[(key, value)])
+    }
+
+    /// Sets several facts with one write and one fsync. If it fails nothing has changed; only a crash while it is written may
+    /// leave the first of them.
+    pub fn put_all(&self, all: &[(&str, &[u8])]) -> Result<(), StoreError> {
         let mut log = self.log.lock();
-        let fact = Fact {
-            version: log.version + 1,
-            room: self.room,
-            key: key.as_bytes().to_vec(),
-            value: value.to_vec(),
+        let mut version = log.version;
+        let fact = |&(key, value): &(&str, &[u8])| {
+            version += 1;
+            Fact {
+                version,
+                room: self.room,
+                key: key.as_bytes().to_vec(),
+                value: value.to_vec(),
+            }
         };
-        log.append(&fact)?;
-        // The fact is on disk: a failing index must not make it undone; the next opening puts it there.
-        if let Err(e) = index(&self.tree, &fact) {
-            tracing::error!(error = %e, "a change is on disk and not in the store's index; the next start mends it");
+        let facts: Vec<Fact> = all.iter().map(fact).collect();
+        log.append(&facts)?;
+        for fact in &facts {
+            // The fact is on disk: a failing index must not make it undone; the next opening puts it there.
+            if let Err(e) = index(&self.tree, fact) {
+                tracing::error!(error = %e, "a change is on disk and not in the store's index; the next start mends it");
+            }
         }
         Ok(())
     }
@@ -244,7 +259,7 @@ impl FactsLog {
         cut().map_err(|e| StoreError::io(&self.path, &e))
     }
 
-    fn append(&mut self, fact: &Fact) -> Result<(), StoreError> {
+    fn append(&mut self, facts: &[Fact]) -> Result<(), StoreError> {
         if self.failed {
             return Err(StoreError::Failed(format!(
                 "{}: writing failed before; restart to have it checked",
@@ -252,7 +267,9 @@ impl FactsLog {
             )));
         }
         let mut bytes = Vec::new();
-        encode(self.salt, fact, &mut bytes)?;
+        for fact in facts {
+            encode(self.salt, fact, &mut bytes)?;
+        }
         if let Err(e) = self.file.write_all(&bytes).and_then(|()| self.file.sync_data()) {
             self.failed = true;
             // Best effort: what was refused should not come back at the next start.
@@ -262,7 +279,7 @@ impl FactsLog {
             return Err(StoreError::io(&self.path, &e));
         }
         self.length += bytes.len() as u64;
-        self.version = fact.version;
+        self.version = facts.last().map_or(self.version, |fact| fact.version);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! sled is an index here, never the truth: its `flush` is no fsync, and a power cut may lose what it had or leave it
 //! unable to open. Rows can be taken in again from the journals; the few facts that nothing else could bring back
-//! (client keys, the master key's check value) are kept beside it in an append-only file of their own
+//! (client keys, groups, admin tokens, the master key's check value) are kept beside it in an append-only file of their own
 //! ([`facts`]). So a store which does not open is moved aside and a fresh one is filled.
 //!
 //! ```text
@@ -36,6 +36,8 @@ pub struct Store {
     folder: PathBuf,
     index: Index,
     keys: Facts,
+    groups: Facts,
+    tokens: Facts,
     meta: Facts,
     moved_aside: Option<PathBuf>,
     /// Declared last: the lock is released after sled's handles are gone.
@@ -45,6 +47,8 @@ pub struct Store {
 struct Index {
     db: sled::Db,
     keys: sled::Tree,
+    groups: sled::Tree,
+    tokens: sled::Tree,
     meta: sled::Tree,
     rows: Rows,
 }
@@ -103,11 +107,18 @@ impl Store {
         };
         let log = FactsLog::open(
             &folder.join("facts.tgj"),
-            &[(Room::Keys, &index.keys), (Room::Meta, &index.meta)],
+            &[
+                (Room::Keys, &index.keys),
+                (Room::Meta, &index.meta),
+                (Room::Groups, &index.groups),
+                (Room::Tokens, &index.tokens),
+            ],
         )?;
         Ok(Store {
             folder: folder.to_owned(),
             keys: Facts::new(Room::Keys, index.keys.clone(), log.clone()),
+            groups: Facts::new(Room::Groups, index.groups.clone(), log.clone()),
+            tokens: Facts::new(Room::Tokens, index.tokens.clone(), log.clone()),
             meta: Facts::new(Room::Meta, index.meta.clone(), log),
             index,
             moved_aside,
@@ -123,6 +134,16 @@ impl Store {
     /// The client keys.
     pub fn keys(&self) -> &Facts {
         &self.keys
+    }
+
+    /// The groups of client keys.
+    pub fn groups(&self) -> &Facts {
+        &self.groups
+    }
+
+    /// The admin tokens.
+    pub fn tokens(&self) -> &Facts {
+        &self.tokens
     }
 
     /// Facts about this installation.
@@ -177,13 +198,17 @@ impl Index {
                 .open()?;
             let index = Index {
                 keys: db.open_tree("keys")?,
+                groups: db.open_tree("groups")?,
+                tokens: db.open_tree("tokens")?,
                 meta: db.open_tree("meta")?,
                 rows: Rows::new(db.open_tree("ledger")?),
                 db,
             };
             // Damage shows itself when pages are read: read what every start reads anyway.
-            for entry in index.keys.iter().chain(index.meta.iter()) {
-                entry?;
+            for tree in [&index.keys, &index.meta, &index.groups, &index.tokens] {
+                for entry in tree.iter() {
+                    entry?;
+                }
             }
             index.rows.probe()?;
             Ok(index)
