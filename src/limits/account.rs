@@ -3,15 +3,22 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMicros;
 use crate::ids::{GroupId, KeyId};
-use crate::money::NanoUsd;
 
-use super::policy::{Limits, Window};
+use super::metrics;
+use super::policy::Limits;
+use super::queue::Lines;
+use super::state::State;
+use super::view::View;
+
+pub use super::balance::{Balance, Spent, Used, add};
 
 /// Whose account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -31,41 +38,15 @@ impl fmt::Display for AccountId {
     }
 }
 
-/// What was used. Only grows within a window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spent {
-    /// Requests: first attempts.
-    pub requests: u64,
-    /// Tokens, prompt and answer.
-    pub tokens: u64,
-    /// Charges.
-    pub charge: NanoUsd,
-}
-
-/// What was used in one window that began at `from` (0 for [`Window::Total`]).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Used {
-    /// When the window began.
-    pub from: UnixMicros,
-    /// What was used since.
-    pub spent: Spent,
-}
-
-/// What was used in each window, in the order of [`Window::ALL`]. A pure function of the ledger's rows, in the account's time
-/// zone: each row counts in the windows in which its attempt began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Balance(pub [Used; 4]);
-
 /// The account of a key or a group.
 pub struct Account {
     id: AccountId,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    limits: Limits,
-    balance: Balance,
+    pub(super) state: Mutex<State>,
+    /// Who waits for room.
+    pub(super) lines: Lines,
+    // Copies, to be read without the lock.
+    bounds_answers: AtomicBool,
+    bounds_money: AtomicBool,
 }
 
 impl Account {
@@ -73,6 +54,9 @@ impl Account {
         Account {
             id,
             state: Mutex::default(),
+            lines: Lines::default(),
+            bounds_answers: AtomicBool::new(false),
+            bounds_money: AtomicBool::new(false),
         }
     }
 
@@ -83,22 +67,64 @@ impl Account {
 
     /// Its limits.
     pub fn limits(&self) -> Limits {
-        self.state.lock().limits.clone()
+        self.state.lock().limits().clone()
     }
 
-    /// New limits, from now on, for requests under way too (what they reserved stays reserved).
+    /// As [`Limits::bounds_answers`]; one atomic load.
+    pub fn bounds_answers(&self) -> bool {
+        self.bounds_answers.load(Ordering::Relaxed)
+    }
+
+    /// As [`Limits::bounds_money`]; one atomic load.
+    pub fn bounds_money(&self) -> bool {
+        self.bounds_money.load(Ordering::Relaxed)
+    }
+
+    /// New limits, from now on, for requests under way too (what they reserved stays reserved; what was used stays used). They
+    /// should have passed [`Limits::check`]: an unknown time zone is taken as UTC.
     pub fn set_limits(&self, limits: Limits) {
-        self.state.lock().limits = limits;
+        let (answers, money) = (limits.bounds_answers(), limits.bounds_money());
+        {
+            let mut state = self.state.lock();
+            if *state.limits() == limits {
+                return;
+            }
+            if let Err(problem) = limits.check() {
+                tracing::warn!(account = %self.id, %problem, "limits are kept as far as they can be");
+            }
+            state.set_limits(limits);
+            self.bounds_answers.store(answers, Ordering::Relaxed);
+            self.bounds_money.store(money, Ordering::Relaxed);
+        }
+        self.lines.wake_all();
     }
 
     /// What was used, without what is reserved; windows that are over at `now` are empty.
-    pub fn balance(&self, _now: UnixMicros) -> Balance {
-        self.state.lock().balance
+    pub fn balance(&self, now: UnixMicros) -> Balance {
+        self.state.lock().books_at(now).balance
     }
 
     /// Puts what the ledger knows in place, at the start, before the first request.
     pub fn restore(&self, balance: Balance) {
-        self.state.lock().balance = balance;
+        self.state.lock().restore(balance);
+    }
+
+    /// Adds a row that nothing was reserved for: recovery replays the journal behind [`Account::restore`].
+    pub fn book(&self, at: UnixMicros, spent: Spent) {
+        self.state.lock().book(at, spent);
+    }
+
+    /// How it stands, for the admin API: `at` and `now` are the same moment by both clocks.
+    pub fn view(&self, at: UnixMicros, now: Instant) -> View {
+        let mut state = self.state.lock();
+        let standing = state.standing(now);
+        View::new(
+            state.limits(),
+            &state.books_at(at),
+            standing,
+            state.in_flight(),
+            self.lines.waiting(),
+        )
     }
 }
 
@@ -109,6 +135,7 @@ pub struct Accounts(RwLock<BTreeMap<AccountId, Arc<Account>>>);
 impl Accounts {
     /// None yet.
     pub fn new() -> Self {
+        metrics::declare();
         Self::default()
     }
 
@@ -126,15 +153,5 @@ impl Accounts {
     /// All of them, in the order of their ids.
     pub fn all(&self) -> Vec<Arc<Account>> {
         self.0.read().values().cloned().collect()
-    }
-}
-
-/// Adds one row to the balance of an account: `at` is when its attempt began. The only function that decides in which window
-/// something counts.
-pub fn add(_limits: &Limits, balance: &mut Balance, _at: UnixMicros, spent: Spent) {
-    for (used, _window) in balance.0.iter_mut().zip(Window::ALL) {
-        used.spent.requests += spent.requests;
-        used.spent.tokens = used.spent.tokens.saturating_add(spent.tokens);
-        used.spent.charge += spent.charge;
     }
 }

@@ -4,11 +4,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::MutexGuard;
+
 use crate::clock::UnixMicros;
 use crate::money::NanoUsd;
 
-use super::account::{Account, AccountId, Spent};
-use super::policy::Window;
+use super::account::Account;
+use super::balance::Spent;
+use super::metrics;
+use super::queue::{self, Line};
+use super::state::{Amounts, Denied, State, Ticket};
+
+pub use super::refused::{Limit, Refused, Unit};
 
 /// The accounts a request is charged to: its key's, then its group's. Locks are always taken in this order.
 #[derive(Clone)]
@@ -20,47 +27,13 @@ pub struct Chain {
 /// What an attempt may use at most, and what it will probably use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
-    /// Tokens, prompt and answer, that it will probably use: what a minute's limit is asked for (OpenAI counts likewise).
+    /// Tokens, prompt and answer, that it will probably use: what a minute's limit is asked for (OpenAI counts likewise). More
+    /// than the limit is taken for all of it.
     pub tokens: u64,
     /// Tokens it can use at most: what budgets are asked for.
     pub most_tokens: u64,
     /// What it can be charged at most.
     pub money: NanoUsd,
-}
-
-/// What ran out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// Requests.
-    Requests,
-    /// Tokens.
-    Tokens,
-    /// Money.
-    Money,
-}
-
-/// Why a request may not go on now. Always 429.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// Whose limit.
-    pub account: AccountId,
-    /// Which.
-    pub limit: Limit,
-    /// When it is worth trying again; `None`: never, as far as we know (a budget for good).
-    pub retry_after: Option<Duration>,
-}
-
-/// Which limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// In any minute.
-    Minute(Unit),
-    /// At once.
-    Concurrent,
-    /// A budget is used up.
-    Budget(Window, Unit),
-    /// A budget is not used up, but what is left is reserved by requests under way, or is less than this request may need.
-    Reserved(Window, Unit),
 }
 
 /// What a client is told of its limits per minute; the tighter one of key and group.
@@ -83,6 +56,45 @@ pub struct Left {
     pub reset: Duration,
 }
 
+/// Requests that wait for room at one account.
+pub const MAX_WAITING: usize = 1024;
+
+/// Both accounts of a chain, locked.
+struct Locked<'a> {
+    key: MutexGuard<'a, State>,
+    group: Option<MutexGuard<'a, State>>,
+}
+
+impl Locked<'_> {
+    /// What is in the way of it, in the account that is in its way longest; the key's if both are alike.
+    fn bars(&self, bars: impl Fn(&State) -> Option<Denied>) -> Option<(Whose, Denied)> {
+        let key = bars(&self.key);
+        let group = self.group.as_deref().and_then(bars);
+        match (key, group) {
+            (Some(key), Some(group)) if group.outlasts(&key) => Some((Whose::Group, group)),
+            (Some(key), _) => Some((Whose::Key, key)),
+            (None, group) => Some((Whose::Group, group?)),
+        }
+    }
+
+    /// Both are at this moment; gives the time to count it at, which never goes back over the beginning of a window.
+    fn turn(&mut self, at: UnixMicros, now: Instant) -> UnixMicros {
+        let newest = self.group.as_ref().map_or(at, |group| group.newest().max(at));
+        let at = newest.max(self.key.newest());
+        self.key.turn(at, now);
+        if let Some(group) = &mut self.group {
+            group.turn(at, now);
+        }
+        at
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Whose {
+    Key,
+    Group,
+}
+
 impl Chain {
     /// The accounts of a request.
     pub fn new(key: Arc<Account>, group: Option<Arc<Account>>) -> Self {
@@ -101,32 +113,77 @@ impl Chain {
 
     /// Answers must be bounded in length: something may run out in money or tokens.
     pub fn bounds_answers(&self) -> bool {
-        self.accounts().any(|account| account.limits().bounds_answers())
+        self.accounts().any(|account| account.bounds_answers())
     }
 
     /// Prices must be known: something may run out in money.
     pub fn bounds_money(&self) -> bool {
-        self.accounts().any(|account| account.limits().bounds_money())
+        self.accounts().any(|account| account.bounds_money())
     }
 
-    fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+    pub(super) fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
         std::iter::once(&self.key).chain(&self.group)
     }
 
-    /// A request enters: one more under way, one more this minute. At once or not at all.
-    pub fn enter(&self, _at: UnixMicros, _now: Instant) -> Result<Admission, Refused> {
+    fn lock(&self) -> Locked<'_> {
+        let key = self.key.state.lock();
+        let group = self.group.as_ref().map(|group| group.state.lock());
+        Locked { key, group }
+    }
+
+    fn refused(&self, (whose, denied): (Whose, Denied)) -> Refused {
+        let account = match (whose, &self.group) {
+            (Whose::Group, Some(group)) => group,
+            _ => &self.key,
+        };
+        let Denied {
+            limit,
+            needed,
+            left,
+            retry_after,
+        } = denied;
+        Refused {
+            account: account.id().clone(),
+            limit,
+            needed,
+            left,
+            retry_after,
+        }
+    }
+
+    /// A request enters: one more under way, one more this minute. At once or not at all. What is used up is refused here
+    /// already. `at` and `now` are the same moment by both clocks.
+    pub fn enter(&self, at: UnixMicros, now: Instant) -> Result<Admission, Refused> {
+        self.try_enter(at, now).inspect_err(count)
+    }
+
+    fn try_enter(&self, at: UnixMicros, now: Instant) -> Result<Admission, Refused> {
+        let mut locked = self.lock();
+        let at = locked.turn(at, now);
+        if let Some(barred) = locked.bars(|state| state.bars_entering(at, now)) {
+            drop(locked);
+            return Err(self.refused(barred));
+        }
+        locked.key.enter();
+        if let Some(group) = &mut locked.group {
+            group.enter();
+        }
         Ok(Admission { chain: self.clone() })
     }
 
-    /// The same, but waits up to `wait` for room where room may come. At most [`MAX_WAITING`] wait at one account; a
-    /// further one is refused at once.
-    pub async fn enter_within(&self, _wait: Duration, at: UnixMicros, now: Instant) -> Result<Admission, Refused> {
-        self.enter(at, now)
+    /// The same, but waits up to `wait` for room where room may come within it, behind those who came earlier. At most
+    /// [`MAX_WAITING`] wait at one account; a further one is refused at once. May be dropped at any time.
+    pub async fn enter_within(&self, wait: Duration, at: UnixMicros, now: Instant) -> Result<Admission, Refused> {
+        let ask = |at, now| self.try_enter(at, now);
+        queue::within(self, Line::Enter, wait, (at, now), ask)
+            .await
+            .inspect_err(count)
     }
 }
 
-/// Requests that wait for room at one account.
-pub const MAX_WAITING: usize = 1024;
+fn count(refused: &Refused) {
+    metrics::refused(&refused.account, refused.limit);
+}
 
 /// A request under way: counted until dropped.
 pub struct Admission {
@@ -134,43 +191,128 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Reserves for one attempt. `first`: it is the request's first, which counts it. At once or not at all.
+    /// Reserves for one attempt. `first`: it is the request's first, which counts it. At once or not at all. `at` and `now` are the
+    /// same moment by both clocks, that of the attempt's beginning.
     pub fn reserve(
         &self,
-        _estimate: Estimate,
-        _first: bool,
-        _at: UnixMicros,
-        _now: Instant,
-    ) -> Result<Reservation, Refused> {
-        Ok(Reservation {
-            _chain: self.chain.clone(),
-        })
-    }
-
-    /// The same, waiting as [`Chain::enter_within`] does.
-    pub async fn reserve_within(
-        &self,
-        _wait: Duration,
         estimate: Estimate,
         first: bool,
         at: UnixMicros,
         now: Instant,
     ) -> Result<Reservation, Refused> {
-        self.reserve(estimate, first, at, now)
+        self.try_reserve(estimate, first, at, now).inspect_err(count)
     }
 
-    /// What is left of the minute, for the client's headers.
-    pub fn standing(&self, _now: Instant) -> Standing {
-        Standing::default()
+    fn try_reserve(
+        &self,
+        estimate: Estimate,
+        first: bool,
+        at: UnixMicros,
+        now: Instant,
+    ) -> Result<Reservation, Refused> {
+        let amounts = [u64::from(first), estimate.most_tokens, estimate.money.0];
+        let mut locked = self.chain.lock();
+        let at = locked.turn(at, now);
+        if let Some(barred) = locked.bars(|state| state.bars_reserving(amounts, first, estimate.tokens, at, now)) {
+            drop(locked);
+            return Err(self.chain.refused(barred));
+        }
+        let key = locked.key.reserve(amounts, estimate.tokens);
+        let group = locked
+            .group
+            .as_mut()
+            .map(|group| group.reserve(amounts, estimate.tokens));
+        drop(locked);
+        metrics::reserved(1);
+        Ok(Reservation {
+            chain: self.chain.clone(),
+            at,
+            amounts,
+            key,
+            group: group.unwrap_or_default(),
+            open: true,
+        })
+    }
+
+    /// The same, waiting as [`Chain::enter_within`] does. The attempt's beginning is then later than `at`:
+    /// [`Reservation::at`] tells.
+    pub async fn reserve_within(
+        &self,
+        wait: Duration,
+        estimate: Estimate,
+        first: bool,
+        at: UnixMicros,
+        now: Instant,
+    ) -> Result<Reservation, Refused> {
+        let ask = |at, now| self.try_reserve(estimate, first, at, now);
+        let got = queue::within(&self.chain, Line::Reserve, wait, (at, now), ask).await;
+        got.inspect_err(count)
+    }
+
+    /// What is left of the minute, for the client's headers: of requests and of tokens the one of key and group that has less
+    /// left.
+    pub fn standing(&self, now: Instant) -> Standing {
+        let tighter = |one: Option<Left>, other: Option<Left>| match (one, other) {
+            (Some(one), Some(other)) if (other.remaining, other.limit) < (one.remaining, one.limit) => Some(other),
+            (one, other) => one.or(other),
+        };
+        let mut standing = Standing::default();
+        for account in self.chain.accounts() {
+            let next = account.state.lock().standing(now);
+            standing = Standing {
+                requests: tighter(standing.requests, next.requests),
+                tokens: tighter(standing.tokens, next.tokens),
+            };
+        }
+        standing
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        for account in self.chain.accounts() {
+            account.state.lock().leave();
+            account.lines.wake(Line::Enter);
+        }
     }
 }
 
 /// What one attempt reserved. Dropped without being settled it is given back whole, as if the attempt had never begun.
 pub struct Reservation {
-    _chain: Chain,
+    chain: Chain,
+    at: UnixMicros,
+    amounts: Amounts,
+    key: Ticket,
+    group: Ticket,
+    open: bool,
 }
 
 impl Reservation {
+    /// The time its row must carry: the attempt counts in the windows of this moment. It is when it was reserved, but never before
+    /// the newest window of its accounts, should the clock have been set back (HARDENING L6).
+    pub fn at(&self) -> UnixMicros {
+        self.at
+    }
+
     /// What the attempt used in truth takes the place of what it reserved. More than was reserved is booked all the same.
-    pub fn settle(self, _spent: Spent) {}
+    pub fn settle(mut self, spent: Spent) {
+        self.close(Some(spent));
+    }
+
+    fn close(&mut self, spent: Option<Spent>) {
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
+        for (account, ticket) in self.chain.accounts().zip([&self.key, &self.group]) {
+            account.state.lock().settle(ticket, self.amounts, self.at, spent);
+            account.lines.wake(Line::Reserve);
+        }
+        metrics::reserved(-1);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.close(None);
+    }
 }

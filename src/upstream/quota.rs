@@ -1,84 +1,16 @@
-//! What a credential's owner allows in any 60 seconds: requests and tokens, in sliding windows of one-second slots.
-//!
-//! A slot is forgotten only when all of it is older than 60 seconds: in no 60 seconds more than the limit goes out, and room
-//! comes back at most one second late.
+//! What a credential's owner allows in any 60 seconds: requests and tokens.
 
 use std::time::{Duration, Instant};
 
+use crate::limits::minute::{Minute, SLOTS, within};
 use crate::rules::CredentialLimits;
-
-/// 60 whole seconds and the one that has begun.
-const SLOTS: u64 = 61;
-
-/// One sum over the last 60 seconds.
-#[derive(Debug)]
-struct Window {
-    slots: [u64; SLOTS as usize],
-    sum: u64,
-    /// The second of the newest slot.
-    at: u64,
-}
-
-impl Window {
-    const fn new() -> Self {
-        Window {
-            slots: [0; SLOTS as usize],
-            sum: 0,
-            at: 0,
-        }
-    }
-
-    fn slot(&mut self, second: u64) -> &mut u64 {
-        &mut self.slots[(second % SLOTS) as usize]
-    }
-
-    fn advance(&mut self, second: u64) {
-        for passed in (self.at + 1)..=second.min(self.at + SLOTS) {
-            let old = std::mem::take(self.slot(passed));
-            self.sum = self.sum.saturating_sub(old);
-        }
-        self.at = self.at.max(second);
-    }
-
-    /// Seconds until `amount` more fits; 0: it does. What is larger than the limit fits into an empty window.
-    fn wait(&self, amount: u64, limit: u64) -> u64 {
-        let mut sum = self.sum;
-        let fits = |sum: u64| sum == 0 || sum.saturating_add(amount) <= limit;
-        // The slot forgotten after `wait` more seconds is the one that many after the oldest.
-        for wait in 0..SLOTS {
-            if fits(sum) {
-                return wait;
-            }
-            sum = sum.saturating_sub(self.slots[((self.at + wait + 1) % SLOTS) as usize]);
-        }
-        SLOTS
-    }
-
-    fn add(&mut self, amount: u64) {
-        let at = self.at;
-        let slot = self.slot(at);
-        *slot = slot.saturating_add(amount);
-        self.sum = self.sum.saturating_add(amount);
-    }
-
-    /// Replaces what was added in a second that is still counted.
-    fn correct(&mut self, second: u64, was: u64, is: u64) {
-        if second + SLOTS <= self.at {
-            return;
-        }
-        let slot = self.slot(second);
-        let changed = slot.saturating_sub(was).saturating_add(is);
-        let old = std::mem::replace(slot, changed);
-        self.sum = self.sum.saturating_sub(old).saturating_add(changed);
-    }
-}
 
 /// Requests and tokens of one credential.
 #[derive(Debug)]
 pub struct Quota {
     origin: Instant,
-    requests: Window,
-    tokens: Window,
+    requests: Minute,
+    tokens: Minute,
 }
 
 /// What a request was booked with.
@@ -102,18 +34,13 @@ impl Booked {
     }
 }
 
-/// How much of a limit a request takes. Its wish comes from the client: what is larger takes all of it, and no more.
-fn within(tokens: u64, limit: u64) -> u64 {
-    tokens.min(limit.max(1))
-}
-
 impl Quota {
     /// Nothing used.
     pub fn new(now: Instant) -> Self {
         Quota {
             origin: now,
-            requests: Window::new(),
-            tokens: Window::new(),
+            requests: Minute::new(),
+            tokens: Minute::new(),
         }
     }
 
@@ -121,7 +48,7 @@ impl Quota {
         let second = now
             .saturating_duration_since(self.origin)
             .as_secs()
-            .max(self.requests.at);
+            .max(self.requests.second());
         self.requests.advance(second);
         self.tokens.advance(second);
         second
@@ -130,7 +57,7 @@ impl Quota {
     /// When a request of this many tokens fits; `None`: now.
     pub fn full(&mut self, limits: &CredentialLimits, tokens: u64, now: Instant) -> Option<Instant> {
         let second = self.advance(now);
-        let wait = |window: &Window, amount, limit: Option<u64>| limit.map_or(0, |limit| window.wait(amount, limit));
+        let wait = |window: &Minute, amount, limit: Option<u64>| limit.map_or(0, |limit| window.wait(amount, limit));
         let requests = match limits.requests_per_minute {
             // None is allowed at all: look again in a minute.
             Some(0) => SLOTS,
