@@ -204,6 +204,12 @@ pub(super) fn text_or_raw(raw: &str) -> Cow<'_, str> {
     }
 }
 
+/// A word told as a raw field: what is no text, or an empty one, is none.
+pub(super) fn word(raw: &str) -> Option<Cow<'_, str>> {
+    let word = raw.starts_with('"').then(|| text_or_raw(raw))?;
+    (!word.is_empty()).then_some(word)
+}
+
 fn not_json(at: usize, wrong: Wrong) -> PeekError {
     PeekError::NotJson {
         at,

@@ -60,7 +60,11 @@ impl EventSink for Grammar {
                 self.rule(closed, "a candidate ended with an open block");
                 self.finished.push(candidate);
             }
-            StreamEvent::Usage(_) | StreamEvent::Ping | StreamEvent::Error(_) | StreamEvent::Native { .. } => {}
+            StreamEvent::Usage(_)
+            | StreamEvent::Terms(_)
+            | StreamEvent::Ping
+            | StreamEvent::Error(_)
+            | StreamEvent::Native { .. } => {}
         }
     }
 }

@@ -31,7 +31,7 @@ pub use reasoning::{Budget, Effort, Reasoning, Wish};
 pub use request::{Format, Request, Sampling};
 pub use response::{Accumulator, Candidate, Response};
 pub use stream::{
-    BlockHead, BlockIndex, Citation, Delta, EventSink, Logprob, MediaKind, StreamEnd, StreamEvent, ToolKind,
+    BlockHead, BlockIndex, Citation, Delta, EventSink, Logprob, MediaKind, StreamEnd, StreamEvent, Terms, ToolKind,
 };
 pub use tool::{Tool, ToolChoice, ToolDefinition};
 pub use usage::{Totals, Usage};

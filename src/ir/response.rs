@@ -201,7 +201,8 @@ impl EventSink for Accumulator {
             }
             StreamEvent::BlockStart { index, block } => self.begin(index, block),
             StreamEvent::Delta { index, delta } => self.delta(index, delta),
-            StreamEvent::BlockStop { .. } | StreamEvent::Ping => {}
+            // What is billed is for the meter.
+            StreamEvent::BlockStop { .. } | StreamEvent::Ping | StreamEvent::Terms(_) => {}
             StreamEvent::Usage(usage) => self.response.usage = Some(usage),
             StreamEvent::Finish { candidate, reason } => {
                 if let Some(place) = self.candidate(candidate) {

@@ -1,7 +1,7 @@
 //! The events of an answer. A stream and a whole answer are told in the same events, so that they cannot mean
 //! different things.
 //!
-//! Grammar: `Start (BlockStart Delta* BlockStop | Usage | Ping | Native)* Finish*`, blocks addressed by index, interleaving
+//! Grammar: `Start (BlockStart Delta* BlockStop | Usage | Terms | Ping | Native)* Finish*`, blocks addressed by index, interleaving
 //! allowed. Events borrow from the frame they were read from: a tap which only counts allocates nothing.
 
 use std::borrow::Cow;
@@ -173,6 +173,32 @@ pub enum Delta<'a> {
     Native(Cow<'a, str>),
 }
 
+/// What beside the classes of usage decides what an answer costs. Empty and zero: not told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms<'a> {
+    /// The service tier the provider says it used: `default`, `standard`, `flex`, `priority`, `batch` ...
+    pub service: Cow<'a, str>,
+    /// Of [`Usage::cache_read`], tokens of sound.
+    pub cached_audio: u64,
+    /// Of [`Usage::output`], tokens of pictures.
+    pub image_tokens: u64,
+}
+
+impl<'a> Terms<'a> {
+    /// The tier alone.
+    pub fn service(word: impl Into<Cow<'a, str>>) -> Self {
+        Terms {
+            service: word.into(),
+            ..Terms::default()
+        }
+    }
+
+    /// True if nothing is told.
+    pub fn is_empty(&self) -> bool {
+        *self == Terms::default()
+    }
+}
+
 /// One event of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StreamEvent<'a> {
@@ -204,6 +230,8 @@ pub enum StreamEvent<'a> {
     },
     /// The running total of usage.
     Usage(Usage),
+    /// What else the bill depends on. Each field holds until it is told anew.
+    Terms(Terms<'a>),
     /// A candidate ends, and why.
     Finish {
         /// Which of several candidates; 0 where there is one.

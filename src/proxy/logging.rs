@@ -75,6 +75,8 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
         closing.finish = meter.finish.as_ref().map(|finish| finish.kind);
         closing.response_id = meter.response_id.clone();
         closing.tool_calls = meter.tool_calls;
+        closing.service = meter.service.clone();
+        closing.images_out = meter.images_out;
     }
     let amounts = bill(ctx, attempt, held.as_deref(), ended, closing);
     let (usage, estimated) = (closing.usage, closing.estimated);
@@ -82,7 +84,7 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
     if let (Some(target), Some(dialect)) = (&ctx.client.target, attempt.dialect) {
         metrics::lost(target.dialect.id(), dialect, &loss);
     }
-    metrics::attempt_ended(ctx.client.target.as_ref(), attempt, ended, usage, &entry.closing);
+    metrics::attempt_ended(ctx.client.target.as_ref(), attempt, ended, usage.filter(|_| !estimated), &entry.closing);
     drop(held);
     entry.close(ended);
     ctx.loss = loss.summary().unwrap_or_default();
@@ -156,8 +158,12 @@ fn bill(ctx: &RequestContext, attempt: &Attempt, held: Option<&Held>, ended: End
 }
 
 /// What beside tokens decides what an answer cost.
-pub fn extras(_meter: Option<&Meter>) -> Extras<'_> {
-    Extras::default()
+pub fn extras(meter: Option<&Meter>) -> Extras<'_> {
+    Extras {
+        service: meter.and_then(|meter| meter.service.as_deref()),
+        images_out: meter.map_or(0, |meter| meter.images_out),
+        ..Extras::default()
+    }
 }
 
 /// Gives the attempt's seat back, with what is to be learned from it. Once.

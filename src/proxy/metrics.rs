@@ -15,7 +15,6 @@ use prometheus::{
 use crate::dialects::Target;
 use crate::ir::{DialectId, LossKind, LossReport, Usage};
 use crate::ledger::{Closing, Ended};
-use crate::limits::{Limit, Unit};
 use crate::routing::affinity::Kept;
 use crate::upstream::Failure;
 
@@ -100,12 +99,6 @@ static REFUSALS: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!
     "Errors of our own sent to clients, by code.",
     &["code"]
 ));
-static LIMITED: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
-    "tollgate_limit_refusals_total",
-    "Requests refused by a client's own limits: whose, which (rate, concurrent, budget: used up; reserved: too little is \
-     left), in which window, of what.",
-    &["scope", "limit", "window", "unit"]
-));
 static COST: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
     "tollgate_cost_nanousd_total",
     "What providers bill, in nano-dollars (10^-9 USD), by known prices; estimates included.",
@@ -182,23 +175,6 @@ static TIME_PER_TOKEN: LazyLock<HistogramVec> = registered!(register_histogram_v
     PER_TOKEN.to_vec()
 ));
 
-/// A request was refused by a limit of its key, or of its key's group.
-pub fn limited(limit: Limit, of_group: bool) {
-    let (kind, window, unit) = match limit {
-        Limit::Minute(unit) => ("rate", "minute", Some(unit)),
-        Limit::Concurrent => ("concurrent", "", None),
-        Limit::Budget(window, unit) => ("budget", window.as_str(), Some(unit)),
-        Limit::Reserved(window, unit) => ("reserved", window.as_str(), Some(unit)),
-    };
-    let unit = unit.map_or("requests", |unit| match unit {
-        Unit::Requests => "requests",
-        Unit::Tokens => "tokens",
-        Unit::Money => "money",
-    });
-    let scope = if of_group { "group" } else { "key" };
-    LIMITED.with_label_values(&[scope, kind, window, unit]).inc();
-}
-
 /// An attempt failed, and another follows.
 pub fn failed_over(provider: &str, failure: Failure) {
     FAILOVERS.with_label_values(&[provider, failure.as_str()]).inc();
@@ -217,7 +193,6 @@ pub fn declare() {
     for by in ["client", "upstream", "gateway"] {
         ABORTS.with_label_values(&[by]);
     }
-    LazyLock::force(&LIMITED);
     LazyLock::force(&COST);
     LazyLock::force(&CHARGE);
     LazyLock::force(&ESTIMATED);

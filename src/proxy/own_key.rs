@@ -1,15 +1,18 @@
 //! `GET /v1/key`: what a client may know of its own key: what it may do, its limits and what is used of them.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http::Method;
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::clock::UnixMicros;
-use crate::keys::{Grant, Policy};
-use crate::limits::{Account, Window};
+use crate::keys::Grant;
+use crate::limits::{Account, Left};
 use crate::observe::rfc3339;
 
 use super::Gateway;
@@ -42,39 +45,50 @@ fn view(grant: &Grant, at: UnixMicros) -> Value {
         "name": key.name,
         "owner": key.owner,
         "tags": key.tags,
-        "created_at": rfc3339(key.created_at).to_string(),
-        "expires_at": key.expires_at.map(|at| rfc3339(at).to_string()),
+        "created_at": time(key.created_at),
+        "expires_at": key.expires_at.map(time),
         "models": key.policy.models,
-        "limits": limits(&key.policy, grant.chain.key(), at),
+        "limits": limits(grant.chain.key(), at),
         "group": group.map(|(group, account)| json!({
             "name": group.id.0,
             "models": group.policy.models,
-            "limits": limits(&group.policy, account, at),
+            "limits": limits(account, at),
         })),
     })
 }
 
-fn limits(policy: &Policy, account: &Account, at: UnixMicros) -> Value {
-    let limits = &policy.limits;
-    let balance = account.balance(at);
-    let windows = Window::ALL.iter().zip(balance.0).map(|(window, used)| {
-        let budget = limits.budgets.iter().find(|budget| budget.window == *window);
+fn time(at: UnixMicros) -> String {
+    rfc3339(at).to_string()
+}
+
+fn limits(account: &Account, at: UnixMicros) -> Value {
+    let view = account.view(at, Instant::now());
+    let windows = view.windows.iter().map(|one| {
+        let budget = one.budget.as_ref();
         json!({
-            "window": window.as_str(),
-            "from": (*window != Window::Total).then(|| rfc3339(used.from).to_string()),
-            "requests": { "limit": budget.and_then(|budget| budget.requests), "used": used.spent.requests },
-            "tokens": { "limit": budget.and_then(|budget| budget.tokens), "used": used.spent.tokens },
-            "usd": {
-                "limit": budget.and_then(|budget| budget.money).map(|money| money.to_string()),
-                "used": used.spent.charge.to_string(),
-            },
+            "window": one.window.as_str(),
+            "begins": one.begins.map(time),
+            "ends": one.ends.map(time),
+            "requests": amount(budget.and_then(|budget| budget.requests), one.spent.requests, one.reserved.requests),
+            "tokens": amount(budget.and_then(|budget| budget.tokens), one.spent.tokens, one.reserved.tokens),
+            "usd": amount(
+                budget.and_then(|budget| budget.money).map(|money| money.to_string()),
+                one.spent.charge.to_string(),
+                one.reserved.charge.to_string(),
+            ),
         })
     });
+    let minute = |left: Option<Left>| left.map(|left| json!({ "limit": left.limit, "remaining": left.remaining }));
     json!({
-        "requests_per_minute": limits.requests_per_minute,
-        "tokens_per_minute": limits.tokens_per_minute,
-        "concurrent": limits.concurrent,
-        "time_zone": limits.time_zone.as_deref().unwrap_or("UTC"),
+        "requests_per_minute": minute(view.standing.requests),
+        "tokens_per_minute": minute(view.standing.tokens),
+        "concurrent": amount(view.limits.concurrent, view.in_flight, 0),
+        "time_zone": view.limits.time_zone.as_deref().unwrap_or("UTC"),
         "budgets": windows.collect::<Vec<_>>(),
     })
+}
+
+/// `limit` null: there is none.
+fn amount(limit: Option<impl Serialize>, used: impl Serialize, reserved: impl Serialize) -> Value {
+    json!({ "limit": limit, "used": used, "reserved": reserved })
 }

@@ -177,6 +177,7 @@ fn denied(why: Denied) -> ApiError {
     let (kind, code) = match why {
         Denied::Disabled => (ErrorKind::Permission, "key_disabled"),
         Denied::GroupDisabled => (ErrorKind::Permission, "group_disabled"),
+        Denied::GroupDeleted => (ErrorKind::Permission, "group_deleted"),
         Denied::Network => (ErrorKind::Permission, "address_not_allowed"),
         Denied::Expired => (ErrorKind::Authentication, "expired_api_key"),
     };

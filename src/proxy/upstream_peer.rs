@@ -259,7 +259,8 @@ fn open(
         id: crate::ids::AttemptId::new(),
         request: ctx.client.request_id.clone(),
         attempt: ctx.attempts,
-        at,
+        // Where it waited, it begins when it had its room.
+        at: reservation.as_ref().map_or(at, Reservation::at),
         key: grant.map_or_else(|| crate::ids::KeyId(named("")), |grant| grant.key.id.clone()),
         route: route.map_or_else(|| named(""), |route| route.name.clone()),
         provider: candidate.pool.provider.name.clone(),

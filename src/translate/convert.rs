@@ -395,6 +395,8 @@ impl EventSink for Converter {
                     self.stage.tell(StreamEvent::Finish { candidate, reason });
                 }
             }
+            // What is billed is for the meter: clients are told the tier by the natives that say so.
+            StreamEvent::Terms(_) => {}
             event @ (StreamEvent::Start { .. }
             | StreamEvent::Usage(_)
             | StreamEvent::Ping

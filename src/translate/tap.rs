@@ -1,7 +1,7 @@
 //! The meter: what the tap has counted of one answer.
 
 use super::estimate::Characters;
-use crate::ir::{ApiError, BlockHead, Delta, EventSink, FinishReason, StreamEvent, Usage};
+use crate::ir::{ApiError, BlockHead, Delta, EventSink, FinishReason, MediaKind, StreamEvent, Usage};
 
 /// What was learned of one answer, from its events.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,14 @@ pub struct Meter {
     pub written: Characters,
     /// An error the provider reported inside the answer; the first, if there are several.
     pub error: Option<ApiError>,
+    /// The service tier the provider says it used, in its own word (`default`, `flex`, `priority`, `batch` ...).
+    pub service: Option<String>,
+    /// Pictures in the answer.
+    pub images_out: u32,
+    /// Of the cache reads, tokens of sound.
+    pub cached_audio: u64,
+    /// Of the output, tokens of pictures.
+    pub image_tokens: u64,
     /// Frames that could not be read as the dialect, or were too large to be read.
     pub unread_frames: u64,
 }
@@ -54,7 +62,11 @@ impl Meter {
                     self.tool_calls = self.tool_calls.saturating_add(1);
                     self.content_events += 1;
                 }
-                BlockHead::Native { .. } | BlockHead::Media { .. } => self.content_events += 1,
+                BlockHead::Media { kind, .. } => {
+                    self.images_out = self.images_out.saturating_add(u32::from(*kind == MediaKind::Image));
+                    self.content_events += 1;
+                }
+                BlockHead::Native { .. } => self.content_events += 1,
                 BlockHead::Text | BlockHead::Reasoning | BlockHead::Refusal => {}
             },
             StreamEvent::Start { id, model } => {
@@ -62,6 +74,19 @@ impl Meter {
                 self.model = name(model);
             }
             StreamEvent::Usage(usage) => self.usage = Some(*usage),
+            StreamEvent::Terms(terms) => {
+                if let Some(service) = name(&terms.service) {
+                    self.service = Some(service);
+                }
+                for (known, told) in [
+                    (&mut self.cached_audio, terms.cached_audio),
+                    (&mut self.image_tokens, terms.image_tokens),
+                ] {
+                    if told > 0 {
+                        *known = told;
+                    }
+                }
+            }
             StreamEvent::Finish { candidate, reason } => {
                 if *candidate == 0 || self.finish.is_none() {
                     self.finish = Some(reason.clone());

@@ -1,6 +1,7 @@
 //! The decoders against recorded traffic of real providers (`../shared/wire`; not part of the project, skipped where it
 //! is missing): bytes pass unchanged in every chunking, and what the tap counts is what the recording says.
 
+mod terms;
 mod truth;
 
 use std::path::PathBuf;

@@ -9,7 +9,7 @@ use super::wire::{BlockWire, Counts, DeltaWire, Event, Message, Raw, WireUsage};
 use super::{DIALECT, cite, finish_kind, token};
 use crate::dialects::loose::Str;
 use crate::dialects::{DecodeError, StreamDecoder, errors, json};
-use crate::ir::{BlockHead, BlockIndex, Delta, EventSink, FinishReason, StreamEnd, StreamEvent};
+use crate::ir::{BlockHead, BlockIndex, Delta, EventSink, FinishReason, StreamEnd, StreamEvent, Terms};
 use crate::sse::Frame;
 
 /// Most blocks open at once; the wire has one.
@@ -80,6 +80,11 @@ impl Decoder {
         if let Some(usage) = usage {
             self.usage.merge(&usage);
             sink.event(StreamEvent::Usage(self.usage.classes()));
+            // The fast mode has prices of its own, whatever the tier ("Fast mode pricing").
+            let fast = usage.speed.and_then(json::word).filter(|speed| speed == "fast");
+            if let Some(word) = fast.or_else(|| usage.service_tier.and_then(json::word)) {
+                sink.event(StreamEvent::Terms(Terms::service(word)));
+            }
             natives(
                 [
                     ("usage.service_tier", usage.service_tier),

@@ -134,3 +134,23 @@ fn errors_and_models_are_written_as_anthropic_writes_them() {
         json!({"data": [one], "has_more": false, "first_id": "claude-x", "last_id": "claude-x"})
     );
 }
+
+#[test]
+fn the_tier_is_metered() {
+    let start = |usage: &str| {
+        let event = format!(
+            r#"{{"type":"message_start","message":{{"id":"m","model":"c","usage":{{"input_tokens":1,{usage}}}}}}}"#
+        );
+        meter(&[&event]).0.service
+    };
+    assert_eq!(start(r#""service_tier":"batch""#).as_deref(), Some("batch"));
+    assert_eq!(
+        start(r#""service_tier":"standard","speed":"fast""#).as_deref(),
+        Some("fast")
+    );
+    assert_eq!(
+        start(r#""service_tier":"priority","speed":"standard""#).as_deref(),
+        Some("priority")
+    );
+    assert_eq!(start(r#""service_tier":null"#), None);
+}

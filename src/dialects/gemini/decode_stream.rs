@@ -71,6 +71,10 @@ impl Decoder {
         if let Some(usage) = answer.usage.0 {
             self.usage.merge(usage);
             sink.event(StreamEvent::Usage(self.usage.classes()));
+            let terms = self.usage.terms();
+            if !terms.is_empty() {
+                sink.event(StreamEvent::Terms(terms));
+            }
         }
         if let Some(feedback) = answer.prompt_feedback.0 {
             self.feedback(feedback, sink);

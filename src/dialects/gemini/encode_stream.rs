@@ -395,8 +395,8 @@ impl StreamEncoder for Encoder {
                 self.candidates[place].finish = Some(reason);
             }
             StreamEvent::Native { key, json } => self.native(key, &json, loss),
-            // Comments and empty elements break clients.
-            StreamEvent::Ping | StreamEvent::Error(_) => {}
+            // Comments and empty elements break clients. What is billed is for the meter.
+            StreamEvent::Ping | StreamEvent::Error(_) | StreamEvent::Terms(_) => {}
         }
     }
 

@@ -198,3 +198,27 @@ fn errors_are_written_as_google_writes_them() {
         assert_eq!(array.last(), Some(&body));
     }
 }
+
+#[test]
+fn the_tier_sound_and_pictures_are_metered() {
+    let (counted, _) = meter(&[
+        r#"{"candidates":[{"content":{"parts":[{"text":"a"},{"inlineData":{"mimeType":"image/png","data":"AAAA"}}]}}],
+           "usageMetadata":{"promptTokenCount":9,"trafficType":"ON_DEMAND_FLEX"}}"#,
+        r#"{"usageMetadata":{"promptTokenCount":9,"cachedContentTokenCount":6,"candidatesTokenCount":1300,
+           "cacheTokensDetails":[{"modality":"AUDIO","tokenCount":4},{"modality":"TEXT","tokenCount":2}],
+           "candidatesTokensDetails":[{"modality":"IMAGE","tokenCount":1290}]}}"#,
+    ]);
+    assert_eq!(counted.service.as_deref(), Some("flex"));
+    assert_eq!(
+        (counted.images_out, counted.image_tokens, counted.cached_audio),
+        (1, 1290, 4)
+    );
+    for (said, word) in [
+        (r#""serviceTier":"priority""#, "priority"),
+        (r#""trafficType":"ON_DEMAND""#, "standard"),
+        (r#""trafficType":"PROVISIONED_THROUGHPUT""#, "provisioned"),
+    ] {
+        let (counted, _) = meter(&[&format!(r#"{{"usageMetadata":{{{said}}}}}"#)]);
+        assert_eq!(counted.service.as_deref(), Some(word));
+    }
+}

@@ -4,7 +4,7 @@
 use crate::dialects::cursor::{Cursor, Wrong};
 use crate::dialects::loose::{Few, Flag, List, Num, Obj, Str};
 use crate::dialects::read::{Read, wire};
-use crate::ir::{Totals, Usage};
+use crate::ir::{Terms, Totals, Usage};
 
 wire! {
     /// An answer, or one element of a stream.
@@ -105,6 +105,8 @@ wire! {
         prompt_details: List<Modality> = b"promptTokensDetails" | b"prompt_tokens_details",
         cache_details: List<Modality> = b"cacheTokensDetails" | b"cache_tokens_details",
         candidates_details: List<Modality> = b"candidatesTokensDetails" | b"candidates_tokens_details",
+        service: Tier = b"serviceTier" | b"service_tier",
+        traffic: Tier = b"trafficType" | b"traffic_type",
     }
 }
 
@@ -116,26 +118,63 @@ wire! {
     }
 }
 
-/// Whether a modality is audio.
+/// Which modality, as far as it has a price of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    #[default]
+    Other,
+    Audio,
+    Image,
+}
+
+/// The tier of an answer.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Kind {
-    audio: bool,
+pub(super) struct Tier(Option<&'static str>);
+
+/// What the API says (`serviceTier` of the Gemini API; `trafficType` of Vertex AI, in capitals), and the word for it.
+const TIERS: &[(&str, &str)] = &[
+    ("standard", "standard"),
+    ("on_demand", "standard"),
+    ("flex", "flex"),
+    ("on_demand_flex", "flex"),
+    ("priority", "priority"),
+    ("on_demand_priority", "priority"),
+    ("batch", "batch"),
+    ("provisioned_throughput", "provisioned"),
+];
+
+impl<'a> Read<'a> for Tier {
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Wrong> {
+        let mut name = Str::default();
+        name.read(cursor)?;
+        let known = TIERS.iter().find(|(said, _)| name.as_str().eq_ignore_ascii_case(said));
+        self.0 = known.map(|(_, word)| *word);
+        Ok(())
+    }
 }
 
 impl<'a> Read<'a> for Kind {
     fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Wrong> {
         let mut name = Str::default();
         name.read(cursor)?;
-        self.audio = name.as_str() == "AUDIO";
+        *self = match name.as_str() {
+            "AUDIO" => Kind::Audio,
+            "IMAGE" => Kind::Image,
+            _ => Kind::Other,
+        };
         Ok(())
     }
 }
 
 fn audio(details: &List<Modality>) -> u64 {
+    tokens(details, Kind::Audio)
+}
+
+fn tokens(details: &List<Modality>, kind: Kind) -> u64 {
     details
         .0
         .iter()
-        .filter(|d| d.modality.audio)
+        .filter(|d| d.modality == kind)
         .filter_map(|d| d.tokens.0)
         .fold(0, u64::saturating_add)
 }
@@ -157,6 +196,17 @@ impl WireUsage {
         details(&mut self.prompt_details, newer.prompt_details);
         details(&mut self.cache_details, newer.cache_details);
         details(&mut self.candidates_details, newer.candidates_details);
+        self.service.0 = newer.service.0.or(self.service.0);
+        self.traffic.0 = newer.traffic.0.or(self.traffic.0);
+    }
+
+    /// What the bill depends on beside the classes.
+    pub(super) fn terms(&self) -> Terms<'static> {
+        Terms {
+            service: self.service.0.or(self.traffic.0).unwrap_or("").into(),
+            cached_audio: audio(&self.cache_details),
+            image_tokens: tokens(&self.candidates_details, Kind::Image),
+        }
     }
 
     /// The disjoint classes (reference of `UsageMetadata`): `promptTokenCount` includes what was cached, but not the

@@ -10,13 +10,16 @@ use super::{DIALECT, finish_kind};
 use crate::dialects::blocks::{Blocks, Kind};
 use crate::dialects::loose::{List, Num, Obj, Present, TextOr};
 use crate::dialects::{DecodeError, StreamDecoder, errors, json};
-use crate::ir::{BlockHead, Delta, EventSink, FinishReason, StreamEnd, StreamEvent, ToolKind};
+use crate::ir::{BlockHead, Delta, EventSink, FinishReason, StreamEnd, StreamEvent, Terms, ToolKind};
 use crate::sse::Frame;
 
 /// Most candidates followed; OpenAI's own limit of `n` is 128.
 const MAX_CANDIDATES: usize = 128;
 /// Most tool calls followed in one candidate.
 const MAX_TOOLS: usize = 512;
+
+/// The place of `service_tier` among the answer's own fields.
+const TIER: usize = 0;
 
 /// Reads one stream of chunks.
 #[derive(Default)]
@@ -71,6 +74,10 @@ impl Decoder {
                 model: chunk.model.take(),
             });
         }
+        let tier = chunk.service_tier.filter(|_| self.started && !self.told[TIER]);
+        if let Some(word) = tier.and_then(json::word) {
+            sink.event(StreamEvent::Terms(Terms::service(word)));
+        }
         let fields = [
             ("service_tier", chunk.service_tier),
             ("system_fingerprint", chunk.system_fingerprint),
@@ -109,6 +116,10 @@ impl Decoder {
         if let Some(usage) = usage.or(chunk.x_groq.0.and_then(|x| x.usage.0).filter(|u| u.is_some())) {
             self.usage = true;
             sink.event(StreamEvent::Usage(usage.classes()));
+            let terms = usage.terms();
+            if !terms.is_empty() {
+                sink.event(StreamEvent::Terms(terms));
+            }
         }
         if let Some(raw) = error {
             self.failed = true;

@@ -340,7 +340,8 @@ impl StreamEncoder for Encoder {
                 None => loss.dropped(key, "the client's dialect has no such field"),
             },
             // Errors come by `fail`; there is nothing to keep alive that a comment could not.
-            StreamEvent::Ping | StreamEvent::Error(_) => {}
+            // What is billed is for the meter.
+            StreamEvent::Ping | StreamEvent::Error(_) | StreamEvent::Terms(_) => {}
         }
     }
 

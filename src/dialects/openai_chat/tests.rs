@@ -266,3 +266,16 @@ fn models_are_listed() {
         json!({"object": "list", "data": [one]})
     );
 }
+
+#[test]
+fn the_tier_and_pictures_are_metered() {
+    let (counted, _) = meter(&[
+        r#"{"id":"c","model":"m","service_tier":"flex","choices":[{"index":0,"delta":{"content":"a"}}]}"#,
+        r#"{"service_tier":"flex","choices":[{"index":0,"delta":{"images":[{"image_url":{"url":"data:image/png;base64,AAAA"}}]}}]}"#,
+        r#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":90,"completion_tokens_details":{"image_tokens":80}}}"#,
+    ]);
+    assert_eq!(counted.service.as_deref(), Some("flex"));
+    assert_eq!((counted.images_out, counted.image_tokens), (1, 80));
+    let (counted, _) = meter(&[r#"{"id":"c","model":"m","service_tier":null,"choices":[]}"#]);
+    assert_eq!(counted.service, None, "null says nothing");
+}

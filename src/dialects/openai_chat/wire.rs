@@ -11,7 +11,7 @@
 use crate::dialects::cursor::{Cursor, Wrong};
 use crate::dialects::loose::{Few, List, Num, Obj, Str, TextOr};
 use crate::dialects::read::{Fields, wire};
-use crate::ir::{Totals, Usage};
+use crate::ir::{Terms, Totals, Usage};
 
 wire! {
     /// A chunk of a stream, or a whole answer: they differ in `delta` and `message` only.
@@ -202,6 +202,7 @@ wire! {
     pub(super) struct CompletionDetails {
         reasoning_tokens: Num = b"reasoning_tokens",
         audio_tokens: Num = b"audio_tokens",
+        image_tokens: Num = b"image_tokens",
     }
 }
 
@@ -240,6 +241,15 @@ impl WireUsage {
             output_audio: zero(completion.audio_tokens),
         }
         .into()
+    }
+
+    /// What the bill takes apart within the classes: tokens of pictures (OpenRouter's `completion_tokens_details`).
+    pub(super) fn terms(&self) -> Terms<'static> {
+        let completion = self.completion_tokens_details.0.unwrap_or_default();
+        Terms {
+            image_tokens: completion.image_tokens.0.unwrap_or(0),
+            ..Terms::default()
+        }
     }
 
     /// True if it reports anything: some send an empty object until they know.

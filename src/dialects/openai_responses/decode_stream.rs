@@ -13,7 +13,7 @@ use super::{DIALECT, finish_reason};
 use crate::dialects::blocks::{Blocks, Kind};
 use crate::dialects::loose::Str;
 use crate::dialects::{DecodeError, StreamDecoder, errors, json};
-use crate::ir::{BlockHead, Delta, EventSink, StreamEnd, StreamEvent, ToolKind};
+use crate::ir::{BlockHead, Delta, EventSink, StreamEnd, StreamEvent, Terms, ToolKind};
 use crate::sse::Frame;
 
 /// Most output items followed in one answer.
@@ -147,6 +147,9 @@ impl Decoder {
         self.close_all(sink);
         if let Some(usage) = response.usage.0.filter(|u| u.is_some()) {
             sink.event(StreamEvent::Usage(usage.classes()));
+        }
+        if let Some(word) = response.service_tier.and_then(json::word) {
+            sink.event(StreamEvent::Terms(Terms::service(word)));
         }
         let fields = [
             // The usual tier says nothing.

@@ -189,3 +189,13 @@ fn what_begins_a_job_or_grows_a_conversation_is_asked_once() {
         assert!(!once("/v1/chat/completions", more), "it means nothing there");
     }
 }
+
+#[test]
+fn the_tier_and_pictures_are_metered() {
+    let (counted, ..) = meter(&[
+        r#"{"type":"response.created","response":{"id":"r","model":"m","service_tier":"auto"}}"#,
+        r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"image_generation_call","result":"AAAA"}}"#,
+        r#"{"type":"response.completed","response":{"status":"completed","output":[],"service_tier":"priority"}}"#,
+    ]);
+    assert_eq!((counted.service.as_deref(), counted.images_out), (Some("priority"), 1));
+}
