@@ -74,9 +74,7 @@ pub(super) async fn reserve(
     } else {
         admission.reserve_within(left, estimate, first, at, now).await
     };
-    reserved
-        .map(Some)
-        .map_err(|refused| refuse(ctx, &grant, &refused, estimate, at))
+    reserved.map(Some).map_err(|refused| refuse(ctx, &refused))
 }
 
 /// What the client is told. A budget is used up, or has less left than this may need: then trying the same again does not help, and the

@@ -84,7 +84,13 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
     if let (Some(target), Some(dialect)) = (&ctx.client.target, attempt.dialect) {
         metrics::lost(target.dialect.id(), dialect, &loss);
     }
-    metrics::attempt_ended(ctx.client.target.as_ref(), attempt, ended, usage.filter(|_| !estimated), &entry.closing);
+    metrics::attempt_ended(
+        ctx.client.target.as_ref(),
+        attempt,
+        ended,
+        usage.filter(|_| !estimated),
+        &entry.closing,
+    );
     drop(held);
     entry.close(ended);
     ctx.loss = loss.summary().unwrap_or_default();
