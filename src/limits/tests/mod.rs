@@ -16,6 +16,7 @@ use crate::clock::UnixMicros;
 use crate::ids::{GroupId, KeyId};
 use crate::money::NanoUsd;
 
+use super::account::add;
 use super::*;
 
 /// A moment, written as RFC 3339.
