@@ -5,7 +5,7 @@ use memchr::memmem;
 use serde_json::Value;
 
 use crate::dialects::{Dialect, settings, spans};
-use crate::ir::{Content, Media, MediaKind, MediaSource, Request, ToolDefinition};
+use crate::ir::{Content, Media, MediaKind, MediaSource, Native, Request, ToolDefinition};
 
 use super::estimate;
 
@@ -24,6 +24,9 @@ const MOST_PER_PICTURE: u64 = 50_000;
 /// What providers add to a prompt with tools, at most (Anthropic, "Tool use": up to 804 tokens of instructions).
 const MOST_FOR_TOOLS: u64 = 1_000;
 
+/// What fields of a dialect's own are called that bring more into a prompt than stands there: content cached at the provider, searches.
+const FETCHING: [&str; 3] = ["cached", "search", "plugin"];
+
 /// Tokens of the prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prompt {
@@ -38,8 +41,9 @@ pub struct Prompt {
 
 /// What may stand for more tokens than it has bytes (media, stored content, tools of the provider's), or could hide the name of such a
 /// field by escapes. One in a text of the user's costs no more than reading the body.
-const MARKS: [&[u8]; 12] = [
+const MARKS: [&[u8]; 13] = [
     b"://",
+    b"plugin",
     b"data",
     b"Data",
     b"file",
@@ -82,6 +86,11 @@ pub fn most(request: &Request, body: usize, expected: u64) -> Prompt {
     if !request.tools.is_empty() {
         media.tokens += MOST_FOR_TOOLS;
     }
+    let fetches = |native: &Native| {
+        let key = native.key.to_ascii_lowercase();
+        FETCHING.iter().any(|word| key.contains(word))
+    };
+    media.open |= request.native.iter().any(fetches);
     media.open |= request
         .tools
         .iter()
