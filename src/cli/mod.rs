@@ -9,6 +9,7 @@ pub mod groups;
 mod key_import;
 pub mod keys;
 pub mod policy_flags;
+pub mod prices;
 pub mod route;
 pub mod run;
 pub mod sandbox;
@@ -59,6 +60,9 @@ pub enum Command {
     /// What was used: sums and rows.
     #[command(subcommand)]
     Usage(usage::Usage),
+    /// What models cost: reads tables of prices.
+    #[command(subcommand)]
+    Prices(prices::PricesCommand),
     /// Where requests go, and why.
     #[command(subcommand)]
     Route(route::Route),
@@ -96,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Audit(audit) => audit.execute(conf),
         Command::Credentials(credentials) => credentials.execute(conf),
         Command::Usage(usage) => usage.execute(conf),
+        Command::Prices(prices) => prices.execute(conf),
         Command::Route(route) => route.execute(conf),
         Command::Sandbox(sandbox) => sandbox.execute(),
         Command::Env(env) => env.execute(conf),
@@ -181,6 +186,7 @@ mod tests {
             "tollgate route explain - --owner o --client 2001:db8::1 --at 2026-01-31T22:00:00Z",
             "tollgate env codex --file",
             "tollgate env gemini --json",
+            "tollgate prices import table.json --provider a --provider b=c --out f --only-used --dry-run --json",
         ] {
             Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

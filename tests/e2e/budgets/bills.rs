@@ -5,7 +5,13 @@ use tollgate::limits::{Budget, Limits, Window};
 
 use super::*;
 use crate::support::client::Connection;
-use crate::support::dialect::Dialect;
+use crate::support::dialect::{Dialect, record};
+use crate::support::provider::{Answer, Provider as Scripted};
+
+/// The model in a path of Gemini's.
+fn model_of(target: &str) -> &str {
+    target.rsplit('/').next().and_then(|last| last.split(':').next()).unwrap_or("")
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_of_keys_with_budgets_have_a_length() {
@@ -16,7 +22,19 @@ async fn answers_of_keys_with_budgets_have_a_length() {
         money: None,
     });
     let model = "[[model]]\nmodel = \"known*\"\noutput = 777\n";
-    let (gateway, provider, keys) = setting(model, "assumed_output = 999", &[tokens, Policy::default()]).await;
+    let mut recorded = Vec::new();
+    for dialect in [Dialect::Chat, Dialect::Responses, Dialect::Gemini] {
+        recorded.push((dialect, record(dialect, "m", false).await));
+    }
+    let answers = recorded.clone();
+    let provider = Scripted::start(move |request| {
+        let of = answers.iter().find(|(dialect, _)| request.target == dialect.path(model_of(&request.target), false));
+        Answer::json(200, of.map_or(answers[0].1.clone(), |(_, answer)| answer.clone()))
+    })
+    .await;
+    let policies = [tokens, Policy::default()];
+    let (gateway, keys) = setting_at(provider.address, model, "assumed_output = 999", &policies).await;
+    let last_body = || serde_json::from_slice::<Value>(&provider.last().body).unwrap();
     for (dialect, path) in [
         (Dialect::Chat, "/max_tokens"),
         (Dialect::Responses, "/max_output_tokens"),
@@ -24,7 +42,7 @@ async fn answers_of_keys_with_budgets_have_a_length() {
     ] {
         for (model, want) in [("known", 777), ("other", 999)] {
             assert_eq!(ask(&gateway, &keys[0], dialect, model).await.status, 200);
-            let body = provider.last_body();
+            let body = last_body();
             assert_eq!(
                 body.pointer(path).and_then(Value::as_u64),
                 Some(want),
@@ -32,9 +50,8 @@ async fn answers_of_keys_with_budgets_have_a_length() {
             );
         }
         assert_eq!(ask(&gateway, &keys[1], dialect, "known").await.status, 200);
-        let last = provider.sandbox.last();
         assert_eq!(
-            last.last().unwrap().body,
+            provider.last().body,
             dialect.body("known", false),
             "other keys' bodies stay as they are"
         );
@@ -47,10 +64,10 @@ async fn answers_of_keys_with_budgets_have_a_length() {
             .status,
         200
     );
-    assert_eq!(provider.sandbox.last().last().unwrap().body, body.as_slice());
+    assert_eq!(provider.last().body, body.as_slice());
     // OpenAI's own models refuse the older name.
     assert_eq!(ask(&gateway, &keys[0], Dialect::Chat, "gpt-5-mini").await.status, 200);
-    assert_eq!(provider.last_body()["max_completion_tokens"], 999);
+    assert_eq!(last_body()["max_completion_tokens"], 999);
     let odd = br#"{"model":"known","max_tokens":-1,"messages":[{"role":"user","content":"Hi"}]}"#;
     let reply = post(&gateway, &keys[0], Dialect::Chat, "/v1/chat/completions", odd).await;
     assert_eq!(reply.status, 400, "no limit at all to some: {}", reply.text());

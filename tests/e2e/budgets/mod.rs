@@ -38,12 +38,6 @@ impl Provider {
         });
         Provider { address, sandbox, task }
     }
-
-    /// The body of the last request, as it came.
-    fn last_body(&self) -> Value {
-        let last = self.sandbox.last();
-        serde_json::from_slice(&last.last().expect("it was asked").body).unwrap()
-    }
 }
 
 impl Drop for Provider {
@@ -58,7 +52,18 @@ const PRICES: &str = "[[price]]\nmodel = \"*priced*\"\ninput = 1\noutput = 2\n";
 /// A gateway before a sandbox, and keys with these policies. `more`: another file of rules.
 async fn setting(more: &str, limits: &'static str, policies: &[Policy]) -> (Gateway, Provider, Vec<String>) {
     let provider = Provider::start().await;
-    let mut rules = rules_for(provider.address);
+    let (gateway, keys) = setting_at(provider.address, more, limits, policies).await;
+    (gateway, provider, keys)
+}
+
+/// The same before any provider.
+async fn setting_at(
+    address: std::net::SocketAddr,
+    more: &str,
+    limits: &'static str,
+    policies: &[Policy],
+) -> (Gateway, Vec<String>) {
+    let mut rules = rules_for(address);
     rules.insert(1, ("15.toml", format!("{more}\n{PRICES}")));
     let mut gateway = Gateway::start(Options {
         rules,
@@ -69,7 +74,7 @@ async fn setting(more: &str, limits: &'static str, policies: &[Policy]) -> (Gate
     assert_eq!(gateway.stop().await, 0, "{}", gateway.log());
     let keys = make_keys(&gateway, policies);
     gateway.restart().await;
-    (gateway, provider, keys)
+    (gateway, keys)
 }
 
 /// Keys put into the store of a gateway that stands still.
