@@ -205,7 +205,7 @@ pub fn of(
     // Of any path of a provider nobody knows what it costs.
     let price = rules
         .filter(|_| operation.is_some())
-        .and_then(|rules| rules.prices.price(provider, model, gateway.clock.now()));
+        .and_then(|rules| rules.prices.shared(provider, model, gateway.clock.now()));
     let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_ref());
     let unknown = route.and_then(|route| route.unknown_price);
     let unknown = unknown.unwrap_or_else(|| UnknownPrice::from(gateway.config.limits.unknown_price));

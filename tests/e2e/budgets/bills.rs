@@ -10,7 +10,11 @@ use crate::support::provider::{Answer, Provider as Scripted};
 
 /// The model in a path of Gemini's.
 fn model_of(target: &str) -> &str {
-    target.rsplit('/').next().and_then(|last| last.split(':').next()).unwrap_or("")
+    target
+        .rsplit('/')
+        .next()
+        .and_then(|last| last.split(':').next())
+        .unwrap_or("")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -21,14 +25,16 @@ async fn answers_of_keys_with_budgets_have_a_length() {
         tokens: Some(1_000_000),
         money: None,
     });
-    let model = "[[model]]\nmodel = \"known*\"\noutput = 777\n";
+    let model = "[[model]]\nname = \"known*\"\noutput = 777\n";
     let mut recorded = Vec::new();
     for dialect in [Dialect::Chat, Dialect::Responses, Dialect::Gemini] {
         recorded.push((dialect, record(dialect, "m", false).await));
     }
     let answers = recorded.clone();
     let provider = Scripted::start(move |request| {
-        let of = answers.iter().find(|(dialect, _)| request.target == dialect.path(model_of(&request.target), false));
+        let of = answers
+            .iter()
+            .find(|(dialect, _)| request.target == dialect.path(model_of(&request.target), false));
         Answer::json(200, of.map_or(answers[0].1.clone(), |(_, answer)| answer.clone()))
     })
     .await;

@@ -47,7 +47,7 @@ impl Drop for Provider {
 }
 
 /// One dollar for a million tokens of input, two for output.
-const PRICES: &str = "[[price]]\nmodel = \"*priced*\"\ninput = 1\noutput = 2\n";
+const PRICES: &str = "[[price]]\nname = \"*priced*\"\ninput = 1\noutput = 2\n";
 
 /// A gateway before a sandbox, and keys with these policies. `more`: another file of rules.
 async fn setting(more: &str, limits: &'static str, policies: &[Policy]) -> (Gateway, Provider, Vec<String>) {
