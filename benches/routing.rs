@@ -69,6 +69,7 @@ fn query<'a>(model: &'a str, headers: &'a HeaderMap, survey: &'a Survey) -> Opti
         at: UnixMicros(0),
         survey: Some(survey),
         session: Some(7),
+        permit: None,
     })
 }
 

@@ -137,6 +137,7 @@ impl Explain {
             at: self.at.unwrap_or_else(|| Clock::system().now()),
             survey: survey.as_ref(),
             session: session.map(|session| session.id),
+            permit: None,
         };
         routing::explain(&fleet, &query, &knows, None, Instant::now())
     }

@@ -75,6 +75,8 @@ impl Default for Limits {
             upstream_idle: 512,
             attempts: 5,
             min_pace: 0,
+            assumed_output: 4096,
+            unknown_price: None,
         }
     }
 }

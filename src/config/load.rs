@@ -32,6 +32,9 @@ const TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::fr
 /// How long the beginning of a stream may be held back.
 const COMMIT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
 
+/// Largest `limits.assumed_output`, in tokens: ten times the longest answer any model gives.
+const MAX_ASSUMED: u64 = 10_000_000;
+
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -219,6 +222,13 @@ fn limits<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Limits {
     let inflight_body = size("inflight_body", MIB, TIB, default.inflight_body);
     let answer_kept = size("answer_kept", 64 * KIB, GIB, default.answer_kept);
     let min_pace = size("min_pace", 0, MIB, default.min_pace);
+    let assumed_output = fields
+        .integer("assumed_output", 1..=MAX_ASSUMED)
+        .unwrap_or(default.assumed_output);
+    let unknown_price = match fields.get("unknown_price") {
+        Some(value) => value.price_or_refuse(),
+        None => default.unknown_price,
+    };
     let mut number = |name, least: u64, most: u64, default| fields.integer(name, least..=most).map_or(default, count);
     let limits = Limits {
         body,
@@ -231,6 +241,8 @@ fn limits<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Limits {
         requests_per_address: number("requests_per_address", 1, 1_000_000, default.requests_per_address),
         answer_kept,
         min_pace,
+        assumed_output,
+        unknown_price,
         upstream_idle: number("upstream_idle", 0, 100_000, default.upstream_idle),
         attempts: number("attempts", 1, MAX_ATTEMPTS.into(), default.attempts),
         requests_per_connection: fields

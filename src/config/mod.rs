@@ -120,6 +120,12 @@ pub struct Limits {
     pub attempts: usize,
     /// Bytes per second below which an answer, before any of it was passed on, counts as failed; 0: off.
     pub min_pace: usize,
+    /// Tokens an answer may have where neither the client nor the table of models limits it, for keys with limits in tokens or money:
+    /// the provider is told so.
+    pub assumed_output: u64,
+    /// What a request is charged at most whose price is unknown, for keys with a budget in money, in nano-dollars; `None`: it is
+    /// refused.
+    pub unknown_price: Option<u64>,
 }
 
 /// Times, with the defaults of HARDENING's table.

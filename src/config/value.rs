@@ -15,6 +15,12 @@ use super::{decimal, duration, json, size};
 /// Longest piece of a value shown in a problem, in characters.
 const MAX_SHOWN: usize = 80;
 
+/// Digits after the point of dollars: nano-dollars.
+const NANO_DIGITS: u32 = 9;
+
+/// Largest price of one request, in nano-dollars: a thousand dollars. More is a mistake in the unit.
+const MAX_REQUEST_PRICE: u64 = 1_000 * 1_000_000_000;
+
 /// A value, where it stands and what it is called.
 #[derive(Clone)]
 pub struct Value<'a> {
@@ -137,6 +143,14 @@ impl<'a> Value<'a> {
             Err(why) => self.problem(why),
         }
         None
+    }
+
+    /// `"refuse"` (`None`), or the dollars of one request, in nano-dollars. What is wrong is reported, and refuses.
+    pub fn price_or_refuse(&self) -> Option<u64> {
+        if self.value.is_str() {
+            return self.word(&[("refuse", None)]).flatten();
+        }
+        self.decimal(NANO_DIGITS, 0..=MAX_REQUEST_PRICE)
     }
 
     /// As JSON, to be handed on as it stands; an error says what JSON can't hold.

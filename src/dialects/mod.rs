@@ -210,6 +210,35 @@ pub struct ModelEntry {
     pub created: i64,
 }
 
+/// Names (lower case) of headers in which clients are told of limits per minute: the limit, what remains of it, until when all of it
+/// is there again.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitHeaders {
+    /// Of requests.
+    pub requests: [&'static str; 3],
+    /// Of tokens.
+    pub tokens: [&'static str; 3],
+    /// The last is a time (RFC 3339), not a duration.
+    pub absolute: bool,
+}
+
+impl LimitHeaders {
+    /// As most write them (OpenAI, "Rate limits: headers"), with durations as `6m0s`.
+    pub const COMMON: LimitHeaders = LimitHeaders {
+        requests: [
+            "x-ratelimit-limit-requests",
+            "x-ratelimit-remaining-requests",
+            "x-ratelimit-reset-requests",
+        ],
+        tokens: [
+            "x-ratelimit-limit-tokens",
+            "x-ratelimit-remaining-tokens",
+            "x-ratelimit-reset-tokens",
+        ],
+        absolute: false,
+    };
+}
+
 /// One wire format. Stateless; registered in [`ALL`].
 pub trait Dialect: RequestCodec + AnswerEncoder + Send + Sync + 'static {
     /// Its name.
@@ -271,6 +300,11 @@ pub trait Dialect: RequestCodec + AnswerEncoder + Send + Sync + 'static {
         None
     }
 
+    /// Headers in which its clients are told what is left of their limits per minute.
+    fn limit_headers(&self) -> &'static LimitHeaders {
+        &LimitHeaders::COMMON
+    }
+
     /// Headers (lower case) in which its clients name their session, the surest first.
     fn session_headers(&self) -> &'static [&'static str] {
         &[]
@@ -280,6 +314,12 @@ pub trait Dialect: RequestCodec + AnswerEncoder + Send + Sync + 'static {
     /// `temperature` ...; `None`: it has no such setting. See [`settings`].
     fn setting(&self, _word: &str) -> Option<&'static str> {
         None
+    }
+
+    /// Where the limit of the answer stands for a model, as a dotted path of its own, for a body that has none: the newer models of one
+    /// provider refuse the name which others know.
+    fn output_limit(&self, _model: &str) -> Option<&'static str> {
+        self.setting("max_output_tokens")
     }
 
     /// True if both are names of one field in its bodies: the same word, or an older and a newer one for the same thing.

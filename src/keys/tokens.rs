@@ -127,7 +127,8 @@ impl Tokens {
     /// Loads all of them.
     pub fn load(store: Arc<Store>, master: &MasterKey, clock: Clock) -> Result<Self, KeysError> {
         // Under the pepper, which outlives a change of the master key.
-        let keyed = ring::keyed(&envelope::pepper(&store, master)?).chain_update(b"admin-token/v1");
+        let pepper = envelope::pepper(&store, master)?;
+        let keyed = ring::keyed(&pepper).chain_update(b"admin-token/v1");
         let mut known = BTreeMap::new();
         for (id, value) in store.tokens().all()? {
             let read = match value.split_first() {

@@ -24,6 +24,8 @@ pub struct Line<'a> {
     pub client: Option<IpAddr>,
     /// Client key id; empty: not authenticated.
     pub key: &'a str,
+    /// Its group; absent: none.
+    pub group: &'a str,
     /// Method.
     pub method: &'a str,
     /// Path without query, control characters escaped, at most 256 bytes.
@@ -56,6 +58,12 @@ pub struct Line<'a> {
     pub input_tokens: Option<u64>,
     /// Output tokens, all classes; absent: unknown.
     pub output_tokens: Option<u64>,
+    /// What providers bill for it, in dollars; absent: the price is unknown, or none was called.
+    pub cost_usd: Option<String>,
+    /// What the client is charged, in dollars; absent: no provider was called.
+    pub charge_usd: Option<String>,
+    /// Tokens, cost or charge are our estimate; absent: they are not.
+    pub estimated: bool,
     /// What conversion between dialects lost: how many fields, and the first; absent: nothing.
     pub loss: &'a str,
     /// Bytes of the request body.
@@ -77,6 +85,9 @@ impl Line<'_> {
         line.text("request_id", self.request_id);
         line.address("client", self.client);
         line.text("key", self.key);
+        if !self.group.is_empty() {
+            line.text("group", self.group);
+        }
         line.text("method", self.method);
         line.text("path", self.path);
         line.text("http", self.http);
@@ -93,6 +104,15 @@ impl Line<'_> {
         line.text("error", self.error);
         line.number_if_any("input_tokens", self.input_tokens);
         line.number_if_any("output_tokens", self.output_tokens);
+        if let Some(cost) = &self.cost_usd {
+            line.text("cost_usd", cost);
+        }
+        if let Some(charge) = &self.charge_usd {
+            line.text("charge_usd", charge);
+        }
+        if self.estimated {
+            line.flag("estimated", true);
+        }
         if !self.loss.is_empty() {
             line.text("loss", self.loss);
         }

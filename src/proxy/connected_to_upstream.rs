@@ -8,7 +8,7 @@ use pingora::protocols::Digest;
 use super::context::RequestContext;
 
 /// Pingora's `connected_to_upstream`.
-pub async fn execute(reused: bool, digest: Option<&Digest>, ctx: &RequestContext) {
+pub async fn execute(reused: bool, digest: Option<&Digest>, ctx: &mut RequestContext) {
     if let Some(attempt) = &ctx.attempt
         && let Some(dial) = attempt.dial.filter(|_| !reused)
     {
@@ -22,6 +22,9 @@ pub async fn execute(reused: bool, digest: Option<&Digest>, ctx: &RequestContext
     if let Some(gate) = &ctx.gate {
         // The clock of the first byte starts with the request, not with the dialling: that has a time of its own.
         gate.lock().last_activity = Some(tokio::time::Instant::now());
+    }
+    if let Some(attempt) = &mut ctx.attempt {
+        attempt.sent = true;
     }
     if let Some(entry) = ctx.attempt.as_ref().and_then(|attempt| attempt.entry.as_ref())
         && !entry.is_written()

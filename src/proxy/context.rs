@@ -12,14 +12,18 @@ use crate::ids::RequestId;
 use crate::ir::{ApiError, DialectId};
 use crate::keys::Grant;
 use crate::ledger::Entry;
+use crate::limits::Admission;
+use crate::money::NanoUsd;
 use crate::observe::redact::Masker;
 use crate::routing::affinity::Scope;
 use crate::routing::{Choice, RoutePlan};
 use crate::rules::Credential;
 use crate::translate::Conversion;
+use crate::translate::bound::Prompt;
 use crate::translate::request::Decoded;
-use crate::upstream::{Dial, Endpoint, Failure, Hold, Pool};
+use crate::upstream::{Dial, Endpoint, Failure, Fleet, Hold, Pool};
 
+use super::bill::{Amounts, Bill};
 use super::gate::GateControl;
 use super::instruct::Instructed;
 use super::intake::BodyPermit;
@@ -33,6 +37,8 @@ pub struct RequestContext {
     pub at: UnixMicros,
     /// Who asks, and what.
     pub client: Client,
+    /// What it may use, and used.
+    pub books: Books,
     /// Where it may go.
     pub route: Option<RouteStage>,
     /// The attempt under way.
@@ -47,6 +53,8 @@ pub struct RequestContext {
     pub refusal: Option<ApiError>,
     /// What the client is told if no attempt can follow the one which failed last.
     pub last_failure: Option<ApiError>,
+    /// Trying again does not help: the client's SDK is told so.
+    pub futile: bool,
     /// That is in a provider's words.
     pub theirs: bool,
     /// What conversion lost in the last attempt; empty: nothing.
@@ -81,8 +89,42 @@ pub struct Client {
     pub instructed: Option<Instructed>,
 }
 
+/// What a request may use of its client's limits, and what it used.
+#[derive(Default)]
+pub struct Books {
+    /// Counted as under way until dropped.
+    pub admission: Option<Admission>,
+    /// Until when it may wait for room.
+    pub patience: Option<Instant>,
+    /// Bounds of its prompt; `None`: nobody needs them.
+    pub prompt: Option<Prompt>,
+    /// A rough estimate of its prompt's tokens, taken when the body was let go.
+    pub rough: u64,
+    /// What its attempts cost so far; `None`: one's price is unknown, or there was none.
+    pub cost: Option<NanoUsd>,
+    /// What they are charged.
+    pub charge: NanoUsd,
+    /// Some of it is an estimate.
+    pub estimated: bool,
+    /// One of its attempts was billed.
+    pub billed: bool,
+}
+
+impl Books {
+    /// One more of its attempts was billed.
+    pub fn add(&mut self, amounts: Amounts, estimated: bool) {
+        let so_far = if self.billed { self.cost } else { Some(NanoUsd::ZERO) };
+        self.cost = so_far.zip(amounts.cost).map(|(so_far, cost)| so_far + cost);
+        self.charge += amounts.charge;
+        self.estimated |= estimated;
+        self.billed = true;
+    }
+}
+
 /// Where it may go.
 pub struct RouteStage {
+    /// The rules and providers in force when it was routed.
+    pub fleet: Arc<Fleet>,
     /// Candidates, and which is next.
     pub plan: RoutePlan,
     /// The next attempt, where it was found when the one before failed.
@@ -111,6 +153,10 @@ pub struct Attempt {
     pub pool: Arc<Pool>,
     /// Its address.
     pub endpoint: Arc<Endpoint>,
+    /// How it is billed.
+    pub bill: Arc<Bill>,
+    /// A connection was made: from then on the provider may begin to work.
+    pub sent: bool,
     /// The seat taken; given back when the attempt is over.
     pub hold: Option<Hold>,
     /// The credential used; `None`: the provider wants none.
@@ -183,6 +229,7 @@ impl RequestContext {
                 body_bytes: 0,
                 instructed: None,
             },
+            books: Books::default(),
             route: None,
             attempt: None,
             attempts: 0,
@@ -190,6 +237,7 @@ impl RequestContext {
             gate: None,
             refusal: None,
             last_failure: None,
+            futile: false,
             theirs: false,
             loss: String::new(),
             in_flight: None,

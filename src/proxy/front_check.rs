@@ -203,6 +203,8 @@ mod tests {
             upstream_idle: 1,
             attempts: 1,
             min_pace: 0,
+            assumed_output: 1,
+            unknown_price: None,
         }
     }
 

@@ -173,7 +173,7 @@ impl Gate {
                 };
                 body = masked.map_or(body, Bytes::from);
             }
-            self.control.lock().late_headers(&mut header)?;
+            self.control.lock().late_headers(&mut header, exact)?;
             if exact && !says_length(&header, body.len()) {
                 header.remove_header(&header::TRANSFER_ENCODING);
                 header.insert_header(header::CONTENT_LENGTH, body.len())?;

@@ -12,13 +12,20 @@ use pingora::protocols::http::ServerSession as HttpSession;
 use tokio::time::Instant;
 
 use crate::dialects::Dialect;
-use crate::ir::{ApiError, ErrorKind, LossReport, StreamEnd};
+use crate::ir::{ApiError, ErrorKind, LossReport, StreamEnd, Usage};
+use crate::money::NanoUsd;
 use crate::observe::redact::Masker;
 use crate::sse::Framing;
 use crate::translate::{AnswerKind, AnswerStream};
 
+use super::bill::Bill;
+use super::logging::extras;
+
 /// What conversion could not carry, in an answer's header.
 const LOSS: &str = "x-tollgate-loss";
+
+/// What the client is charged, in dollars.
+const COST: &str = "x-tollgate-cost-usd";
 
 /// Most of a stream's beginning that is held back while it has no content, in bytes.
 pub const HOLD_STREAM: usize = 64 * 1024;
@@ -147,6 +154,8 @@ pub struct Held {
     pub request_id: Arc<str>,
     /// What conversion lost of the request.
     pub request_loss: LossReport,
+    /// How the attempt is billed.
+    pub bill: Option<Arc<Bill>>,
     /// Bytes of the answer's body received from the provider.
     pub received: u64,
     /// The client's own session, handed over when the gate is taken away.
@@ -330,7 +339,11 @@ impl Held {
     }
 
     /// Headers that are only known when the answer goes out: what was lost, and when to try again where only the error's body says it.
-    pub(super) fn late_headers(&self, header: &mut ResponseHeader) -> Result<()> {
+    /// `whole`: the answer is read to its end, so that what it costs is known too.
+    pub(super) fn late_headers(&self, header: &mut ResponseHeader, whole: bool) -> Result<()> {
+        if whole && let Some(charge) = self.charge(header.status.as_u16()) {
+            header.insert_header(COST, charge.to_string())?;
+        }
         let lossless = self.answer.as_ref().is_none_or(|answer| answer.loss().is_empty());
         if !(self.request_loss.is_empty() && lossless)
             && let Some(line) = self.loss().summary()
@@ -344,6 +357,16 @@ impl Held {
             header.insert_header(header::RETRY_AFTER, seconds.to_string())?;
         }
         Ok(())
+    }
+
+    /// What a client is charged for an answer read to its end, as its row will say; `None`: the price is unknown, or usage was not told.
+    fn charge(&self, status: u16) -> Option<NanoUsd> {
+        let (bill, meter) = (self.bill.as_ref()?, self.answer.as_ref()?.meter());
+        if status >= 400 || bill.is_unknown() {
+            return None;
+        }
+        let usage = meter.usage.map(Usage::booked).or(bill.is_free().then(Usage::default))?;
+        Some(bill.used(&usage, extras(Some(meter))).charge)
     }
 
     /// What is due next, and when.

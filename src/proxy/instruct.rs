@@ -33,6 +33,7 @@ pub async fn execute(ctx: &mut RequestContext) -> Result<(), ApiError> {
         }
         if let Some((body, peek)) = client.instructed.take().and_then(|done| done.own) {
             (client.body, client.peek, client.decoded) = (body, Some(peek), None);
+            ctx.books.prompt = None;
         }
     }
     let Some(route) = route.filter(|route| !route.instructions.is_empty()) else {
@@ -72,5 +73,6 @@ pub async fn execute(ctx: &mut RequestContext) -> Result<(), ApiError> {
         own,
     });
     (client.body, client.peek, client.decoded) = (body, Some(again), None);
+    ctx.books.prompt = None;
     Ok(())
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::dialects::{ModelEntry, Target};
 use crate::ir::{ApiError, ErrorKind, Operation};
+use crate::keys::Grant;
 use crate::translate::{estimate, request};
 
 use super::Gateway;
@@ -59,10 +60,11 @@ fn summary(gateway: &Gateway, draining: bool) -> serde_json::Value {
 
 /// Answers `GET /v1/models` and its like, in the dialect of the asker.
 pub async fn models(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContext, target: &Target) -> Result<()> {
-    let entries = offered(gateway);
+    let grant = ctx.client.grant.clone();
+    let entries = offered(gateway, grant.as_deref());
     let body = match (&target.operation, &target.model) {
         // A name that only a glob knows is not in the list, and is served all the same.
-        (Operation::GetModel, Some(wanted)) => match entry_of(gateway, &entries, wanted) {
+        (Operation::GetModel, Some(wanted)) => match entry_of(gateway, grant.as_deref(), &entries, wanted) {
             Some(entry) => target.dialect.encode_model(&entry),
             None => {
                 let error = ApiError::new(
@@ -96,12 +98,13 @@ pub async fn estimated_count(session: &mut Session, ctx: &mut RequestContext, ta
 
 /// What routes offer, where a provider of theirs can be used: the names they spell out; of a glob, which has no name to show, the
 /// models its targets name, as `provider/model`; and the aliases of what is served. (Conditions are asked of requests only.)
-fn offered(gateway: &Gateway) -> Vec<ModelEntry> {
+fn offered(gateway: &Gateway, grant: Option<&Grant>) -> Vec<ModelEntry> {
     let fleet = gateway.fleet.load();
     let created = fleet.rules().loaded_at.seconds();
     let mut entries: Vec<ModelEntry> = Vec::new();
+    let may_ask = |model: &str| grant.is_none_or(|grant| grant.may_ask(model));
     let mut offer = |id: String, owner: &str| {
-        if !entries.iter().any(|entry| entry.id == id) {
+        if may_ask(&id) && !entries.iter().any(|entry| entry.id == id) {
             entries.push(ModelEntry {
                 id,
                 owner: owner.to_owned(),
@@ -110,7 +113,8 @@ fn offered(gateway: &Gateway) -> Vec<ModelEntry> {
         }
     };
     for route in &fleet.rules().routes {
-        let usable = |name: &str| fleet.pool(name).is_some_and(|pool| pool.is_usable());
+        let usable =
+            |name: &str| may_go(grant, &route.name, name) && fleet.pool(name).is_some_and(|pool| pool.is_usable());
         let all = || route.targets.iter().chain(&route.fallback);
         let targets = || all().filter(|target| usable(&target.provider.name));
         if targets().next().is_none() {
@@ -121,7 +125,8 @@ fn offered(gateway: &Gateway) -> Vec<ModelEntry> {
         if !globs.is_empty() {
             for target in targets() {
                 let provider = &target.provider.name;
-                if let Some(model) = &target.model {
+                // Under that name it is asked past all routes.
+                if let Some(model) = target.model.as_ref().filter(|_| may_go(grant, "", provider)) {
                     offer(format!("{provider}/{model}"), provider);
                 }
             }
@@ -130,7 +135,10 @@ fn offered(gateway: &Gateway) -> Vec<ModelEntry> {
     let mut aliases: Vec<(&Arc<str>, &Arc<str>)> = fleet.rules().aliases.iter().collect();
     aliases.sort_unstable();
     for (alias, name) in aliases {
-        if entry_of(gateway, &entries, name).is_some() && !entries.iter().any(|entry| *entry.id == **alias) {
+        if may_ask(alias)
+            && entry_of(gateway, grant, &entries, name).is_some()
+            && !entries.iter().any(|entry| *entry.id == **alias)
+        {
             entries.push(ModelEntry {
                 id: alias.to_string(),
                 owner: OWNER.to_owned(),
@@ -141,27 +149,40 @@ fn offered(gateway: &Gateway) -> Vec<ModelEntry> {
     entries
 }
 
+/// Whether the key may take the route (empty: none) to a provider.
+fn may_go(grant: Option<&Grant>, route: &str, provider: &str) -> bool {
+    grant.is_none_or(|grant| grant.may_take(route) && grant.may_reach(provider))
+}
+
 fn is_glob(model: &str) -> bool {
     model.contains(['*', '?', '[', '{'])
 }
 
 /// The entry of one model: as listed, or as a glob or `provider/model` would serve it.
-fn entry_of(gateway: &Gateway, entries: &[ModelEntry], wanted: &str) -> Option<ModelEntry> {
+fn entry_of(gateway: &Gateway, grant: Option<&Grant>, entries: &[ModelEntry], wanted: &str) -> Option<ModelEntry> {
     if let Some(entry) = entries.iter().find(|entry| entry.id == wanted) {
         return Some(entry.clone());
     }
     let fleet = gateway.fleet.load();
     let rules = fleet.rules();
-    let usable = |name: &str| fleet.pool(name).is_some_and(|pool| pool.is_usable());
+    let usable =
+        |route: &str, name: &str| may_go(grant, route, name) && fleet.pool(name).is_some_and(|pool| pool.is_usable());
     let wanted_there = rules.alias(wanted).map_or(wanted, |name| &**name);
+    if grant.is_some_and(|grant| !grant.may_ask(wanted) || !grant.may_ask(wanted_there)) {
+        return None;
+    }
     let direct = wanted_there
         .split_once('/')
-        .filter(|(provider, model)| !model.is_empty() && usable(provider));
+        .filter(|(provider, model)| !model.is_empty() && usable("", provider));
     let routed = || {
-        let mut targets = rules
-            .routes_for(wanted_there)
-            .flat_map(|route| route.targets.iter().chain(&route.fallback));
-        targets.find(|target| usable(&target.provider.name))
+        let mut targets = rules.routes_for(wanted_there).flat_map(|route| {
+            route
+                .targets
+                .iter()
+                .chain(&route.fallback)
+                .map(move |target| (route, target))
+        });
+        targets.find(|(route, target)| usable(&route.name, &target.provider.name))
     };
     let owner = match direct {
         Some((provider, _)) => provider,

@@ -7,15 +7,19 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
 use crate::dialects::reset;
-use crate::ir::{StreamEnd, Usage};
-use crate::ledger::Ended;
+use crate::ir::{Operation, StreamEnd, Usage};
+use crate::ledger::{Closing, Ended};
+use crate::money::{Extras, NanoUsd};
 use crate::observe::access_log::{Line, rfc3339};
 use crate::observe::redact::printable;
+use crate::translate::Meter;
 use crate::upstream::{Failure, Outcome};
 
 use super::Gateway;
-use super::context::RequestContext;
-use super::held::Expired;
+use super::bill::{Amounts, Basis, End};
+use super::context::{Attempt, RequestContext};
+use super::estimated::{self, estimated_usage};
+use super::held::{Expired, Held};
 use super::{metrics, refuse};
 
 /// Longest path in a log line, in bytes.
@@ -33,8 +37,8 @@ pub struct Concluded {
 
 /// Closes the attempt under way: its row, and what the metrics say of it.
 pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Error>) -> Option<Concluded> {
-    let attempt = ctx.attempt.as_mut()?;
-    let mut entry = attempt.entry.take()?;
+    let mut entry = ctx.attempt.as_mut()?.entry.take()?;
+    let attempt = ctx.attempt.as_ref()?;
     let held = ctx.gate.as_ref().map(|gate| gate.lock());
     let expired = held.as_ref().and_then(|held| held.expired);
     let stream_end = held.as_ref().and_then(|held| held.ended);
@@ -71,15 +75,27 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
         closing.finish = meter.finish.as_ref().map(|finish| finish.kind);
         closing.response_id = meter.response_id.clone();
         closing.tool_calls = meter.tool_calls;
+        closing.service = meter.service.clone();
+        closing.images_out = meter.images_out;
     }
-    let usage = closing.usage;
-    let loss = held.map(|held| held.loss()).unwrap_or_default();
+    let amounts = bill(ctx, attempt, held.as_deref(), ended, closing);
+    let (usage, estimated) = (closing.usage, closing.estimated);
+    let loss = held.as_ref().map(|held| held.loss()).unwrap_or_default();
     if let (Some(target), Some(dialect)) = (&ctx.client.target, attempt.dialect) {
         metrics::lost(target.dialect.id(), dialect, &loss);
     }
-    ctx.loss = loss.summary().unwrap_or_default();
-    metrics::attempt_ended(ctx.client.target.as_ref(), attempt, ended, usage, &entry.closing);
+    metrics::attempt_ended(
+        ctx.client.target.as_ref(),
+        attempt,
+        ended,
+        usage.filter(|_| !estimated),
+        &entry.closing,
+    );
+    drop(held);
     entry.close(ended);
+    ctx.loss = loss.summary().unwrap_or_default();
+    ctx.books.add(amounts, estimated);
+    let attempt = ctx.attempt.as_mut()?;
     if attempt.failure.is_none() {
         attempt.failure = match ended {
             Ended::Complete | Ended::ClientGone | Ended::Panicked | Ended::Interrupted => None,
@@ -98,6 +114,60 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
         input_tokens: usage.map(|usage| usage.input_total()),
         output_tokens: usage.map(|usage| usage.output_total()),
     })
+}
+
+/// What the attempt cost and is charged, and what its row says of that.
+fn bill(ctx: &RequestContext, attempt: &Attempt, held: Option<&Held>, ended: Ended, closing: &mut Closing) -> Amounts {
+    let meter = held.and_then(|held| held.answer.as_ref()).map(|answer| answer.meter());
+    let end = End {
+        status: attempt.status,
+        sent: attempt.sent && attempt.failure != Some(Failure::DeadConnection),
+        given: held.map_or(attempt.received > 0, |held| held.committed),
+        usage: closing.usage.is_some(),
+        finished: closing.finish.is_some(),
+        refused: meter.is_some_and(|meter| meter.error.is_some() && meter.content_events == 0),
+    };
+    let basis = end.basis(ended);
+    // At other paths of a provider nobody knows what is used.
+    let is_read = ctx.client.target.is_some();
+    let is_free = ctx
+        .client
+        .target
+        .as_ref()
+        .is_some_and(|target| target.operation == Operation::CountTokens);
+    if basis == Basis::Estimated && is_read && !is_free {
+        closing.usage = Some(estimated_usage(ctx, held));
+        closing.estimated = true;
+    }
+    let usage = closing.usage.unwrap_or_default();
+    let amounts = match basis {
+        Basis::Nothing => Amounts::NOTHING,
+        Basis::Reported | Basis::Estimated => attempt.bill.used(&usage, extras(meter)),
+        Basis::Lost => {
+            closing.estimated |= !end.usage && is_read && !is_free;
+            let lost = match closing.usage {
+                Some(usage) => attempt.bill.used(&usage, extras(meter)),
+                None => attempt.bill.prompt(estimated::prompt_tokens(ctx)),
+            };
+            Amounts {
+                charge: NanoUsd::ZERO,
+                ..lost
+            }
+        }
+    };
+    (closing.cost, closing.charge) = (amounts.cost, amounts.charge);
+    amounts
+}
+
+/// What beside tokens decides what an answer cost.
+pub fn extras(meter: Option<&Meter>) -> Extras<'_> {
+    Extras {
+        service: meter.and_then(|meter| meter.service.as_deref()),
+        images_in: 0,
+        images_out: meter.map_or(0, |meter| meter.images_out),
+        cached_audio: meter.map_or(0, |meter| meter.cached_audio),
+        image_tokens: meter.map_or(0, |meter| meter.image_tokens),
+    }
 }
 
 /// Gives the attempt's seat back, with what is to be learned from it. Once.
@@ -171,6 +241,7 @@ pub fn remember(gateway: &Gateway, ctx: &mut RequestContext) {
 pub fn execute(gateway: &Gateway, session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
     remember(gateway, ctx);
     let concluded = conclude(gateway, ctx, error);
+    ctx.books.admission = None;
     if let Some(gate) = &ctx.gate {
         gate.unwrap(&mut session.downstream_session);
     }
@@ -187,11 +258,13 @@ pub fn execute(gateway: &Gateway, session: &mut Session, error: Option<&Error>, 
     let request = session.req_header();
     let attempt = ctx.attempt.as_ref();
     let target = ctx.client.target.as_ref();
+    let group = ctx.client.grant.as_ref().and_then(|grant| grant.group.as_ref());
     gateway.access_log.write(&Line {
         time: &rfc3339(ctx.at),
         request_id: &ctx.client.request_id.0,
         client: ctx.client.address,
         key: ctx.client.grant.as_ref().map_or("", |grant| &grant.key.id.0),
+        group: group.map_or("", |group| &group.id.0),
         method: request.method.as_str(),
         path: &printable(request.uri.path(), MAX_PATH),
         http: match request.version {
@@ -220,6 +293,9 @@ pub fn execute(gateway: &Gateway, session: &mut Session, error: Option<&Error>, 
             .unwrap_or(""),
         input_tokens: concluded.as_ref().and_then(|concluded| concluded.input_tokens),
         output_tokens: concluded.as_ref().and_then(|concluded| concluded.output_tokens),
+        cost_usd: ctx.books.cost.map(|cost| cost.to_string()),
+        charge_usd: (ctx.attempts > 0).then(|| ctx.books.charge.to_string()),
+        estimated: ctx.books.estimated,
         loss: &ctx.loss,
         request_bytes: ctx.client.body_bytes,
         response_bytes: ctx.response.sent,

@@ -99,6 +99,26 @@ static REFUSALS: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!
     "Errors of our own sent to clients, by code.",
     &["code"]
 ));
+static COST: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
+    "tollgate_cost_nanousd_total",
+    "What providers bill, in nano-dollars (10^-9 USD), by known prices; estimates included.",
+    &["provider", "model"]
+));
+static CHARGE: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
+    "tollgate_charge_nanousd_total",
+    "What clients are charged, in nano-dollars (10^-9 USD).",
+    &["provider", "model"]
+));
+static ESTIMATED: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
+    "tollgate_estimated_attempts_total",
+    "Attempts whose usage or cost is our estimate, since the provider told none, by how they ended.",
+    &["ended"]
+));
+static UNPRICED: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
+    "tollgate_unpriced_attempts_total",
+    "Attempts whose price is unknown.",
+    &["provider"]
+));
 static ABORTS: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
     "tollgate_streams_aborted_total",
     "Streams that ended before their end, by the side which ended them.",
@@ -173,6 +193,10 @@ pub fn declare() {
     for by in ["client", "upstream", "gateway"] {
         ABORTS.with_label_values(&[by]);
     }
+    LazyLock::force(&COST);
+    LazyLock::force(&CHARGE);
+    LazyLock::force(&ESTIMATED);
+    LazyLock::force(&UNPRICED);
     LazyLock::force(&LOSSES);
     LazyLock::force(&IN_FLIGHT);
     LazyLock::force(&CONNECTIONS);
@@ -283,7 +307,16 @@ pub fn attempt_ended(
             _ => {}
         }
     }
-    let Some(target) = target else { return };
+    if closing.estimated {
+        ESTIMATED.with_label_values(&[ended.as_str()]).inc();
+    }
+    if closing.cost.is_none() {
+        UNPRICED.with_label_values(&[provider]).inc();
+    }
+    let Some(target) = target else {
+        CHARGE.with_label_values(&[provider, "other"]).inc_by(closing.charge.0);
+        return;
+    };
     let operation = target.operation.as_str();
     let total = closing.total_us as f64 / 1e6;
     if ended != Ended::Complete {
@@ -291,10 +324,15 @@ pub fn attempt_ended(
         DURATION
             .with_label_values(&[operation, provider, model, ended.as_str()])
             .observe(total);
+        COST.with_label_values(&[provider, model])
+            .inc_by(closing.cost.unwrap_or_default().0);
+        CHARGE.with_label_values(&[provider, model]).inc_by(closing.charge.0);
         return;
     }
     let metrics = ModelMetrics::of(operation, &attempt.pool.provider.name, &attempt.model);
     metrics.duration.observe(total);
+    metrics.cost.inc_by(closing.cost.unwrap_or_default().0);
+    metrics.charge.inc_by(closing.charge.0);
     if let (Some(first), Some(last)) = (attempt.first_token, attempt.last_chunk)
         && closing.first_token_us.is_some()
     {
@@ -328,6 +366,8 @@ struct ModelMetrics {
     first_token: Histogram,
     per_token: Histogram,
     tokens: [Histogram; CLASSES.len()],
+    cost: IntCounter,
+    charge: IntCounter,
     /// Prompt tokens: cached, and not.
     prompt: [IntCounter; 2],
 }
@@ -365,6 +405,8 @@ impl ModelMetrics {
             duration: DURATION.with_label_values(&[operation, provider, model, ""]),
             first_token: TIME_TO_FIRST_TOKEN.with_label_values(&[operation, provider, model]),
             per_token: TIME_PER_TOKEN.with_label_values(&[operation, provider, model]),
+            cost: COST.with_label_values(&[provider, model]),
+            charge: CHARGE.with_label_values(&[provider, model]),
             tokens: CLASSES.map(|class| TOKEN_USAGE.with_label_values(&[operation, provider, model, class])),
             prompt: ["yes", "no"].map(|cached| PROMPT_TOKENS.with_label_values(&[provider, cached])),
         }

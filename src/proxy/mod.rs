@@ -1,21 +1,27 @@
 //! The only room that knows Pingora's phases: one file per phase, named as Pingora names it. A request's way through them
 //! is drawn in `ARCHITECTURE.md`.
 
+mod admit;
+mod bill;
 pub mod client_address;
 pub mod client_auth;
 pub mod connected_to_upstream;
 pub mod context;
 pub mod door;
 pub mod early_request_filter;
+mod estimated;
 pub mod failover;
 pub mod front_check;
 pub mod gate;
 pub mod held;
 pub mod instruct;
 pub mod intake;
+mod limit_headers;
 pub mod local;
 pub mod logging;
 pub mod metrics;
+mod need;
+mod own_key;
 pub mod passthrough;
 pub mod prepare;
 pub mod refuse;
@@ -157,7 +163,7 @@ impl ProxyHttp for Gateway {
         answer: &mut ResponseHeader,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
-        response_filter::execute(session, answer, ctx)
+        response_filter::execute(self, session, answer, ctx)
     }
 
     fn response_body_filter(

@@ -4,23 +4,28 @@
 use pingora::proxy::Session;
 
 use crate::ir::{ApiError, ErrorKind};
+use crate::keys::Grant;
 use crate::routing::{Candidate, RoutePlan, Tier};
 
 use super::Gateway;
+use super::admit;
 use super::context::{RequestContext, RouteStage};
 use super::intake::declared_length;
-use super::request_filter::not_admitted;
+use super::request_filter::{Stop, not_admitted};
 
 /// What such paths begin with.
 pub const PREFIX: &str = "/p/";
 
 /// Finds provider and path.
-pub async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContext) -> Result<(), ApiError> {
+pub(super) async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContext) -> Result<(), Stop> {
     let path = session.req_header().uri.path();
     let (provider, rest) = path[PREFIX.len()..]
         .split_once('/')
         .unwrap_or((&path[PREFIX.len()..], ""));
     let fleet = gateway.fleet.load();
+    if let Some(grant) = &ctx.client.grant {
+        may_pass(grant, provider)?;
+    }
     let Some(pool) = fleet.pool(provider) else {
         return Err(ApiError::new(
             ErrorKind::NotFound,
@@ -29,14 +34,16 @@ pub async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                 crate::observe::redact::printable(provider, 64)
             ),
         )
-        .code("unknown_provider"));
+        .code("unknown_provider")
+        .into());
     };
     if !pool.is_usable() {
         return Err(ApiError::new(
             ErrorKind::UpstreamCredentialsExhausted,
             "none of our credentials for this provider can be used just now",
         )
-        .code("upstream_credentials_exhausted"));
+        .code("upstream_credentials_exhausted")
+        .into());
     }
     let rest = format!("/{rest}");
     // A path which names one of the provider's prefixes is taken as it is; any other follows the first prefix:
@@ -52,7 +59,8 @@ pub async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut Request
         (Some(endpoint), _) => (endpoint, rest.clone()),
         (None, Some(first)) => (first, format!("{}{rest}", first.prefix)),
         (None, None) => {
-            return Err(ApiError::new(ErrorKind::NotFound, "this provider has no address").code("unknown_provider"));
+            let error = ApiError::new(ErrorKind::NotFound, "this provider has no address");
+            return Err(error.code("unknown_provider").into());
         }
     };
     let full = if ctx.client.query.is_empty() {
@@ -60,6 +68,7 @@ pub async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut Request
     } else {
         format!("{full}?{}", ctx.client.query)
     };
+    admit::enter(gateway, session, ctx).await?;
     gateway.ledger.admit().await.map_err(not_admitted)?;
     if session.get_header(http::header::EXPECT).is_some() {
         // The header does not pass on, so nobody else will say it. A client that is gone is noticed when it is read from.
@@ -77,14 +86,45 @@ pub async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut Request
     session.set_read_timeout(Some(gateway.config.timeouts.body_read));
     session.set_write_timeout(Some(gateway.config.timeouts.write_stall));
     let plan = RoutePlan::passthrough(candidate);
+    let masker = fleet.masker().clone();
     ctx.route = Some(RouteStage {
+        fleet,
         plan,
         next: None,
         tried: Vec::new(),
         scope: None,
         passthrough: Some(full),
-        masker: fleet.masker().clone(),
+        masker,
         overhead: ctx.began.elapsed(),
     });
+    Ok(())
+}
+
+/// Whether a key may use paths of this provider. Nothing is read there: neither the model, which a list of models would be asked about,
+/// nor the tokens, which a limit would count. (Money: see `unknown_price`.)
+fn may_pass(grant: &Grant, provider: &str) -> Result<(), ApiError> {
+    let refused = |message: &str, code: &str| {
+        let message = format!("{message}; use the paths of the API formats instead, as /v1/chat/completions");
+        Err(ApiError::new(ErrorKind::Permission, message).code(code))
+    };
+    if !grant.may_reach(provider) || !grant.may_take("") {
+        return refused("this key may not use paths of this provider", "not_allowed");
+    }
+    let policies = std::iter::once(&grant.key.policy).chain(grant.group.iter().map(|group| &group.policy));
+    for policy in policies {
+        if !policy.models.is_empty() {
+            return refused(
+                "this key may ask for certain models only, and which is asked for at this path nobody knows",
+                "not_allowed",
+            );
+        }
+        let budgets = &policy.limits.budgets;
+        if policy.limits.tokens_per_minute.is_some() || budgets.iter().any(|budget| budget.tokens.is_some()) {
+            return refused(
+                "this key has a limit in tokens, and at this path nobody counts them",
+                "not_counted",
+            );
+        }
+    }
     Ok(())
 }

@@ -15,7 +15,8 @@ use crate::translate::{Conversion, Converted, Mask, Recipient, request, splice};
 
 use super::Gateway;
 use super::context::RequestContext;
-use super::instruct;
+use super::need::Length;
+use super::{instruct, need};
 
 /// Bodies from this size on are peeked and converted on a thread for blocking work.
 pub const ELSEWHERE: usize = 4 * 1024 * 1024;
@@ -37,12 +38,17 @@ pub struct Prepared {
     pub conversion: Option<Arc<Conversion>>,
     /// What could not be said.
     pub loss: LossReport,
+    /// Bytes it has beyond the client's body.
+    pub grown: u64,
+    /// How long the answer can be, where somebody needs to know.
+    pub length: Length,
 }
 
 /// Prepares the body. An error: this candidate can't be asked this.
 pub async fn execute(gateway: &Gateway, ctx: &mut RequestContext, candidate: &Candidate) -> Result<Prepared, ApiError> {
     // The candidate of another name the client gave may be one of another route.
     instruct::execute(ctx).await?;
+    need::prompt(ctx).await?;
     let (Some(peek), Some(target)) = (&ctx.client.peek, &ctx.client.target) else {
         // `/p/...`: the body is not ours to touch.
         return Ok(Prepared {
@@ -52,6 +58,8 @@ pub async fn execute(gateway: &Gateway, ctx: &mut RequestContext, candidate: &Ca
             stream: false,
             conversion: None,
             loss: LossReport::default(),
+            grown: 0,
+            length: Length::default(),
         });
     };
     let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_deref());
@@ -70,7 +78,10 @@ pub async fn execute(gateway: &Gateway, ctx: &mut RequestContext, candidate: &Ca
     } else {
         convert(gateway, ctx, candidate, stream, !same).await?
     };
-    edited(ctx, candidate, prepared).await
+    let mut prepared = edited(ctx, candidate, prepared).await?;
+    need::limit(gateway, ctx, candidate, &mut prepared).await?;
+    prepared.grown = prepared.body.len().saturating_sub(ctx.client.body.len()) as u64;
+    Ok(prepared)
 }
 
 /// What the route, then the target, change in the body of a conversation. (Counts and vectors have fields of their own: a provider may
@@ -137,6 +148,8 @@ fn spliced(ctx: &RequestContext, candidate: &Candidate) -> Prepared {
         stream: ctx.wants_stream(),
         conversion: None,
         loss: LossReport::default(),
+        grown: 0,
+        length: Length::default(),
     };
     let Some(peek) = &ctx.client.peek else {
         return prepared;
@@ -235,6 +248,8 @@ async fn convert(
         stream,
         conversion,
         loss: converted.loss,
+        grown: 0,
+        length: Length::default(),
     })
 }
 
@@ -318,6 +333,7 @@ fn rejected(loss: &LossReport) -> ApiError {
     }
 }
 
-fn internal() -> ApiError {
+/// What the client is told when making its body failed for a fault of ours.
+pub fn internal() -> ApiError {
     ApiError::new(ErrorKind::Api, "the gateway failed to convert the request").code("internal_error")
 }

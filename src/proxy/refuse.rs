@@ -25,6 +25,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// … and at most this much of it.
 const LINGER_BYTES: usize = 64 * 1024 * 1024;
 
+/// Tells the official SDKs (OpenAI's, Anthropic's) whether to try again, whatever the status.
+const SHOULD_RETRY: &str = "x-should-retry";
+
 /// Sends `error` in the client's dialect. `close`: the connection ends with it.
 pub async fn send(session: &mut Session, ctx: &mut RequestContext, error: ApiError, close: bool) -> Result<()> {
     send_labelled(session, ctx, error, close, None).await
@@ -46,6 +49,9 @@ async fn send_labelled(
     }
     if error.status == 401 {
         header.insert_header(header::WWW_AUTHENTICATE, "Bearer")?;
+    }
+    if ctx.futile {
+        header.insert_header(SHOULD_RETRY, "false")?;
     }
     if let Some(name) = dialect.request_id_header() {
         header.insert_header(name, &*ctx.client.request_id.0)?;

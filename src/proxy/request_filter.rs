@@ -9,10 +9,10 @@ use pingora::proxy::Session;
 
 use crate::dialects::{self, Line, Peek, PeekError, Target};
 use crate::ir::{ApiError, ErrorKind, Operation};
-use crate::keys::KeyError;
+use crate::keys::{Denied, Grant, KeyError};
 use crate::ledger::LedgerError;
 use crate::routing::affinity::{self, Session as Conversation};
-use crate::routing::{self, Asker, NoRoute, Query, Survey};
+use crate::routing::{self, Asker, NoRoute, Permit, Query, Survey};
 use crate::translate::request::Decoded;
 use crate::translate::{estimate, request, splice};
 
@@ -23,10 +23,10 @@ use super::gate::GateControl;
 use super::held::Listener;
 use super::intake::{self, NoBody};
 use super::prepare::ELSEWHERE;
-use super::{instruct, local, passthrough, refuse};
+use super::{admit, instruct, local, own_key, passthrough, refuse};
 
 /// Where a request ends before a provider is called.
-enum Stop {
+pub(super) enum Stop {
     /// With an error for the client.
     Refuse(ApiError),
     /// It was answered.
@@ -64,13 +64,18 @@ async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCont
     if local::health(gateway, session, ctx).await? {
         return Err(Stop::Answered);
     }
+    let is_key = own_key::is_asked(session.req_header());
     let passes = session.req_header().uri.path().starts_with(passthrough::PREFIX);
-    if !passes {
+    if !passes && !is_key {
         ctx.client.target = Some(recognise(session)?);
     }
     authenticate(gateway, session, ctx)?;
+    if is_key {
+        own_key::answer(gateway, session, ctx).await?;
+        return Err(Stop::Answered);
+    }
     if passes {
-        return passthrough::prepare(gateway, session, ctx).await.map_err(Stop::Refuse);
+        return passthrough::prepare(gateway, session, ctx).await;
     }
     let Some(target) = ctx.client.target.clone() else {
         return Err(not_found().into());
@@ -81,6 +86,7 @@ async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCont
     }
     take_in(gateway, session, ctx, &target).await?;
     route(gateway, session, ctx, &target).await?;
+    admit::enter(gateway, session, ctx).await?;
     instruct::execute(ctx).await?;
     if target.operation == Operation::CountTokens && !is_counted(ctx) {
         local::estimated_count(session, ctx, &target).await?;
@@ -160,8 +166,22 @@ fn authenticate(gateway: &Gateway, session: &mut Session, ctx: &mut RequestConte
         )
         .code(code)
     })?;
+    let checked = grant.check(ctx.client.address, ctx.at);
+    // A key that is refused is known: its lines in the log bear its name.
     ctx.client.grant = Some(grant);
-    Ok(())
+    checked.map_err(denied)
+}
+
+/// What the client is told of a good key that may not be used here and now.
+fn denied(why: Denied) -> ApiError {
+    let (kind, code) = match why {
+        Denied::Disabled => (ErrorKind::Permission, "key_disabled"),
+        Denied::GroupDisabled => (ErrorKind::Permission, "group_disabled"),
+        Denied::GroupDeleted => (ErrorKind::Permission, "group_deleted"),
+        Denied::Network => (ErrorKind::Permission, "address_not_allowed"),
+        Denied::Expired => (ErrorKind::Authentication, "expired_api_key"),
+    };
+    ApiError::new(kind, format!("{why}; ask the one who runs this gateway")).code(code)
 }
 
 async fn take_in(
@@ -305,7 +325,9 @@ async fn route(
     };
     let operation = target.operation;
     let knows = |dialect| dialects::knows(dialect, operation);
-    let key = ctx.client.grant.as_ref().map(|grant| &grant.key);
+    let grant = ctx.client.grant.as_ref();
+    let allowed = grant.map(|grant| Allowed(grant));
+    let key = grant.map(|grant| &grant.key);
     let asker = key.map(|key| Asker {
         id: &key.id.0,
         name: &key.name,
@@ -335,6 +357,7 @@ async fn route(
         at: ctx.at,
         survey: survey.as_ref(),
         session: named.map(|session| session.id),
+        permit: allowed.as_ref().map(|allowed| allowed as &dyn Permit),
     };
     let mut plan = routing::resolve(&fleet, &query, &knows).map_err(no_route)?;
     // The beginning of a conversation is only looked at where it would be remembered.
@@ -348,16 +371,35 @@ async fn route(
     if let Some(scope) = scope {
         plan.stick(gateway.affinities.get(scope, Instant::now()).as_ref());
     }
+    let masker = fleet.masker().clone();
     ctx.route = Some(RouteStage {
+        fleet,
         plan,
         next: None,
         tried: Vec::new(),
         scope,
         passthrough: None,
-        masker: fleet.masker().clone(),
+        masker,
         overhead: ctx.began.elapsed(),
     });
     Ok(())
+}
+
+/// What a key may do, as routing asks.
+pub(super) struct Allowed<'a>(pub(super) &'a Grant);
+
+impl Permit for Allowed<'_> {
+    fn model(&self, name: &str) -> bool {
+        self.0.may_ask(name)
+    }
+
+    fn route(&self, name: &str) -> bool {
+        self.0.may_take(name)
+    }
+
+    fn provider(&self, name: &str) -> bool {
+        self.0.may_reach(name)
+    }
 }
 
 fn no_route(none: NoRoute) -> ApiError {
@@ -365,6 +407,12 @@ fn no_route(none: NoRoute) -> ApiError {
     match none {
         NoRoute::UnknownModel(_) => ApiError::new(ErrorKind::NotFound, message)
             .code("model_not_found")
+            .param("model"),
+        NoRoute::ModelNotAllowed(_) => ApiError::new(ErrorKind::Permission, message)
+            .code("model_not_allowed")
+            .param("model"),
+        NoRoute::NotAllowed(_) => ApiError::new(ErrorKind::Permission, message)
+            .code("not_allowed")
             .param("model"),
         NoRoute::NotOffered { .. } => ApiError::new(ErrorKind::InvalidRequest, message)
             .code("unsupported_operation")

@@ -5,7 +5,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::Gateway;
 use super::context::RequestContext;
-use super::{failover, logging};
+use super::{estimated, failover, logging};
 
 /// Pingora's `response_body_filter`. Synchronous; sees arbitrary chunks.
 pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestContext) -> Result<()> {
@@ -14,18 +14,23 @@ pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut
         let bytes = body.as_ref().map_or(0, Bytes::len) as u64;
         attempt.received += bytes;
         ctx.response.sent += bytes;
+        if end {
+            ctx.books.admission = None;
+        }
         return Ok(());
     };
     let gate = gate.clone();
-    let mut held = gate.lock();
-    if held.committed && !attempt.body.is_empty() {
+    if gate.lock().committed && !attempt.body.is_empty() {
         // No other attempt can follow: a long stream need not hold on to a long prompt.
         attempt.body = Bytes::new();
+        estimated::let_go(ctx);
         ctx.client.body = Bytes::new();
         ctx.client.instructed = None;
         ctx.client.decoded = None;
         ctx.client.body_permit = None;
     }
+    let Some(attempt) = &mut ctx.attempt else { return Ok(()) };
+    let mut held = gate.lock();
     let out = match body.take() {
         Some(chunk) if !chunk.is_empty() => {
             let out = held.take_chunk(chunk);
@@ -75,6 +80,10 @@ pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut
     if committed || end {
         // Before the client has the answer's end: it may ask the next thing at once.
         logging::remember(gateway, ctx);
+    }
+    if end {
+        // … and may have one request under way at once.
+        ctx.books.admission = None;
     }
     ctx.response.sent += out.len() as u64;
     // `None` would end the body; an empty chunk is just nothing.

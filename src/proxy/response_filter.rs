@@ -7,7 +7,9 @@ use pingora::proxy::Session;
 
 use crate::sse::Framing;
 
+use super::Gateway;
 use super::context::RequestContext;
+use super::limit_headers;
 
 /// Headers of an answer that pass.
 const PASSED: [&str; 8] = [
@@ -57,7 +59,12 @@ const SIZE_HINT: usize = 12;
 const MAX_VALUE: usize = 256;
 
 /// Pingora's `response_filter`.
-pub fn execute(session: &Session, answer: &mut ResponseHeader, ctx: &mut RequestContext) -> Result<()> {
+pub fn execute(
+    gateway: &Gateway,
+    session: &Session,
+    answer: &mut ResponseHeader,
+    ctx: &mut RequestContext,
+) -> Result<()> {
     if answer.status.is_informational() {
         return Ok(());
     }
@@ -107,6 +114,10 @@ pub fn execute(session: &Session, answer: &mut ResponseHeader, ctx: &mut Request
         built.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     }
     own(&mut built, ctx);
+    if let (Some(admission), Some(target)) = (&ctx.books.admission, &ctx.client.target) {
+        let standing = admission.standing(std::time::Instant::now());
+        limit_headers::insert(&mut built, target.dialect, standing, gateway.clock.now());
+    }
     // Built from parts, names keep no letter case of their own: half the work.
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = answer.status;

@@ -9,19 +9,22 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
+use crate::clock::UnixMicros;
 use crate::egress::{self, ConnectTimes};
 use crate::ir::Operation;
 use crate::ledger::Opening;
-use crate::money::NanoUsd;
+use crate::limits::Reservation;
 use crate::random;
 use crate::routing::{Candidate, Choice};
 use crate::rules::RouteTimeouts;
 
 use super::Gateway;
+use super::bill::Amounts;
 use super::context::{Attempt, RequestContext};
 use super::held::Clocks;
+use super::need::{self, Need};
 use super::prepare::{self, Prepared};
-use super::refuse;
+use super::{admit, refuse};
 
 /// Retries before the wait stops doubling.
 const MAX_DOUBLINGS: u32 = 16;
@@ -31,7 +34,17 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
     if ctx.route.is_none() {
         return Error::e_explain(ErrorType::InternalError, "no route");
     }
-    let (choice, mut prepared) = next_candidate(gateway, ctx).await?;
+    let (choice, mut prepared, need) = next_candidate(gateway, ctx).await?;
+    let at = gateway.clock.now();
+    let reservation = match admit::reserve(ctx, need.estimate, ctx.attempts == 0, at).await {
+        Ok(reservation) => reservation,
+        Err(refusal) => {
+            // What failed last, if something did, says more than why it can't be repeated.
+            ctx.futile &= ctx.last_failure.is_none();
+            ctx.refusal = ctx.last_failure.take().or(Some(refusal));
+            return Error::e_explain(ErrorType::InternalError, "the client's limits do not allow it");
+        }
+    };
     ctx.attempts += 1;
     if ctx.attempts == 1 {
         gateway.budget.deposit();
@@ -44,7 +57,7 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
     let candidate = choice.candidate.clone();
     let timeouts = Times::of(gateway, ctx, &candidate);
     let loss = std::mem::take(&mut prepared.loss);
-    let mut attempt = open(gateway, ctx, choice, prepared);
+    let mut attempt = open(gateway, ctx, choice, prepared, need, (at, reservation));
     let way = candidate.endpoint.way(attempt.credential.as_deref());
     let tried = ctx.route.as_ref().map_or(&[][..], |stage| &stage.tried);
     let mut dial = candidate
@@ -73,6 +86,7 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
         };
         let mut held = gate.lock();
         held.begin_attempt(attempt.body.clone(), loss, clocks);
+        held.bill = Some(attempt.bill.clone());
         held.others = ctx
             .route
             .as_ref()
@@ -125,7 +139,7 @@ fn wait(gateway: &Gateway, attempt: u16, again: bool) -> Option<Duration> {
 
 /// The next candidate that can be asked this, and what to ask it. Candidates whose dialect can't carry the request are passed over;
 /// if none can, the client is told why the first could not.
-async fn next_candidate(gateway: &Gateway, ctx: &mut RequestContext) -> Result<(Choice, Prepared)> {
+async fn next_candidate(gateway: &Gateway, ctx: &mut RequestContext) -> Result<(Choice, Prepared, Need)> {
     let mut refusal = None;
     let exhausted = loop {
         let Some(stage) = &mut ctx.route else {
@@ -137,7 +151,10 @@ async fn next_candidate(gateway: &Gateway, ctx: &mut RequestContext) -> Result<(
             Err(exhausted) => break exhausted,
         };
         match prepare::execute(gateway, ctx, &choice.candidate).await {
-            Ok(prepared) => return Ok((choice, prepared)),
+            Ok(prepared) => match need::of(gateway, ctx, &choice.candidate, &prepared) {
+                Ok(need) => return Ok((choice, prepared, need)),
+                Err(error) => refusal = refusal.or(Some(error)),
+            },
             Err(error) => refusal = refusal.or(Some(error)),
         }
         if let Some(stage) = &mut ctx.route {
@@ -200,7 +217,14 @@ fn named(name: &'static str) -> Arc<str> {
     })
 }
 
-fn open(gateway: &Gateway, ctx: &RequestContext, choice: Choice, prepared: Prepared) -> Attempt {
+fn open(
+    gateway: &Gateway,
+    ctx: &RequestContext,
+    choice: Choice,
+    prepared: Prepared,
+    need: Need,
+    (at, reservation): (UnixMicros, Option<Reservation>),
+) -> Attempt {
     let Choice {
         index, candidate, hold, ..
     } = choice;
@@ -213,21 +237,27 @@ fn open(gateway: &Gateway, ctx: &RequestContext, choice: Choice, prepared: Prepa
         stream,
         conversion,
         loss: _,
+        grown: _,
+        length: _,
     } = prepared;
     let target = ctx.client.target.as_ref();
     let client_dialect = target.map_or("", |target| target.dialect.id().as_str());
     let dialect = target.map(|_| candidate.endpoint.dialect);
     let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_ref());
-    let mut entry = gateway.ledger.open(Opening {
+    let grant = ctx.client.grant.as_ref();
+    let group = grant.and_then(|grant| grant.group.as_ref());
+    let prompt = match need.prompt {
+        // Nobody knows its length.
+        0 if need.bill.is_by_tokens() => Amounts::default(),
+        tokens => need.bill.prompt(tokens),
+    };
+    let opening = Opening {
         id: crate::ids::AttemptId::new(),
         request: ctx.client.request_id.clone(),
         attempt: ctx.attempts,
-        at: gateway.clock.now(),
-        key: ctx
-            .client
-            .grant
-            .as_ref()
-            .map_or_else(|| crate::ids::KeyId(named("")), |grant| grant.key.id.clone()),
+        // Where it waited, it begins when it had its room.
+        at: reservation.as_ref().map_or(at, Reservation::at),
+        key: grant.map_or_else(|| crate::ids::KeyId(named("")), |grant| grant.key.id.clone()),
         route: route.map_or_else(|| named(""), |route| route.name.clone()),
         provider: candidate.pool.provider.name.clone(),
         credential: credential
@@ -247,12 +277,16 @@ fn open(gateway: &Gateway, ctx: &RequestContext, choice: Choice, prepared: Prepa
         },
         upstream_model: model.clone(),
         stream,
-        group: named(""),
-        reserved: NanoUsd::ZERO,
-        prompt_tokens: 0,
-        prompt_cost: None,
-        prompt_charge: NanoUsd::ZERO,
-    });
+        group: group.map_or_else(|| named(""), |group| group.id.0.clone()),
+        reserved: need.estimate.money,
+        prompt_tokens: need.prompt,
+        prompt_cost: prompt.cost,
+        prompt_charge: prompt.charge,
+    };
+    let mut entry = match reservation {
+        Some(reservation) => gateway.ledger.open_reserved(opening, reservation),
+        None => gateway.ledger.open(opening),
+    };
     entry.closing.request_bytes = if ctx.gate.is_some() {
         body.len() as u64
     } else {
@@ -264,6 +298,8 @@ fn open(gateway: &Gateway, ctx: &RequestContext, choice: Choice, prepared: Prepa
         index,
         pool: candidate.pool.clone(),
         endpoint: candidate.endpoint.clone(),
+        bill: need.bill,
+        sent: false,
         hold: Some(hold),
         credential,
         dialect,

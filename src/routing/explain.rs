@@ -291,6 +291,7 @@ fn reason(at: &At<'_>, why: LeftOut) -> String {
         LeftOut::NotOffered | LeftOut::Inactive => {
             format!("inactive: {}", inactive.unwrap_or("it has no usable credential"))
         }
+        LeftOut::Forbidden => "the key may not use this route or provider".into(),
         LeftOut::Lacks(Requirement::Context) => "the model's context is too short for prompt and answer".into(),
         LeftOut::Lacks(requirement) => format!("the model can't take {}", fitness::missing(requirement)),
     }

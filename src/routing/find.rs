@@ -27,6 +27,8 @@ pub enum LeftOut {
     Inactive,
     /// The model can't take it.
     Lacks(Requirement),
+    /// The client's key may not take the route, or be served by the provider.
+    Forbidden,
 }
 
 /// Looks on. What it is told is what happens.
@@ -151,6 +153,9 @@ impl<W: Witness> Search<'_, W> {
         if name != said {
             self.witness.alias(name);
         }
+        if !self.query.may_ask(said) || !self.query.may_ask(name) {
+            return Err(NoRoute::ModelNotAllowed(said.to_owned()));
+        }
         if let Some(provider) = self.query.provider {
             let Some(pool) = fleet.pool(provider) else {
                 return Err(NoRoute::UnknownProvider(provider.to_owned()));
@@ -253,6 +258,12 @@ impl<W: Witness> Search<'_, W> {
         let other = || pool.endpoints().iter().find(|endpoint| (self.knows)(endpoint.dialect));
         let endpoint = pool.endpoint(self.query.dialect).or_else(other);
         let outcome = match endpoint {
+            _ if !self
+                .query
+                .may_go(of.map_or("", |(route, _)| &route.name), &pool.provider.name) =>
+            {
+                Err(LeftOut::Forbidden)
+            }
             None => Err(LeftOut::NotOffered),
             Some(_) if !pool.is_usable() => Err(LeftOut::Inactive),
             Some(endpoint) => match of.and_then(|(route, _)| self.lacks(route, at)) {
@@ -295,16 +306,20 @@ impl<W: Witness> Search<'_, W> {
             return Ok(());
         }
         let model = self.query.model.to_owned();
-        Err(if !left.lacking.is_empty() {
-            NoRoute::Unfit {
-                model,
-                missing: left.lacking,
-            }
-        } else if left.inactive || left.spoken.is_empty() {
-            NoRoute::NoCredential(model)
-        } else {
-            left.spoken_once(model)
-        })
+        Err(
+            if left.forbidden && !left.inactive && left.spoken.is_empty() && left.lacking.is_empty() {
+                NoRoute::NotAllowed(model)
+            } else if !left.lacking.is_empty() {
+                NoRoute::Unfit {
+                    model,
+                    missing: left.lacking,
+                }
+            } else if left.inactive || left.spoken.is_empty() {
+                NoRoute::NoCredential(model)
+            } else {
+                left.spoken_once(model)
+            },
+        )
     }
 }
 
@@ -317,6 +332,8 @@ struct Left {
     spoken: Vec<&'static str>,
     /// What models can't take, in words.
     lacking: String,
+    /// Some that the key may not use.
+    forbidden: bool,
 }
 
 /// Longest list of what models can't take.
@@ -327,6 +344,7 @@ impl Left {
         match why {
             LeftOut::NotOffered => self.spoken.extend(at.pool.dialects().map(DialectId::as_str)),
             LeftOut::Inactive => self.inactive = true,
+            LeftOut::Forbidden => self.forbidden = true,
             LeftOut::Lacks(requirement) if self.lacking.len() < MAX_LACKING => {
                 if !self.lacking.is_empty() {
                     self.lacking.push_str("; ");

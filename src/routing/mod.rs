@@ -19,7 +19,7 @@ pub use affinity::{Affinities, Kept, Scope, Session, Sticky};
 pub use explain::{Explanation, explain};
 pub use find::LeftOut;
 pub use plan::{Candidate, Choice, Exhausted, RoutePlan, Tier};
-pub use query::{Asker, Query};
+pub use query::{Asker, Permit, Query};
 pub use survey::Survey;
 
 /// Why there is no plan.
@@ -47,6 +47,12 @@ pub enum NoRoute {
         /// Which model can't take what.
         missing: String,
     },
+    /// The key may not ask for the model.
+    #[error("this key may not ask for the model `{0}`; GET /v1/models lists what it may")]
+    ModelNotAllowed(String),
+    /// There is a route, but the key may not take it, or be served by any of its providers.
+    #[error("this key may not use what serves the model `{0}` here")]
+    NotAllowed(String),
     /// There is a route, but none of its providers has a usable credential.
     #[error("none of our credentials for the model `{0}` can be used just now")]
     NoCredential(String),

@@ -38,6 +38,31 @@ pub struct Query<'a> {
     pub survey: Option<&'a Survey>,
     /// The conversation it belongs to, if it is known: a hash.
     pub session: Option<u64>,
+    /// What the key may do; `None`: anything.
+    pub permit: Option<&'a dyn Permit>,
+}
+
+/// What a client's key may do.
+pub trait Permit: Sync {
+    /// May it ask for this model: the name the client says, and what an alias makes of it?
+    fn model(&self, name: &str) -> bool;
+    /// May it take this route? Empty: none, the client names the provider.
+    fn route(&self, name: &str) -> bool;
+    /// May it be served by this provider?
+    fn provider(&self, name: &str) -> bool;
+}
+
+impl Query<'_> {
+    /// Whether the key may ask for a model.
+    pub(super) fn may_ask(&self, model: &str) -> bool {
+        self.permit.is_none_or(|permit| permit.model(model))
+    }
+
+    /// Whether the key may take a route (empty: none) to a provider.
+    pub(super) fn may_go(&self, route: &str, provider: &str) -> bool {
+        self.permit
+            .is_none_or(|permit| permit.route(route) && permit.provider(provider))
+    }
 }
 
 /// Whose key a request came with.

@@ -37,7 +37,7 @@ pub use models::{ModelFacts, ModelTable};
 pub use prices::PriceTable;
 pub use snapshot::{
     Auth, Base, Credential, CredentialLimits, Edits, Health, HttpVersions, Instructions, Provider, Route,
-    RouteTimeouts, Rules, Target,
+    RouteTimeouts, Rules, Target, UnknownPrice,
 };
 pub use watch::{Live, NotRewritten, OnChange, ReloadStatus};
 pub use watcher::Watch;

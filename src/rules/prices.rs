@@ -123,8 +123,13 @@ impl PriceTable {
     /// provider wins over one for all, then the very name over a glob, then the later `from`, then the earlier entry. `None`:
     /// unknown.
     pub fn price(&self, provider: &str, model: &str, at: UnixMicros) -> Option<&Price> {
+        self.shared(provider, model, at).map(|price| &**price)
+    }
+
+    /// The same, to be kept.
+    pub fn shared(&self, provider: &str, model: &str, at: UnixMicros) -> Option<&Arc<Price>> {
         self.0.find(provider, model, |all| {
-            all.iter().find(|dated| dated.holds(at)).map(|dated| &*dated.price)
+            all.iter().find(|dated| dated.holds(at)).map(|dated| &dated.price)
         })
     }
 

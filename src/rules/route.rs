@@ -1,6 +1,8 @@
 //! `[[route]]`: which requests it takes, where it sends them, and what it changes.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::MAX_ATTEMPTS;
 use crate::config::fields::Fields;
@@ -10,6 +12,9 @@ use super::edits::{edits, instructions};
 use super::names::{self, Names};
 use super::target::{self, Known};
 use super::{Affinity, FallbackOn, OnLoss, Requirement, Route, Target, UpstreamStream, conditions, provider};
+
+/// Bounds of `queue`: the client waits, and its body is held.
+const QUEUE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
 
 const LATER: &[(&str, &str)] = &[("limits", "limits of a route"), ("prices", "prices of a route")];
 
@@ -73,6 +78,8 @@ fn one<'a>(mut fields: Fields<'a>, known: &Known<'_>, names: &mut Names) -> Writ
     let on_loss = on_loss.and_then(|value| value.word_of(OnLoss::ALL, OnLoss::as_str));
     let upstream_stream = fields.get("upstream_stream");
     let upstream_stream = upstream_stream.and_then(|value| value.word_of(UpstreamStream::ALL, UpstreamStream::as_str));
+    let queue = fields.get("queue").and_then(|value| queue(&value));
+    let unknown_price = fields.get("unknown_price").map(|value| value.price_or_refuse().into());
     fields.later(LATER).finish();
     let route = match (name, &model, targets) {
         (Some(name), Some(_), Some(targets)) => Some(Arc::new(Route {
@@ -91,6 +98,8 @@ fn one<'a>(mut fields: Fields<'a>, known: &Known<'_>, names: &mut Names) -> Writ
             timeouts,
             on_loss: on_loss.unwrap_or_default(),
             upstream_stream: upstream_stream.unwrap_or_default(),
+            queue: queue.unwrap_or_default(),
+            unknown_price,
         })),
         _ => None,
     };
@@ -101,6 +110,14 @@ fn one<'a>(mut fields: Fields<'a>, known: &Known<'_>, names: &mut Names) -> Writ
         when: when_value.and_then(|value| value.json().ok()),
         require,
         strategy,
+    }
+}
+
+/// A time, or `"off"`.
+fn queue(value: &Value<'_>) -> Option<Duration> {
+    match value.is_string().then(|| value.string()).flatten() {
+        Some("off") => Some(Duration::ZERO),
+        _ => value.duration(QUEUE),
     }
 }
 

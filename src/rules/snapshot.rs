@@ -10,6 +10,7 @@ use url::Url;
 use crate::clock::UnixMicros;
 use crate::config::Secret;
 use crate::ir::DialectId;
+use crate::money::NanoUsd;
 
 use super::egress::Egress;
 use super::models::ModelTable;
@@ -226,6 +227,26 @@ pub struct Route {
     pub on_loss: OnLoss,
     /// Whether its providers are asked for streams.
     pub upstream_stream: UpstreamStream,
+    /// How long requests wait for room in their key's limits; zero: not at all.
+    pub queue: Duration,
+    /// What becomes of requests whose price is unknown, where the key has a budget in money; `None`: the configuration's.
+    pub unknown_price: Option<UnknownPrice>,
+}
+
+/// What becomes of a request whose price is unknown, where the key has a budget in money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownPrice {
+    /// It does not go there.
+    Refuse,
+    /// So much is reserved and charged for it.
+    Ceiling(NanoUsd),
+}
+
+impl From<Option<u64>> for UnknownPrice {
+    /// As the configuration has it: nano-dollars; `None`: refuse.
+    fn from(nanos: Option<u64>) -> Self {
+        nanos.map_or(UnknownPrice::Refuse, |nanos| UnknownPrice::Ceiling(NanoUsd(nanos)))
+    }
 }
 
 /// One place a route sends to.

@@ -3,6 +3,7 @@
 //! Where both are the same, bytes pass as they came, and a decoder of the dialect reads a copy (the tap). Else requests and
 //! answers are converted: decoded into the hub's form, adapted ([`names`], [`opaque`]), encoded.
 
+pub mod bound;
 mod convert;
 mod convert_frames;
 pub mod edit;

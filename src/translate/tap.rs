@@ -1,5 +1,6 @@
 //! The meter: what the tap has counted of one answer.
 
+use super::estimate::Characters;
 use crate::ir::{ApiError, BlockHead, Delta, EventSink, FinishReason, MediaKind, StreamEvent, Usage};
 
 /// What was learned of one answer, from its events.
@@ -17,6 +18,8 @@ pub struct Meter {
     pub tool_calls: u32,
     /// How many events carried content; 0 until the first token.
     pub content_events: u64,
+    /// Characters of its texts, reasoning and arguments of calls: for an estimate where no usage is reported.
+    pub written: Characters,
     /// An error the provider reported inside the answer; the first, if there are several.
     pub error: Option<ApiError>,
     /// The service tier the provider says it used, in its own word (`default`, `flex`, `priority`, `batch` ...).
@@ -47,8 +50,12 @@ impl Meter {
     pub fn observe(&mut self, event: &StreamEvent<'_>) {
         match event {
             StreamEvent::Delta { delta, .. } => {
-                let empty = matches!(delta, Delta::Text(text) | Delta::Arguments(text) if text.is_empty());
-                self.content_events += u64::from(!empty);
+                let text = match delta {
+                    Delta::Text(text) | Delta::Arguments(text) => Some(text),
+                    _ => None,
+                };
+                self.content_events += u64::from(text.is_none_or(|text| !text.is_empty()));
+                text.into_iter().for_each(|text| self.written.add(text));
             }
             StreamEvent::BlockStart { block, .. } => match block {
                 BlockHead::ToolCall { .. } => {

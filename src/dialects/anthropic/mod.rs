@@ -192,6 +192,23 @@ impl Dialect for Anthropic {
     }
 
     /// Anthropic's reference of "Create a Message".
+    /// "Rate limits: response headers".
+    fn limit_headers(&self) -> &'static LimitHeaders {
+        &LimitHeaders {
+            requests: [
+                "anthropic-ratelimit-requests-limit",
+                "anthropic-ratelimit-requests-remaining",
+                "anthropic-ratelimit-requests-reset",
+            ],
+            tokens: [
+                "anthropic-ratelimit-tokens-limit",
+                "anthropic-ratelimit-tokens-remaining",
+                "anthropic-ratelimit-tokens-reset",
+            ],
+            absolute: true,
+        }
+    }
+
     fn setting(&self, word: &str) -> Option<&'static str> {
         Some(match word {
             "max_output_tokens" => "max_tokens",

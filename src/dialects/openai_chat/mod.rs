@@ -163,6 +163,16 @@ impl Dialect for OpenAiChat {
         settings::path(word)
     }
 
+    /// OpenAI's own models are asked by the newer name: those which reason refuse the older one.
+    fn output_limit(&self, model: &str) -> Option<&'static str> {
+        let is_openai = vendor::Vendor::of(model).is_openai();
+        Some(if is_openai {
+            "max_completion_tokens"
+        } else {
+            "max_tokens"
+        })
+    }
+
     fn same_field(&self, one: &str, other: &str) -> bool {
         settings::same(one, other)
     }

@@ -9,7 +9,7 @@ mod resolve;
 mod strategies;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
@@ -88,6 +88,8 @@ pub fn route(name: &str, models: &[&str]) -> Route {
         timeouts: RouteTimeouts::default(),
         on_loss: OnLoss::default(),
         upstream_stream: UpstreamStream::default(),
+        queue: Duration::ZERO,
+        unknown_price: None,
     }
 }
 
@@ -171,6 +173,7 @@ pub fn query<'a>(model: &'a str, headers: &'a HeaderMap) -> Query<'a> {
         at: UnixMicros(0),
         survey: None,
         session: None,
+        permit: None,
     }
 }
 
