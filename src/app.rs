@@ -32,6 +32,7 @@ use crate::ledger::Ledger;
 use crate::limits::Accounts;
 use crate::limits::flood::Flood;
 use crate::observe::access_log::AccessLog;
+use crate::proxy::abort::Drains;
 use crate::proxy::door::Door;
 use crate::proxy::intake::BodyBudget;
 use crate::proxy::{Gateway, metrics};
@@ -206,6 +207,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
         ledger: ledger.clone(),
         flood: flood.clone(),
         bodies: BodyBudget::new(config.limits.inflight_body),
+        drains: Drains::new(config.limits.drains),
         access_log: access_log.clone(),
         draining: draining.clone(),
     };
