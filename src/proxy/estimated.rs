@@ -52,7 +52,11 @@ pub fn estimated_usage(ctx: &RequestContext, held: Option<&Held>) -> Usage {
         let unread = answer.plan().kind == AnswerKind::Opaque || answer.plan().coding == Coding::Unknown;
         match held.filter(|_| unread) {
             Some(held) => bound::rough(usize::try_from(held.received).unwrap_or(usize::MAX)),
-            None => ctx.books.counted.answer.unwrap_or_else(|| answer.meter().written.tokens()),
+            None => ctx
+                .books
+                .counted
+                .answer
+                .unwrap_or_else(|| answer.meter().written.tokens()),
         }
     });
     let mut usage = reported.unwrap_or_else(|| Usage {
@@ -156,7 +160,11 @@ impl Count {
         let tokenizer = tokenizer(ctx)?;
         let estimate = rough_prompt(ctx);
         let kept = ctx.books.kept.take();
-        let body = || Some(&ctx.client.body).filter(|body| !body.is_empty()).map(KeptPrompt::of);
+        let body = || {
+            Some(&ctx.client.body)
+                .filter(|body| !body.is_empty())
+                .map(KeptPrompt::of)
+        };
         Some(Count {
             tokenizer,
             prompt: kept.or_else(body).filter(|_| !told).map(|kept| (kept, estimate)),

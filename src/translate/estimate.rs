@@ -10,6 +10,8 @@ const ASCII_PER_TOKEN: u64 = 4;
 const OTHER_TENTHS: u64 = 8;
 /// Tokens around each message (OpenAI's cookbook on counting tokens: 3, and 1 for a name).
 const PER_MESSAGE: u64 = 4;
+/// Tokens with which an answer is begun (the same cookbook: "every reply is primed with" so many).
+const BEFORE_THE_ANSWER: u64 = 3;
 /// Tokens around each tool (ours).
 const PER_TOOL: u64 = 8;
 /// Tokens of a picture whose size we don't know: what Anthropic's guide gives for about one megapixel.
@@ -73,7 +75,7 @@ pub fn prompt_tokens(request: &Request) -> u64 {
 pub fn counted_prompt(request: &Request, tokenizer: &dyn Tokenizer) -> u64 {
     let mut text = Counted(tokenizer, 0);
     let extra = prompt(request, &mut text);
-    text.1 + extra
+    text.1 + extra + BEFORE_THE_ANSWER
 }
 
 /// Gives out the texts of a prompt; the tokens of all else.

@@ -59,7 +59,7 @@ impl Meter {
             }
             StreamEvent::BlockStart { block, .. } => match block {
                 BlockHead::ToolCall { name, .. } => {
-                    self.written.add(name);
+                    self.written.call(name);
                     self.tool_calls = self.tool_calls.saturating_add(1);
                     self.content_events += 1;
                 }

@@ -74,7 +74,10 @@ pub fn of(model: &str) -> Option<&'static dyn Tokenizer> {
     let (_, vocabulary) = FAMILIES.iter().find(|(family, _)| {
         name.strip_prefix(family).is_some_and(|rest| {
             // "o1-mini", not "o1x"; "gpt-4-turbo", but "gpt-5.1" of "gpt-".
-            family.ends_with(['-', '.']) || *family == "gpt-4o" || rest.is_empty() || rest.starts_with(['-', ':', '@', '.'])
+            family.ends_with(['-', '.'])
+                || *family == "gpt-4o"
+                || rest.is_empty()
+                || rest.starts_with(['-', ':', '@', '.'])
         })
     })?;
     Some(*vocabulary)
@@ -117,7 +120,16 @@ mod tests {
                 assert_eq!(of(model).map(|tokenizer| tokenizer.name()), Some(name), "{model}");
             }
         }
-        for model in ["claude-sonnet-4", "gemini-2.5-pro", "o1x", "deepseek-chat", "", "llama-4", "glm-4.6", "olmo-3"] {
+        for model in [
+            "claude-sonnet-4",
+            "gemini-2.5-pro",
+            "o1x",
+            "deepseek-chat",
+            "",
+            "llama-4",
+            "glm-4.6",
+            "olmo-3",
+        ] {
             assert!(of(model).is_none(), "{model}");
         }
     }
