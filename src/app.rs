@@ -27,7 +27,7 @@ use crate::admin::{self, AdminState};
 use crate::clock::Clock;
 use crate::config::{Config, Problems};
 use crate::egress::{Machine, Names, Policy, Probe};
-use crate::keys::{Keys, MasterKey};
+use crate::keys::{Keys, MasterKey, Tokens};
 use crate::ledger::Ledger;
 use crate::limits::Accounts;
 use crate::limits::flood::Flood;
@@ -117,6 +117,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     let master = MasterKey::load(&config.master_key, !Keys::sealed(&store)?)?;
     let accounts = Arc::new(Accounts::new());
     let keys = Arc::new(Keys::load(store.clone(), &master, accounts.clone(), clock.clone())?);
+    let tokens = Arc::new(Tokens::load(store.clone(), &master, clock.clone())?);
     let (admin_token, first_run) = first_run::prepare(&config, &keys)?;
     let ledger = Ledger::start(
         &config.data.join("journal"),
@@ -170,6 +171,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
             fleet: fleet.clone(),
             checks: checks.clone(),
             token: admin_token,
+            tokens,
             started,
             clock: clock.clone(),
             audit: Arc::new(audit),

@@ -1,16 +1,17 @@
 //! The audit log: every write through the admin API, one JSON line each, in `data/audit.jsonl`.
 //!
 //! Lines are chained: each holds the SHA-256 of the line before it (without its line end), so that a line taken out or
-//! changed later is seen by whoever reads the file. No line holds a secret: who it was is a fingerprint of the token.
+//! changed later is seen by whoever reads the file ([`super::audit_log`] does). No line holds a secret: who it was is the id of the
+//! token, or a fingerprint of the one in `admin.token`.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::{Extensions, Method};
+use axum::http::{Extensions, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
@@ -18,16 +19,21 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::Api;
+use super::idempotency::Replayed;
 use super::refusal::{Refusal, RefusedCode};
-use super::{Api, auth};
+use super::roles::Caller;
 use crate::observe::append::Appender;
 use crate::observe::rfc3339;
 
 /// Longest line, in bytes; how far back the last line is looked for when the file is opened.
-const MAX_LINE: u64 = 64 * 1024;
+pub(super) const MAX_LINE: u64 = 64 * 1024;
 
 /// The open audit log.
-pub struct Audit(Mutex<Inner>);
+pub struct Audit {
+    path: PathBuf,
+    inner: Mutex<Inner>,
+}
 
 struct Inner {
     file: Appender,
@@ -39,8 +45,10 @@ struct Inner {
 #[derive(Serialize)]
 struct Line<'a> {
     time: &'a str,
-    /// Fingerprint of the token.
+    /// Id of the token, or the fingerprint of the one in `admin.token`.
     who: &'a str,
+    /// Its role.
+    role: &'a str,
     /// Address of the caller; absent: not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
@@ -51,6 +59,9 @@ struct Line<'a> {
     /// The word of a refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<&'a str>,
+    /// The answer was given before: nothing was done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replayed: bool,
     /// What was changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<&'a Change>,
@@ -71,20 +82,53 @@ pub(super) struct Change {
 impl Audit {
     /// Opens or makes the file, for the owner only, and goes on with its chain. Blocking.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = Appender::open(path, 0o600)?;
-        let last = last_line(path)?.map_or(String::new(), |line| digest(&line));
-        Ok(Audit(Mutex::new(Inner { file, last })))
+        let mut file = Appender::open(path, 0o600)?;
+        let last = match last_line(path)? {
+            None => String::new(),
+            Some(Last { line, ended }) => {
+                if !ended {
+                    // Half a line, left by a crash, must not swallow the next.
+                    file.write_all(b"\n")?;
+                }
+                digest(&line)
+            }
+        };
+        Ok(Audit {
+            path: path.to_owned(),
+            inner: Mutex::new(Inner { file, last }),
+        })
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Does something while nothing is written; it is told the hash of the last line. Blocking.
+    pub(super) fn while_still<T>(&self, work: impl FnOnce(&str) -> T) -> T {
+        work(&self.inner.lock().last)
     }
 
     /// Writes a line and syncs it to disk. Blocking.
     fn record(&self, line: Line<'_>) -> io::Result<()> {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         let inner = &mut *inner;
         inner.file.follow_path()?;
-        let mut text = serde_json::to_vec(&Line {
+        let line = Line {
             previous: &inner.last,
             ..line
-        })?;
+        };
+        let mut text = serde_json::to_vec(&line)?;
+        if text.len() as u64 >= MAX_LINE {
+            let short = line.change.map(|change| Change {
+                target: change.target.clone(),
+                values: Value::String("too long to be recorded".into()),
+            });
+            text = serde_json::to_vec(&Line {
+                change: short.as_ref(),
+                ..line
+            })?;
+        }
         let digest = digest(&text);
         text.push(b'\n');
         inner.file.write_all(&text)?;
@@ -94,59 +138,89 @@ impl Audit {
     }
 }
 
-fn digest(line: &[u8]) -> String {
+/// SHA-256 of a line, hexadecimal.
+pub(super) fn digest(line: &[u8]) -> String {
     Sha256::digest(line).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The last line of a file, without its line end.
-fn last_line(path: &Path) -> io::Result<Option<Vec<u8>>> {
+/// The last line of a file.
+struct Last {
+    /// Without its line end.
+    line: Vec<u8>,
+    /// It has one.
+    ended: bool,
+}
+
+fn last_line(path: &Path) -> io::Result<Option<Last>> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(MAX_LINE)))?;
     let mut tail = Vec::new();
     file.read_to_end(&mut tail)?;
+    let ended = tail.ends_with(b"\n");
     let tail = tail.strip_suffix(b"\n").unwrap_or(&tail);
     let start = memchr::memrchr(b'\n', tail).map_or(0, |at| at + 1);
-    Ok((!tail.is_empty()).then(|| tail[start..].to_vec()))
+    Ok((!tail.is_empty()).then(|| Last {
+        line: tail[start..].to_vec(),
+        ended,
+    }))
 }
 
-/// Records every call which is not a mere question, whatever became of it. Such a call is carried out to its end and
-/// recorded even if the caller does not wait for the answer.
+/// Records every call which is not a mere question, whatever became of it, and every call that was forbidden. A call which is no
+/// question is carried out to its end and recorded even if the caller does not wait for the answer.
 pub(super) async fn record_writes(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let matched = request.extensions().get::<MatchedPath>().cloned();
-    let (Some(path), false) = (matched, request.method().is_safe()) else {
+    let extensions = request.extensions();
+    let matched = extensions.get::<MatchedPath>().cloned();
+    let caller = extensions.get::<Caller>().cloned();
+    let (Some(path), Some(caller)) = (matched, caller) else {
         return next.run(request).await;
     };
-    let method = request.method().clone();
-    let from = caller(request.extensions());
+    let call = Call {
+        caller,
+        method: request.method().clone(),
+        path,
+        from: from(request.extensions()),
+    };
+    if call.method.is_safe() {
+        let response = next.run(request).await;
+        return match response.status() {
+            StatusCode::FORBIDDEN => record(&api, call, response).await,
+            _ => response,
+        };
+    }
     let done = tokio::spawn(async move {
         let response = next.run(request).await;
-        record(&api, method, path, from, response).await
+        record(&api, call, response).await
     });
     done.await
         .unwrap_or_else(|_panicked| Refusal::internal().into_response())
 }
 
-async fn record(
-    api: &Arc<Api>,
+/// Who asked for what.
+struct Call {
+    caller: Caller,
     method: Method,
     path: MatchedPath,
     from: Option<SocketAddr>,
-    response: Response,
-) -> Response {
+}
+
+async fn record(api: &Arc<Api>, call: Call, response: Response) -> Response {
     let status = response.status().as_u16();
     let refused = response.extensions().get::<RefusedCode>().cloned();
     let change = response.extensions().get::<Change>().cloned();
+    let replayed = response.extensions().get::<Replayed>().is_some();
     let recorded = api
         .blocking(move |state| {
             state.audit.record(Line {
                 time: &rfc3339(state.clock.now()),
-                who: &auth::fingerprint(&state.token),
-                from: from.map(|from| from.ip().to_string()),
-                method: method.as_str(),
-                path: path.as_str(),
+                who: &call.caller.who,
+                role: call.caller.role.as_str(),
+                from: call.from.map(|from| from.ip().to_string()),
+                method: call.method.as_str(),
+                path: call.path.as_str(),
                 status,
                 refused: refused.as_ref().map(|RefusedCode(code)| code.as_str()),
+                replayed,
                 change: change.as_ref(),
                 previous: "",
             })
@@ -162,7 +236,7 @@ async fn record(
 }
 
 /// Who calls, if the server that runs the router tells.
-fn caller(extensions: &Extensions) -> Option<SocketAddr> {
+fn from(extensions: &Extensions) -> Option<SocketAddr> {
     extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map(|ConnectInfo(address)| *address)
@@ -178,11 +252,13 @@ mod tests {
         Line {
             time: "2026-01-31T00:00:00.000000Z",
             who: "01234567",
+            role: "owner",
             from: None,
             method: "POST",
             path: "/api/v1/keys",
             status,
             refused: None,
+            replayed: false,
             change: None,
             previous: "",
         }
@@ -224,5 +300,26 @@ mod tests {
         let old = std::fs::read_to_string(&moved).expect("the old file");
         let new: Value = serde_json::from_str(&std::fs::read_to_string(&path).expect("the new file")).expect("JSON");
         assert_eq!(new["previous"], digest(old.trim_end().as_bytes()));
+    }
+
+    #[test]
+    fn half_a_line_does_not_swallow_the_next_and_a_long_one_is_cut_down() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("audit.jsonl");
+        std::fs::write(&path, "{\"half\"").expect("written");
+        let audit = Audit::open(&path).expect("it opens");
+        let long = Change {
+            target: "t".into(),
+            values: Value::String("x".repeat(MAX_LINE as usize)),
+        };
+        let line = Line {
+            change: Some(&long),
+            ..line(200)
+        };
+        audit.record(line).expect("recorded");
+        let text = std::fs::read_to_string(&path).expect("the file");
+        let last: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+        assert_eq!(last["previous"], digest(b"{\"half\""));
+        assert_eq!(last["change"]["values"], "too long to be recorded");
     }
 }

@@ -1,4 +1,4 @@
-//! The admin token.
+//! Who calls: the owner's token of the first start, or one of [`crate::keys::Tokens`].
 
 use std::sync::Arc;
 
@@ -9,32 +9,49 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use super::refusal::Refusal;
-use super::{Api, OPENAPI_PATH};
+use super::roles::Caller;
+use super::{AdminState, Api, OPENAPI_PATH};
 use crate::config::Secret;
-use crate::keys::ct_eq;
+use crate::keys::{Role, ct_eq};
 
-/// Lets only calls with the token pass; the document alone needs none. Paths that do not exist need it too: without the
-/// token nothing is to be learnt here.
-pub(super) async fn require_token(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let public = request.uri().path() == OPENAPI_PATH;
-    if public || bears(request.headers(), &api.state.token) {
-        next.run(request).await
-    } else {
-        Refusal::unauthorized().into_response()
+/// Lets only calls with a token pass, and notes whose; the document alone needs none. Paths that do not exist need it too:
+/// without a token nothing is to be learnt here.
+pub(super) async fn require_token(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    let caller = presented(request.headers()).and_then(|presented| caller(presented, &api.state));
+    match caller {
+        Some(caller) => {
+            request.extensions_mut().insert(caller);
+        }
+        None if request.uri().path() == OPENAPI_PATH => {}
+        None => return Refusal::unauthorized().into_response(),
     }
+    next.run(request).await
 }
 
-/// Whether the one `Authorization` header bears the token. An empty token is nobody's.
-fn bears(headers: &HeaderMap, token: &Secret) -> bool {
+/// Whose token this is. An empty one is nobody's.
+fn caller(presented: &[u8], state: &AdminState) -> Option<Caller> {
+    if ct_eq(presented, state.token.expose().as_bytes()) {
+        return Some(Caller {
+            who: fingerprint(&state.token).into(),
+            role: Role::Owner,
+        });
+    }
+    let token = state.tokens.authenticate(presented)?;
+    Some(Caller {
+        who: token.id.clone(),
+        role: token.role,
+    })
+}
+
+/// The token in the one `Authorization` header.
+fn presented(headers: &HeaderMap) -> Option<&[u8]> {
     let mut sent = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (sent.next(), sent.next()) else {
-        return false;
+        return None;
     };
     // The scheme's name is case-insensitive (RFC 9110, 11.1).
-    let Some((scheme, presented)) = value.as_bytes().split_at_checked(7) else {
-        return false;
-    };
-    scheme.eq_ignore_ascii_case(b"bearer ") && ct_eq(presented, token.expose().as_bytes())
+    let (scheme, presented) = value.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(presented)
 }
 
 /// Which token it was, for the audit log: eight hexadecimal digits of a hash.
@@ -61,6 +78,10 @@ mod tests {
             headers.append(header::AUTHORIZATION, HeaderValue::from_static(value));
         }
         headers
+    }
+
+    fn bears(headers: &HeaderMap, token: &Secret) -> bool {
+        presented(headers).is_some_and(|presented| ct_eq(presented, token.expose().as_bytes()))
     }
 
     #[test]

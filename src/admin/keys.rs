@@ -1,4 +1,4 @@
-//! `/api/v1/keys`: the client keys.
+//! `/api/v1/keys`: the client keys. New secrets for them, and keys of other systems, are in [`super::key_secrets`].
 
 use std::sync::Arc;
 
@@ -8,64 +8,31 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use utoipa::ToSchema;
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::audit::Change;
-use super::input::{Asked, Given, NoMore, Nothing};
+use super::input::{Asked, Given, Nothing};
+pub use super::key_view::{KeyView, SecretView, StateWord};
+use super::page::{IfMatch, PageOf, marked, moment};
+use super::policy::{PolicyWanted, Set};
 use super::refusal::{AnyRefusal, BodyRefusal, Refusal, Refused};
-use crate::ids::KeyId;
-use crate::keys::{ClientKey, NewKey};
-use crate::observe::rfc3339;
+use crate::clock::UnixMicros;
+use crate::ids::{GroupId, KeyId};
+use crate::keys::{NewKey, Wanted};
 
-/// A client key, without its secret.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct KeyView {
-    /// Its public part: the twelve characters after `sk-tg-`.
-    #[schema(example = "AbCdEfGhIjKl")]
-    pub id: String,
-    /// A name for people.
-    pub name: String,
-    /// Whom it belongs to.
-    pub owner: Option<String>,
-    /// Words by which routes tell keys apart.
-    #[serde(default)]
-    pub tags: Vec<String>,
-    /// What people may recognise it by.
-    #[schema(example = "sk-tg-AbCdEfGhIjKl-…wxyz")]
-    pub hint: String,
-    /// When it was made, RFC 3339.
-    #[schema(format = DateTime)]
-    pub created_at: String,
-    /// When it was revoked, RFC 3339; null: it is good.
-    #[schema(format = DateTime)]
-    pub revoked_at: Option<String>,
-}
-
-impl From<&ClientKey> for KeyView {
-    fn from(key: &ClientKey) -> Self {
-        KeyView {
-            id: key.id.to_string(),
-            name: key.name.clone(),
-            owner: key.owner.clone(),
-            tags: key.tags.clone(),
-            hint: format!("sk-tg-{}-…{}", key.id, key.last4),
-            created_at: rfc3339(key.created_at).to_string(),
-            revoked_at: key.revoked_at.map(|at| rfc3339(at).to_string()),
-        }
-    }
-}
-
-/// All keys.
+/// A page of keys.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct KeyList {
     /// Oldest first, the revoked ones too.
     pub keys: Vec<KeyView>,
+    /// Give this as `cursor` to go on; null: this was the last page.
+    pub next: Option<String>,
 }
 
 /// What a new key is given.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyWanted {
     /// A name for people, 1 to 100 characters.
@@ -79,9 +46,50 @@ pub struct KeyWanted {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 16)]
     pub tags: Vec<String>,
+    /// The group it belongs to; it must be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 64)]
+    pub group: Option<String>,
+    /// When it ends by itself, RFC 3339; null: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
+    /// What it may do; null: everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyWanted>,
 }
 
-/// A key just made.
+/// A change of a key. Absent: stays as it is; null: cleared.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyPatch {
+    /// A name for people; can't be cleared.
+    #[serde(default, skip_serializing_if = "Set::is_left")]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 100)]
+    pub name: Set<String>,
+    /// Whom it belongs to.
+    #[serde(default, skip_serializing_if = "Set::is_left")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 100)]
+    pub owner: Set<String>,
+    /// Words by which routes tell keys apart, all of them.
+    #[serde(default, skip_serializing_if = "Set::is_left")]
+    #[schema(value_type = Option<Vec<String>>, max_items = 16)]
+    pub tags: Set<Vec<String>>,
+    /// Its group.
+    #[serde(default, skip_serializing_if = "Set::is_left")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
+    pub group: Set<String>,
+    /// When it ends by itself, RFC 3339.
+    #[serde(default, skip_serializing_if = "Set::is_left")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Set<String>,
+    /// What it may do: fields that are absent stay as they are. Null: everything.
+    #[serde(default, skip_serializing_if = "Set::is_left")]
+    #[schema(value_type = Option<PolicyWanted>)]
+    pub policy: Set<PolicyWanted>,
+}
+
+/// A key just made, or with a new secret.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct KeyMade {
     /// What is known of it.
@@ -92,40 +100,101 @@ pub struct KeyMade {
     pub key: String,
 }
 
-/// Every client key, oldest first, the revoked ones too.
-#[utoipa::path(get, path = "/api/v1/keys", tag = "keys", operation_id = "list_keys",
-    responses((status = 200, description = "All keys.", body = KeyList), AnyRefusal))]
-pub(super) async fn list(State(api): State<Arc<Api>>, _: Asked<NoMore, NoMore>) -> Result<Json<KeyList>, Refusal> {
+/// Which keys. Every condition that is given must hold.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Which {
+    /// Of this group.
+    group: Option<String>,
+    /// Of this owner.
+    owner: Option<String>,
+    /// With this tag.
+    tag: Option<String>,
+    /// In this state.
+    #[param(value_type = Option<StateWord>, inline)]
+    state: Option<String>,
+}
+
+fn trimmed(text: String) -> String {
+    text.trim().to_owned()
+}
+
+impl KeyWanted {
+    /// What the keys take. `at`: where in the body it stands.
+    pub(super) fn read(self) -> Result<NewKey, Refusal> {
+        let mut key = NewKey {
+            name: trimmed(self.name),
+            owner: self.owner.map(trimmed),
+            tags: self.tags.into_iter().map(trimmed).collect(),
+            group: self.group.map(|id| GroupId(id.into())),
+            expires_at: self.expires_at.map(|text| moment("expires_at", &text)).transpose()?,
+            ..NewKey::default()
+        };
+        if let Some(policy) = self.policy {
+            policy.read()?.apply(&mut key.policy);
+        }
+        Ok(key)
+    }
+}
+
+/// Client keys, oldest first, the revoked ones too, page by page.
+#[utoipa::path(get, path = "/api/v1/keys", tag = "keys", operation_id = "list_keys", params(Which, PageOf),
+    responses((status = 200, description = "A page of keys.", body = KeyList), AnyRefusal))]
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Asked(which, page): Asked<Which, PageOf>,
+) -> Result<Json<KeyList>, Refusal> {
+    let state = which.state.as_deref().map(str::parse).transpose().map_err(|()| {
+        let told = "`state` is active, disabled, expired, revoked, group_disabled or group_deleted";
+        Refusal::invalid_query("state", told)
+    })?;
+    let wanted = Wanted {
+        group: which.group.map(|id| GroupId(id.into())),
+        owner: which.owner,
+        tag: which.tag,
+        state,
+    };
+    let (limit, after) = (page.limit()?, page.after(read_cursor)?);
     // Blocking, as all calls of the keys: a change holds their lock while it is written to disk.
-    let keys = api.blocking(|state| state.keys.list()).await?;
-    Ok(Json(KeyList {
-        keys: keys.iter().map(|key| KeyView::from(&**key)).collect(),
-    }))
+    let list = api.blocking(move |state| {
+        let page = state.keys.page(&wanted, after.as_ref(), limit);
+        let now = state.clock.now();
+        KeyList {
+            keys: page.keys.iter().map(|record| KeyView::of(record, now)).collect(),
+            next: page.next.map(|(at, id)| format!("{}.{id}", at.0)),
+        }
+    });
+    Ok(Json(list.await?))
+}
+
+fn read_cursor(text: &str) -> Option<(UnixMicros, KeyId)> {
+    let (at, id) = text.split_once('.')?;
+    Some((UnixMicros(at.parse().ok()?), KeyId(id.into())))
 }
 
 /// Makes a key. Its text is in this answer and nowhere else.
 #[utoipa::path(post, path = "/api/v1/keys", tag = "keys", operation_id = "create_key", request_body = KeyWanted,
     responses((status = 201, description = "The key was made.", body = KeyMade), AnyRefusal, BodyRefusal))]
 pub(super) async fn create(State(api): State<Arc<Api>>, Given(wanted): Given<KeyWanted>) -> Result<Response, Refusal> {
-    let new = NewKey {
-        name: wanted.name.trim().to_owned(),
-        owner: wanted.owner.map(|owner| owner.trim().to_owned()),
-        tags: wanted.tags.iter().map(|tag| tag.trim().to_owned()).collect(),
-        ..NewKey::default()
-    };
-    let (key, text) = api.blocking(move |state| state.keys.create(new)).await??;
-    let view = KeyView::from(&*key);
+    let values = json!(wanted);
+    let new = wanted.read()?;
+    let made = api.blocking(move |state| {
+        let (key, text) = state.keys.create(new)?;
+        let record = state.keys.record(&key.id);
+        let record = record.ok_or_else(|| crate::keys::KeysError::NoSuchKey(key.id.clone()))?;
+        Ok::<_, crate::keys::KeysError>(KeyMade {
+            view: KeyView::of(&record, state.clock.now()),
+            key: text.0.expose().to_owned(),
+        })
+    });
+    let made = made.await??;
     let change = Change {
-        target: view.id.clone(),
-        values: json!({ "name": view.name, "owner": view.owner, "tags": view.tags }),
+        target: made.view.id.clone(),
+        values,
     };
-    let made = KeyMade {
-        view,
-        key: text.0.expose().to_owned(),
-    };
-    let mut response = (StatusCode::CREATED, Json(made)).into_response();
-    response.extensions_mut().insert(change);
-    Ok(response)
+    let version = made.view.version;
+    let response = (StatusCode::CREATED, Json(made)).into_response();
+    Ok(marked(response, Some(version), Some(change)))
 }
 
 /// One key.
@@ -133,29 +202,102 @@ pub(super) async fn create(State(api): State<Arc<Api>>, Given(wanted): Given<Key
     params(("id" = String, Path, description = "The key's id.")),
     responses((status = 200, description = "The key.", body = KeyView),
         (status = 404, description = "There is no such key.", body = Refused), AnyRefusal))]
-pub(super) async fn show(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Json<KeyView>, Refusal> {
-    let asked = id.clone();
-    match api.blocking(move |state| state.keys.get(&asked)).await? {
-        Some(key) => Ok(Json(KeyView::from(&*key))),
-        None => Err(Refusal::not_found(format!("there is no key {id}"))),
-    }
+pub(super) async fn show(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Response, Refusal> {
+    let view = api.blocking(move |state| {
+        let record = state.keys.record(&id);
+        record
+            .map(|record| KeyView::of(&record, state.clock.now()))
+            .ok_or_else(|| Refusal::not_found(format!("there is no key {id}")))
+    });
+    let view = view.await??;
+    let version = view.version;
+    Ok(marked(Json(view).into_response(), Some(version), None))
 }
 
-/// Revokes a key: refused from now on. Revoking it again changes nothing.
+/// Changes a key: what is absent stays as it is, null clears. It holds for the next request, on every thread.
+#[utoipa::path(patch, path = "/api/v1/keys/{id}", tag = "keys", operation_id = "update_key", request_body = KeyPatch,
+    params(("id" = String, Path, description = "The key's id."),
+        ("If-Match" = Option<String>, Header, pattern = "^\"[0-9]{1,18}\"$",
+            description = "The version the change is meant for, in quotes, as `etag` gave it.")),
+    responses((status = 200, description = "The key, changed.", body = KeyView),
+        (status = 404, description = "There is no such key.", body = Refused),
+        (status = 412, description = "It was changed meanwhile: its version is another.", body = Refused),
+        AnyRefusal, BodyRefusal))]
+pub(super) async fn update(
+    State(api): State<Arc<Api>>,
+    Id(id): Id,
+    IfMatch(version): IfMatch,
+    Given(patch): Given<KeyPatch>,
+) -> Result<Response, Refusal> {
+    let values = json!(patch);
+    let name = match patch.name {
+        Set::Clear => return Err(Refusal::invalid_body("name", "a key needs a name")),
+        Set::Leave => None,
+        Set::To(name) => Some(trimmed(name)),
+    };
+    let expires_at = match patch.expires_at {
+        Set::To(text) => Set::To(moment("expires_at", &text)?),
+        Set::Clear => Set::Clear,
+        Set::Leave => Set::Leave,
+    };
+    let policy = match patch.policy {
+        Set::To(wanted) => Set::To(wanted.read()?),
+        Set::Clear => Set::Clear,
+        Set::Leave => Set::Leave,
+    };
+    let (owner, tags, group) = (patch.owner.given(), patch.tags.given(), patch.group.given());
+    let view = api.blocking(move |state| {
+        let record = state.keys.update(&id, version, |key| {
+            if let Some(name) = name {
+                key.name = name;
+            }
+            if let Some(owner) = owner {
+                key.owner = owner.map(trimmed);
+            }
+            if let Some(tags) = tags {
+                key.tags = tags.unwrap_or_default().into_iter().map(trimmed).collect();
+            }
+            if let Some(group) = group {
+                key.group = group.map(|id| GroupId(id.into()));
+            }
+            expires_at.apply_option(&mut key.expires_at);
+            match policy {
+                Set::To(change) => change.apply(&mut key.policy),
+                Set::Clear => key.policy = Default::default(),
+                Set::Leave => {}
+            }
+        });
+        record.map(|record| KeyView::of(&record, state.clock.now()))
+    });
+    let view = view.await??;
+    let change = Change {
+        target: view.id.clone(),
+        values,
+    };
+    let version = view.version;
+    Ok(marked(Json(view).into_response(), Some(version), Some(change)))
+}
+
+/// Revokes a key: refused from now on, with all its secrets. Revoking it again changes nothing.
 #[utoipa::path(post, path = "/api/v1/keys/{id}/revoke", tag = "keys", operation_id = "revoke_key",
     params(("id" = String, Path, description = "The key's id.")),
     responses((status = 200, description = "The key, revoked.", body = KeyView),
         (status = 404, description = "There is no such key.", body = Refused), AnyRefusal))]
 pub(super) async fn revoke(State(api): State<Arc<Api>>, Id(id): Id, Nothing: Nothing) -> Result<Response, Refusal> {
-    let key = api.blocking(move |state| state.keys.revoke(&id)).await??;
-    let view = KeyView::from(&*key);
+    let view = api.blocking(move |state| {
+        let key = state.keys.revoke(&id)?;
+        let record = state.keys.record(&key.id);
+        record
+            .map(|record| KeyView::of(&record, state.clock.now()))
+            .ok_or(crate::keys::KeysError::NoSuchKey(id))
+    });
+    let view = view.await??;
     let change = Change {
         target: view.id.clone(),
-        values: serde_json::Value::Null,
+        values: Value::Null,
     };
-    let mut response = Json(view).into_response();
-    response.extensions_mut().insert(change);
-    Ok(response)
+    let version = view.version;
+    Ok(marked(Json(view).into_response(), Some(version), Some(change)))
 }
 
 /// The same as `POST /api/v1/keys/{id}/revoke`: a key is never forgotten, its rows in the ledger need it.
@@ -168,7 +310,7 @@ pub(super) async fn delete(api: State<Arc<Api>>, id: Id, nothing: Nothing) -> Re
 }
 
 /// The key's id in the path.
-pub(super) struct Id(KeyId);
+pub(super) struct Id(pub(super) KeyId);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Refusal;

@@ -1,23 +1,34 @@
-//! The admin API: its own listener, a token, JSON, an OpenAPI 3.1 document at `/api/v1/openapi.json`.
+//! The admin API: its own listener, tokens with roles, JSON, an OpenAPI 3.1 document at `/api/v1/openapi.json`.
 //!
 //! One file per resource. Around all of them, outermost first: headers of every answer, the token ([`auth`]), the record
-//! of writes ([`audit`]). What is refused is refused in one shape ([`refusal`]).
+//! of writes ([`audit`]), the role ([`roles`]), calls that are sent twice ([`idempotency`]). What is refused is refused in one
+//! shape ([`refusal`]).
 
+pub mod account;
 pub mod addresses;
 pub mod audit;
+pub mod audit_log;
 mod auth;
 pub mod credentials;
 pub mod export;
+pub mod groups;
+mod idempotency;
 mod input;
+pub mod key_secrets;
+mod key_view;
 pub mod keys;
 pub mod look;
+mod page;
+pub mod policy;
 pub mod providers;
 pub mod refusal;
+mod roles;
 pub mod routes;
 pub mod row;
 pub mod rules;
 pub mod status;
 mod times;
+pub mod tokens;
 pub mod usage;
 
 use std::sync::{Arc, OnceLock};
@@ -36,7 +47,7 @@ use utoipa_axum::routes;
 use crate::clock::Clock;
 use crate::config::Secret;
 use crate::egress::Probe;
-use crate::keys::Keys;
+use crate::keys::{Keys, Tokens};
 use crate::ledger::{Ledger, LedgerError};
 use crate::rules::Live;
 use crate::upstream::{Checks, LiveFleet};
@@ -69,8 +80,10 @@ pub struct AdminState {
     pub fleet: Arc<LiveFleet>,
     /// Their active checks.
     pub checks: Checks,
-    /// The token every call but the document must bear. Empty: no call is let in.
+    /// The owner's token of the first start. Empty: it lets nobody in.
     pub token: Secret,
+    /// All other tokens. Every call but the document must bear one.
+    pub tokens: Arc<Tokens>,
     /// When the process began.
     pub started: crate::clock::UnixMicros,
     /// What time it is.
@@ -86,6 +99,7 @@ struct Api {
     state: AdminState,
     questions: Arc<Semaphore>,
     document: OnceLock<String>,
+    answers: idempotency::Answers,
 }
 
 impl Api {
@@ -130,8 +144,16 @@ fn paths() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(frame())
         .routes(routes!(openapi))
         .routes(routes!(keys::list, keys::create))
-        .routes(routes!(keys::show, keys::delete))
+        .routes(routes!(keys::show, keys::update, keys::delete))
         .routes(routes!(keys::revoke))
+        .routes(routes!(key_secrets::rotate))
+        .routes(routes!(key_secrets::import))
+        .routes(routes!(groups::list, groups::create))
+        .routes(routes!(groups::show, groups::update, groups::delete))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(audit_log::list))
+        .routes(routes!(audit_log::verify))
         .routes(routes!(usage::report))
         .routes(routes!(usage::rows))
         .routes(routes!(usage::requests))
@@ -153,14 +175,18 @@ fn frame() -> OpenApi {
         .title("Tollgate admin API")
         .description(Some(
             "Keys, usage, rules and state of one gateway. Times are RFC 3339, UTC; sizes are bytes; durations carry \
-             their unit in their name. Every refusal has the shape of `Refused`.",
+             their unit in their name; money is a text in dollars. Every refusal has the shape of `Refused`. Each call says \
+             which role its token needs: a `viewer` looks, an `operator` changes keys, groups, credentials and rules, an \
+             `owner` may do everything. Calls with a body take JSON only, of at most 65536 bytes; fields and parameters that \
+             are not known are refused.",
         ))
         .version(env!("CARGO_PKG_VERSION"))
         .build();
     let token = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .description(Some(
-            "The admin token: written to `first-run.toml` in the data folder at the first start.",
+            "An admin token: the owner's is written to `first-run.toml` in the data folder at the first start, others are \
+             made by `POST /api/v1/tokens`.",
         ))
         .build();
     let components = ComponentsBuilder::new()
@@ -175,7 +201,9 @@ fn frame() -> OpenApi {
 
 /// The OpenAPI document.
 pub fn document() -> OpenApi {
-    paths().into_openapi()
+    let mut document = paths().into_openapi();
+    roles::describe(&mut document);
+    document
 }
 
 /// The router. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, so that the audit log knows
@@ -185,8 +213,10 @@ pub fn router(state: AdminState) -> axum::Router {
         state,
         questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
         document: OnceLock::new(),
+        answers: idempotency::Answers::default(),
     });
-    let (router, document) = paths().split_for_parts();
+    let (router, mut document) = paths().split_for_parts();
+    roles::describe(&mut document);
     // A document that can't be written is answered with 500 by the handler.
     if let Ok(text) = document.to_pretty_json() {
         let _ = api.document.set(text);
@@ -194,6 +224,8 @@ pub fn router(state: AdminState) -> axum::Router {
     router
         .fallback(async || Refusal::not_found("there is nothing at this path; see /api/v1/openapi.json"))
         .method_not_allowed_fallback(async || Refusal::method_not_allowed())
+        .layer(from_fn_with_state(Arc::clone(&api), idempotency::once))
+        .layer(from_fn_with_state(Arc::clone(&api), roles::require_role))
         .layer(from_fn_with_state(Arc::clone(&api), audit::record_writes))
         .layer(from_fn_with_state(Arc::clone(&api), auth::require_token))
         .layer(from_fn(answer_headers))

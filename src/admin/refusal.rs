@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::config::Problem;
-use crate::keys::KeysError;
+use crate::keys::tokens::TokensError;
+use crate::keys::{KeysError, Role};
 use crate::ledger::LedgerError;
 
 /// What a refused call is answered with.
@@ -88,8 +89,40 @@ impl Refusal {
         Self::new(
             StatusCode::UNAUTHORIZED,
             "unauthorized",
-            "send the admin token: `Authorization: Bearer TOKEN`; it is in first-run.toml in the data folder",
+            "send an admin token: `Authorization: Bearer TOKEN`; the first one is in first-run.toml in the data folder",
         )
+    }
+
+    /// 403: the token's role does not go so far.
+    pub(super) fn forbidden(needed: Role, has: Role) -> Self {
+        let message =
+            format!("this call needs the role {needed}, the token has {has}: ask an owner for a token that may");
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// 400: a header is wrong.
+    pub(super) fn invalid_header(name: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_header", message).field(name)
+    }
+
+    /// 422: the Idempotency-Key stands for another call.
+    pub(super) fn idempotency_mismatch() -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            "this Idempotency-Key was sent with another call before: take a new one for each thing that is to be made",
+        )
+        .field("idempotency-key")
+    }
+
+    /// 409: the first call with the Idempotency-Key is under way.
+    pub(super) fn idempotency_running() -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "idempotency_key_in_use",
+            "a call with this Idempotency-Key is under way: send it again when that has ended",
+        )
+        .field("idempotency-key")
     }
 
     /// 404.
@@ -215,11 +248,27 @@ impl From<KeysError> for Refusal {
     fn from(error: KeysError) -> Self {
         match error {
             KeysError::NoSuchKey(id) => Refusal::not_found(format!("there is no key {id}")),
+            KeysError::NoSuchGroup(_) => Refusal::not_found("there is no such group; GET /api/v1/groups lists them"),
+            KeysError::GroupExists(_) => Refusal::new(StatusCode::CONFLICT, "exists", error.to_string()).field("id"),
+            KeysError::GroupDeleted(_) => Refusal::new(StatusCode::CONFLICT, "deleted", error.to_string()),
+            KeysError::IsRevoked(_) => Refusal::new(StatusCode::CONFLICT, "revoked", error.to_string()),
+            KeysError::ManySecrets => Refusal::new(StatusCode::CONFLICT, "many_secrets", error.to_string()),
+            KeysError::Full(..) => Refusal::new(StatusCode::CONFLICT, "full", error.to_string()),
+            KeysError::Changed(_) => Refusal::new(StatusCode::PRECONDITION_FAILED, "changed", error.to_string()),
             KeysError::Unfit { field, why } => Refusal::invalid_body(field, format!("`{field}` {why}")),
             other => {
                 tracing::error!(error = %other, "the keys can't be read or written");
                 Refusal::internal()
             }
+        }
+    }
+}
+
+impl From<TokensError> for Refusal {
+    fn from(error: TokensError) -> Self {
+        match error {
+            TokensError::NoSuchToken(_) => Refusal::not_found(error.to_string()),
+            TokensError::Keys(error) => error.into(),
         }
     }
 }

@@ -92,6 +92,25 @@ impl Client {
         self.read(sent.map_err(|error| self.unreachable(error))?)
     }
 
+    /// Changes some fields of something.
+    pub fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        let request = self
+            .agent
+            .patch(format!("{}{path}", self.url))
+            .header("authorization", self.authorization());
+        let sent = request.send_json(body);
+        self.read(sent.map_err(|error| self.unreachable(error))?)
+    }
+
+    /// Deletes something.
+    pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let request = self
+            .agent
+            .delete(format!("{}{path}", self.url))
+            .header("authorization", self.authorization());
+        self.read(request.call().map_err(|error| self.unreachable(error))?)
+    }
+
     fn open(&self, path: &str, query: &[(&str, &str)]) -> Result<Response<Body>, Failure> {
         let request = self
             .agent

@@ -1,11 +1,16 @@
 //! `tollgate keys`: client keys, through the admin API of the running gateway.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Failure;
 use super::client::{Client, Reach};
+use super::policy_flags::{Clear, Expires, PolicyFlags, lines, set};
 use super::table::Table;
-use crate::admin::keys::{KeyList, KeyMade, KeyView, KeyWanted};
+use crate::admin::account::AccountView;
+use crate::admin::key_secrets::RotateWanted;
+use crate::admin::keys::{KeyList, KeyMade, KeyPatch, KeyView, KeyWanted};
+use crate::admin::policy::Set;
+use crate::keys::KeyState;
 
 /// Client keys, through the admin API of the running gateway.
 #[derive(clap::Subcommand, Debug)]
@@ -15,38 +20,111 @@ pub enum Keys {
         /// A name for people.
         #[arg(long)]
         name: String,
-        /// Whom it belongs to.
+        /// What it is given.
+        #[command(flatten)]
+        given: Box<Given>,
+        /// Makes it disabled.
+        #[arg(long)]
+        disabled: bool,
+        /// How to ask, how to print.
+        #[command(flatten)]
+        how: How,
+    },
+    /// Lists keys, oldest first, the revoked ones too.
+    List {
+        /// Only those of this group.
+        #[arg(long)]
+        group: Option<String>,
+        /// Only those of this owner.
         #[arg(long)]
         owner: Option<String>,
-        /// A word by which routes tell keys apart; may be given several times.
-        #[arg(long = "tag", value_name = "TAG")]
-        tags: Vec<String>,
+        /// Only those with this tag.
+        #[arg(long)]
+        tag: Option<String>,
+        /// Only those in this state.
+        #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(KeyState::ALL.map(KeyState::as_str)))]
+        state: Option<String>,
         /// How to ask, how to print.
         #[command(flatten)]
         how: How,
     },
-    /// Lists all keys, oldest first, the revoked ones too.
-    List {
-        /// How to ask, how to print.
-        #[command(flatten)]
-        how: How,
-    },
-    /// Shows one key.
-    Show {
+    /// Shows one key: what it may do, what it used.
+    Show(One),
+    /// Changes a key. What no flag names stays as it is.
+    Update {
         /// Its id: the 12 characters after `sk-tg-`.
         id: String,
+        /// A name for people.
+        #[arg(long)]
+        name: Option<String>,
+        /// What it is given.
+        #[command(flatten)]
+        given: Box<Given>,
+        /// What it has no more: `--clear expires,models`.
+        #[arg(long, value_delimiter = ',', value_name = "FLAGS")]
+        clear: Vec<Clear>,
+        /// How to ask, how to print.
+        #[command(flatten)]
+        how: How,
+    },
+    /// Refuses a key until it is enabled again.
+    Disable(One),
+    /// Lets a disabled key be used again.
+    Enable(One),
+    /// Gives a key a new secret and prints it. It is shown this once; the old one stays good for a while.
+    Rotate {
+        /// Its id: the 12 characters after `sk-tg-`.
+        id: String,
+        /// How long the secrets it has stay good; 0s: not at all.
+        #[arg(long, default_value = "24h", value_name = "TIME")]
+        overlap: String,
+        /// How to ask, how to print.
+        #[command(flatten)]
+        how: How,
+    },
+    /// Takes over keys of another system. Only their SHA-256 is sent: who has one goes on using it.
+    Import {
+        /// A file, `-` for standard input: in each line a key or `sha256:HEX`, then a name if you like.
+        file: PathBuf,
+        /// What all of them are given.
+        #[command(flatten)]
+        given: Box<Given>,
         /// How to ask, how to print.
         #[command(flatten)]
         how: How,
     },
     /// Revokes a key: refused from now on.
-    Revoke {
-        /// Its id: the 12 characters after `sk-tg-`.
-        id: String,
-        /// How to ask, how to print.
-        #[command(flatten)]
-        how: How,
-    },
+    Revoke(One),
+}
+
+/// One key.
+#[derive(clap::Args, Debug)]
+pub struct One {
+    /// Its id: the 12 characters after `sk-tg-`.
+    pub id: String,
+    /// How to ask, how to print.
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// What a key is given.
+#[derive(clap::Args, Debug, Default)]
+pub struct Given {
+    /// Whom it belongs to.
+    #[arg(long)]
+    pub owner: Option<String>,
+    /// A word by which routes tell keys apart; may be given several times.
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// Its group.
+    #[arg(long)]
+    pub group: Option<String>,
+    /// When it ends by itself: so long from now (`30d`), or a time (`2030-01-31T12:00:00Z`).
+    #[arg(long, value_name = "WHEN")]
+    pub expires: Option<Expires>,
+    /// What it may do.
+    #[command(flatten)]
+    pub policy: PolicyFlags,
 }
 
 /// How to ask, how to print.
@@ -64,29 +142,78 @@ impl Keys {
     /// Runs the command.
     pub fn execute(self, conf: &Path) -> Result<(), Failure> {
         match self {
-            Keys::Create { name, owner, tags, how } => {
-                let wanted = KeyWanted { name, owner, tags };
+            Keys::Create {
+                name,
+                given,
+                disabled,
+                how,
+            } => {
+                let policy = given.policy.wanted(&[], disabled.then_some(true));
+                let wanted = KeyWanted {
+                    name,
+                    owner: given.owner,
+                    tags: given.tags,
+                    group: given.group,
+                    expires_at: given.expires.map(|Expires(at)| at),
+                    policy,
+                };
                 let made: KeyMade = Client::new(conf, &how.reach)?.post("/api/v1/keys", Some(&wanted))?;
-                if how.json {
-                    return super::print_json(&made);
-                }
-                // The key alone on standard output, so that a script can take it.
-                eprintln!("Made the key {}. It is shown this once: keep it.", made.view.id);
-                super::print(&format!("{}\n", made.key))
+                tell(&made, "Made the key", how.json)
             }
-            Keys::List { how } => {
-                let list: KeyList = Client::new(conf, &how.reach)?.get("/api/v1/keys", &[])?;
+            Keys::List {
+                group,
+                owner,
+                tag,
+                state,
+                how,
+            } => {
+                let filters = [("group", group), ("owner", owner), ("tag", tag), ("state", state)];
+                let filters: Vec<_> = filters
+                    .into_iter()
+                    .filter_map(|(name, value)| Some((name, value?)))
+                    .collect();
+                let keys = all(&Client::new(conf, &how.reach)?, &filters)?;
                 if how.json {
-                    super::print_json(&list)
+                    super::print_json(&KeyList { keys, next: None })
                 } else {
-                    super::print(&table(&list.keys))
+                    super::print(&table(&keys))
                 }
             }
-            Keys::Show { id, how } => {
+            Keys::Show(One { id, how }) => {
                 let path = format!("/api/v1/keys/{}", public_part(&id)?);
                 show(&Client::new(conf, &how.reach)?.get(&path, &[])?, how.json)
             }
-            Keys::Revoke { id, how } => {
+            Keys::Update {
+                id,
+                name,
+                given,
+                clear,
+                how,
+            } => {
+                if clear.contains(&Clear::Description) {
+                    return Err(Failure::Given("--clear description: a key has none; groups do".into()));
+                }
+                let tags = (!given.tags.is_empty()).then_some(given.tags);
+                let patch = KeyPatch {
+                    name: name.map_or(Set::Leave, Set::To),
+                    owner: set(&clear, Clear::Owner, given.owner),
+                    tags: set(&clear, Clear::Tags, tags),
+                    group: set(&clear, Clear::Group, given.group),
+                    expires_at: set(&clear, Clear::Expires, given.expires.map(|Expires(at)| at)),
+                    policy: given.policy.wanted(&clear, None).map_or(Set::Leave, Set::To),
+                };
+                change(conf, &id, &patch, &how)
+            }
+            Keys::Disable(One { id, how }) => change(conf, &id, &disabled(true), &how),
+            Keys::Enable(One { id, how }) => change(conf, &id, &disabled(false), &how),
+            Keys::Rotate { id, overlap, how } => {
+                let path = format!("/api/v1/keys/{}/rotate", public_part(&id)?);
+                let wanted = RotateWanted { overlap: Some(overlap) };
+                let made: KeyMade = Client::new(conf, &how.reach)?.post(&path, Some(&wanted))?;
+                tell(&made, "Made a new secret for the key", how.json)
+            }
+            Keys::Import { file, given, how } => super::key_import::execute(conf, &file, *given, &how),
+            Keys::Revoke(One { id, how }) => {
                 let path = format!("/api/v1/keys/{}/revoke", public_part(&id)?);
                 show(&Client::new(conf, &how.reach)?.post(&path, None::<&()>)?, how.json)
             }
@@ -94,23 +221,95 @@ impl Keys {
     }
 }
 
-fn show(key: &KeyView, json: bool) -> Result<(), Failure> {
-    if json {
-        super::print_json(key)
-    } else {
-        super::print(&table(std::slice::from_ref(key)))
+fn disabled(disabled: bool) -> KeyPatch {
+    KeyPatch {
+        policy: PolicyFlags::default()
+            .wanted(&[], Some(disabled))
+            .map_or(Set::Leave, Set::To),
+        ..KeyPatch::default()
     }
 }
 
-fn table(keys: &[KeyView]) -> String {
+fn change(conf: &Path, id: &str, patch: &KeyPatch, how: &How) -> Result<(), Failure> {
+    let path = format!("/api/v1/keys/{}", public_part(id)?);
+    show(&Client::new(conf, &how.reach)?.patch(&path, patch)?, how.json)
+}
+
+/// All keys which match, page by page.
+fn all(client: &Client, filters: &[(&str, String)]) -> Result<Vec<KeyView>, Failure> {
+    let (mut keys, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let mut query: Vec<(&str, &str)> = filters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        query.push(("limit", "1000"));
+        query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
+        let page: KeyList = client.get("/api/v1/keys", &query)?;
+        keys.extend(page.keys);
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => return Ok(keys),
+        }
+    }
+}
+
+/// The key alone on standard output, so that a script can take it.
+fn tell(made: &KeyMade, what: &str, json: bool) -> Result<(), Failure> {
+    if json {
+        return super::print_json(made);
+    }
+    eprintln!("{what} {}. It is shown this once: keep it.", made.view.id);
+    super::print(&format!("{}\n", made.key))
+}
+
+fn show(key: &KeyView, json: bool) -> Result<(), Failure> {
+    if json {
+        return super::print_json(key);
+    }
+    super::print(&table(std::slice::from_ref(key)))?;
+    let policy = lines(&key.policy);
+    if !policy.is_empty() {
+        let mut table = Table::new().text("MAY").text("");
+        policy
+            .iter()
+            .for_each(|(name, value)| table.row([name, value.as_str()]));
+        super::print(&format!("\n{}", table.render()))?;
+    }
+    if key.secrets.len() > 1 {
+        let mut table = Table::new().text("SECRET").text("MADE").text("GOOD UNTIL");
+        for secret in &key.secrets {
+            let until = secret.until.as_deref().map_or("-", to_the_second);
+            table.row([secret.hint.as_str(), to_the_second(&secret.created_at), until]);
+        }
+        super::print(&format!("\n{}", table.render()))?;
+    }
+    super::print(&format!("\n{}", used(&key.account)))
+}
+
+/// What an account used.
+pub(super) fn used(account: &AccountView) -> String {
+    let mut table = Table::new()
+        .text("USED")
+        .number("REQUESTS")
+        .number("TOKENS")
+        .number("DOLLARS");
+    for window in &account.windows {
+        let name = crate::limits::Window::from(window.window).as_str();
+        let (requests, tokens) = (window.requests.to_string(), window.tokens.to_string());
+        table.row([name, &requests, &tokens, &window.charge]);
+    }
+    table.render()
+}
+
+pub(super) fn table(keys: &[KeyView]) -> String {
     let mut table = Table::new()
         .text("ID")
         .text("NAME")
         .text("OWNER")
+        .text("GROUP")
         .text("TAGS")
         .text("KEY")
+        .text("STATE")
         .text("CREATED")
-        .text("REVOKED");
+        .text("EXPIRES");
     for key in keys {
         let tags = match key.tags.is_empty() {
             true => "-".to_owned(),
@@ -120,17 +319,19 @@ fn table(keys: &[KeyView]) -> String {
             key.id.as_str(),
             &key.name,
             key.owner.as_deref().unwrap_or("-"),
+            key.group.as_deref().unwrap_or("-"),
             tags.as_str(),
             &key.hint,
+            key.state.as_str(),
             to_the_second(&key.created_at),
-            key.revoked_at.as_deref().map_or("-", to_the_second),
+            key.expires_at.as_deref().map_or("-", to_the_second),
         ]);
     }
     table.render()
 }
 
 /// `2026-01-31T12:00:00`: people need no microseconds.
-fn to_the_second(time: &str) -> &str {
+pub(super) fn to_the_second(time: &str) -> &str {
     time.split_once('.').map_or(time, |(time, _)| time)
 }
 

@@ -1,14 +1,20 @@
 //! The command line: one file per command. Exit codes: 0 done, 1 what you gave is wrong, 2 it could not be carried out.
 
+pub mod audit;
 pub mod check;
 pub mod client;
 pub mod credentials;
 pub mod env;
+pub mod groups;
+mod key_import;
 pub mod keys;
+pub mod policy_flags;
+pub mod prices;
 pub mod route;
 pub mod run;
 pub mod sandbox;
 mod table;
+pub mod tokens;
 pub mod usage;
 
 use std::io::{self, Write};
@@ -39,12 +45,24 @@ pub enum Command {
     /// Client keys, through the admin API of the running gateway.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Groups of client keys, with limits of their own above those of their keys.
+    #[command(subcommand)]
+    Groups(groups::Groups),
+    /// Tokens of the admin API, and how far each goes.
+    #[command(subcommand)]
+    Tokens(tokens::Tokens),
+    /// Who changed what.
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Keys of providers, through the admin API of the running gateway.
     #[command(subcommand)]
     Credentials(credentials::Credentials),
     /// What was used: sums and rows.
     #[command(subcommand)]
     Usage(usage::Usage),
+    /// What models cost: reads tables of prices.
+    #[command(subcommand)]
+    Prices(prices::PricesCommand),
     /// Where requests go, and why.
     #[command(subcommand)]
     Route(route::Route),
@@ -77,8 +95,12 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(conf),
         Command::Check(check) => check.execute(conf),
         Command::Keys(keys) => keys.execute(conf),
+        Command::Groups(groups) => groups.execute(conf),
+        Command::Tokens(tokens) => tokens.execute(conf),
+        Command::Audit(audit) => audit.execute(conf),
         Command::Credentials(credentials) => credentials.execute(conf),
         Command::Usage(usage) => usage.execute(conf),
+        Command::Prices(prices) => prices.execute(conf),
         Command::Route(route) => route.execute(conf),
         Command::Sandbox(sandbox) => sandbox.execute(),
         Command::Env(env) => env.execute(conf),
@@ -130,6 +152,25 @@ mod tests {
             "tollgate keys list --url http://127.0.0.1:1 --token-file t",
             "tollgate keys show AbCdEfGhIjKl",
             "tollgate keys revoke AbCdEfGhIjKl --json",
+            "tollgate keys list --group g --owner o --tag t --state revoked",
+            "tollgate keys create --name n --group g --expires 30d --budget month:money=100 --budget day:requests=5,tokens=9 \
+             --rpm 60 --tpm 100000 --concurrent 4 --models gpt-*,{a,b}-x --providers p,q --routes r --networks 10.0.0.0/8 \
+             --markup 1.25 --time-zone Europe/Berlin --disabled",
+            "tollgate keys update AbCdEfGhIjKl --name n --clear expires,models --rpm 0 --expires 2030-01-31T12:00:00Z",
+            "tollgate keys disable AbCdEfGhIjKl",
+            "tollgate keys enable AbCdEfGhIjKl",
+            "tollgate keys rotate AbCdEfGhIjKl --overlap 1h --json",
+            "tollgate keys import f --group g --rpm 5",
+            "tollgate groups create g --description d --budget total:money=0.5",
+            "tollgate groups update g --clear budgets,description",
+            "tollgate groups list --json",
+            "tollgate groups show g",
+            "tollgate groups delete g",
+            "tollgate tokens create --name n --role viewer --expires 90d",
+            "tollgate tokens list",
+            "tollgate tokens revoke AbCdEfGhIjKl",
+            "tollgate audit list --limit 5 --json",
+            "tollgate audit verify",
             "tollgate credentials list --provider p --json",
             "tollgate credentials verify",
             "tollgate credentials verify --provider p main --url http://127.0.0.1:1",
@@ -145,12 +186,21 @@ mod tests {
             "tollgate route explain - --owner o --client 2001:db8::1 --at 2026-01-31T22:00:00Z",
             "tollgate env codex --file",
             "tollgate env gemini --json",
+            "tollgate prices import table.json --provider a --provider b=c --out f --only-used --dry-run --json",
         ] {
             Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
         for line in [
             "tollgate keys create",
             "tollgate keys show",
+            "tollgate keys create --name n --budget year:money=1",
+            "tollgate keys create --name n --budget day",
+            "tollgate keys create --name n --budget day:money=1e3",
+            "tollgate keys create --name n --expires soon",
+            "tollgate keys create --name n --rpm -1",
+            "tollgate keys update AbCdEfGhIjKl --clear name",
+            "tollgate keys list --state good",
+            "tollgate tokens create --name n --role root",
             "tollgate credentials disable",
             "tollgate usage report --by week",
             "tollgate usage export --format xml",

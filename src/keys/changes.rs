@@ -161,8 +161,8 @@ impl Keys {
             return Err(KeysError::Full("keys in one import", IMPORT_MAX));
         }
         for import in &all {
-            check_key(&import.key)?;
             check_name("hint", &import.hint)?;
+            check_key(&import.key)?;
         }
         let mut known = self.known.lock();
         known.check_room(all.len())?;

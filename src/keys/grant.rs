@@ -106,3 +106,173 @@ impl Grant {
         std::iter::once(&*self.own).chain(self.shared.as_deref())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{GroupId, KeyId};
+    use crate::keys::Policy;
+    use crate::keys::compiled::ModelLists;
+    use crate::limits::{AccountId, Accounts};
+
+    const NOW: UnixMicros = UnixMicros(1_000);
+
+    fn grant(own: Policy, group: Option<Policy>) -> Grant {
+        let id = GroupId("team".into());
+        let key = ClientKey {
+            id: KeyId("AbCdEfGhIjKl".into()),
+            name: "name".into(),
+            owner: None,
+            last4: "wxyz".into(),
+            created_at: UnixMicros(1),
+            revoked_at: None,
+            tags: Vec::new(),
+            group: group.is_some().then(|| id.clone()),
+            expires_at: None,
+            policy: own,
+        };
+        let group = group.map(|policy| Group {
+            id,
+            description: String::new(),
+            created_at: UnixMicros(1),
+            deleted_at: None,
+            policy,
+        });
+        let mut lists = ModelLists::default();
+        Grant {
+            own: Arc::new(Compiled::new(&key.policy, &mut lists)),
+            shared: group
+                .as_ref()
+                .map(|group| Arc::new(Compiled::new(&group.policy, &mut lists))),
+            chain: Chain::new(Accounts::new().get(&AccountId::Key(key.id.clone())), None),
+            key: Arc::new(key),
+            group: group.map(Arc::new),
+        }
+    }
+
+    fn list(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    fn models(names: &[&str]) -> Policy {
+        Policy {
+            models: list(names),
+            ..Policy::default()
+        }
+    }
+
+    #[test]
+    fn an_empty_policy_allows_everything() {
+        for grant in [
+            grant(Policy::default(), None),
+            grant(Policy::default(), Some(Policy::default())),
+        ] {
+            assert_eq!(grant.check(None, NOW), Ok(()));
+            assert!(grant.may_ask("") && grant.may_take("x") && grant.may_reach("y") && !grant.is_choosy());
+            assert_eq!(grant.markup(), Markup::default());
+        }
+    }
+
+    #[test]
+    fn key_and_group_must_both_allow_a_model() {
+        let both = grant(models(&["big-*", "o3"]), Some(models(&["*-mini", "o3", "vendor/*"])));
+        for (model, may) in [
+            ("big-5-mini", true),
+            ("o3", true),
+            ("big-5", false),
+            ("other-mini", false),
+            ("vendor/x", false),
+            ("O3", false),
+            ("o3 ", false),
+            ("", false),
+        ] {
+            assert_eq!(both.may_ask(model), may, "{model}");
+        }
+        let slash = grant(models(&["vendor/*", "[ab]?", "exact[1]"]), None);
+        for (model, may) in [("vendor/a/b", true), ("ax", true), ("cx", false), ("exact1", true)] {
+            assert_eq!(slash.may_ask(model), may, "{model}");
+        }
+        let group_only = grant(Policy::default(), Some(models(&["o3"])));
+        assert!(group_only.may_ask("o3") && !group_only.may_ask("o4"));
+        let broken = grant(models(&["{"]), None);
+        assert!(!broken.may_ask("{"), "what can't be compiled allows nothing");
+    }
+
+    #[test]
+    fn routes_and_providers_are_allowed_by_name() {
+        let own = Policy {
+            routes: list(&["b", "a"]),
+            ..Policy::default()
+        };
+        let group = Policy {
+            providers: list(&["p", "q"]),
+            ..Policy::default()
+        };
+        let both = grant(own, Some(group));
+        assert!(both.is_choosy());
+        assert!(both.may_take("a") && both.may_take("b") && !both.may_take("c"));
+        assert!(both.may_reach("p") && !both.may_reach("P"));
+    }
+
+    #[test]
+    fn networks_are_checked_as_they_are_meant() {
+        let networks = |text: &[&str]| Policy {
+            networks: text.iter().map(|text| text.parse().unwrap()).collect(),
+            ..Policy::default()
+        };
+        let office = grant(
+            networks(&["10.1.0.0/16", "2001:db8::/32"]),
+            Some(networks(&["10.0.0.0/8"])),
+        );
+        for (address, good) in [
+            (Some("10.1.2.3"), true),
+            (Some("::ffff:10.1.2.3"), true),
+            (Some("10.2.0.1"), false),
+            (Some("2001:db8::1"), false),
+            (Some("127.0.0.1"), false),
+            (None, false),
+        ] {
+            let denied = office.check(address.map(|address| address.parse().unwrap()), NOW);
+            assert_eq!(denied.is_ok(), good, "{address:?}");
+            assert!(good || denied == Err(Denied::Network));
+        }
+    }
+
+    #[test]
+    fn disabled_expired_and_orphaned_keys_are_denied() {
+        let disabled = || Policy {
+            disabled: true,
+            ..Policy::default()
+        };
+        assert_eq!(grant(disabled(), None).check(None, NOW), Err(Denied::Disabled));
+        let member = grant(Policy::default(), Some(disabled()));
+        assert_eq!(member.check(None, NOW), Err(Denied::GroupDisabled));
+        let mut expiring = grant(Policy::default(), None);
+        Arc::make_mut(&mut expiring.key).expires_at = Some(NOW);
+        assert_eq!(
+            expiring.check(None, NOW),
+            Err(Denied::Expired),
+            "from its last moment on"
+        );
+        assert_eq!(expiring.check(None, UnixMicros(999)), Ok(()));
+        let mut orphan = grant(Policy::default(), Some(Policy::default()));
+        orphan.group = None;
+        assert_eq!(
+            orphan.check(None, NOW),
+            Err(Denied::GroupDeleted),
+            "a lost group opens nothing"
+        );
+    }
+
+    #[test]
+    fn the_keys_markup_comes_before_its_groups() {
+        let with = |text: Option<&str>| Policy {
+            markup: text.map(|text| text.parse().unwrap()),
+            ..Policy::default()
+        };
+        let markup = |own, group| grant(with(own), Some(with(group))).markup().to_string();
+        assert_eq!(markup(Some("0"), Some("2")), "0", "an explicit zero is zero");
+        assert_eq!(markup(None, Some("2")), "2");
+        assert_eq!(markup(None, None), "1");
+    }
+}

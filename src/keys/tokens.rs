@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use hmac::{Hmac, Mac as _};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
@@ -113,6 +113,8 @@ pub struct Tokens {
     keyed: Hmac<Sha256>,
     clock: Clock,
     known: RwLock<BTreeMap<Arc<str>, Stored>>,
+    /// Held for the whole of a change; `known` only for a moment, so that no call waits for the disk.
+    changing: Mutex<()>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -143,6 +145,7 @@ impl Tokens {
             keyed: ring::keyed(&master.derive("admin-token/v1")),
             clock,
             known: RwLock::new(known),
+            changing: Mutex::new(()),
         })
     }
 
@@ -154,13 +157,13 @@ impl Tokens {
         expires_at: Option<UnixMicros>,
     ) -> Result<(Arc<AdminToken>, Secret), TokensError> {
         check_name("name", &name)?;
-        let mut known = self.known.write();
-        if known.len() >= TOKENS_MAX {
+        let _changing = self.changing.lock();
+        if self.known.read().len() >= TOKENS_MAX {
             return Err(KeysError::Full("admin tokens", TOKENS_MAX).into());
         }
         let fresh = || KeyText::fresh(PREFIX, None).map_err(KeysError::Random);
         let mut text = fresh()?;
-        while known.contains_key(&*text.id().0) {
+        while self.known.read().contains_key(&*text.id().0) {
             text = fresh()?;
         }
         let token = Arc::new(AdminToken {
@@ -178,7 +181,7 @@ impl Tokens {
             mac,
         };
         self.put(&stored)?;
-        known.insert(token.id.clone(), stored);
+        self.known.write().insert(token.id.clone(), stored);
         Ok((token, text.0))
     }
 
@@ -207,8 +210,8 @@ impl Tokens {
 
     /// Revokes one: refused from now on. Twice is no error. Blocking.
     pub fn revoke(&self, id: &str) -> Result<Arc<AdminToken>, TokensError> {
-        let mut known = self.known.write();
-        let Some(stored) = known.get(id).cloned() else {
+        let _changing = self.changing.lock();
+        let Some(stored) = self.known.read().get(id).cloned() else {
             return Err(TokensError::NoSuchToken(id.into()));
         };
         if stored.token.revoked_at.is_some() {
@@ -223,7 +226,7 @@ impl Tokens {
             mac: stored.mac,
         };
         self.put(&stored)?;
-        known.insert(token.id.clone(), stored);
+        self.known.write().insert(token.id.clone(), stored);
         Ok(token)
     }
 
@@ -236,5 +239,59 @@ impl Tokens {
         serde_json::to_writer(&mut value, stored)
             .map_err(|e| StoreError::Failed(format!("a token can't be encoded: {e}")))?;
         self.store.tokens().put(&stored.token.id, &value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_lives_from_making_to_revoking_over_restarts() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(UnixMicros(5));
+        let open = || {
+            let store = Arc::new(Store::open(&folder.path().join("store"), 16 << 20).unwrap());
+            let master = MasterKey::load(&folder.path().join("master.key"), true).unwrap();
+            Tokens::load(store, &master, clock.clone()).unwrap()
+        };
+        let tokens = open();
+        let (token, text) = tokens
+            .create("robot".into(), Role::Operator, Some(UnixMicros(9)))
+            .unwrap();
+        let text = text.expose();
+        assert!(text.starts_with("tg-admin-") && text.len() == 54 && text.ends_with(&token.last4));
+        assert_eq!(tokens.authenticate(text.as_bytes()), Some(token.clone()));
+        for at in 0..text.len() {
+            let mut wrong = text.as_bytes().to_vec();
+            wrong[at] ^= 1;
+            assert_eq!(tokens.authenticate(&wrong), None, "byte {at}");
+        }
+        assert_eq!(tokens.authenticate(&text.as_bytes()[..53]), None);
+        assert_eq!(tokens.authenticate(b""), None);
+        drop(tokens);
+        let tokens = open();
+        assert_eq!(tokens.authenticate(text.as_bytes()), Some(token.clone()));
+        clock.set(UnixMicros(9));
+        assert_eq!(tokens.authenticate(text.as_bytes()), None, "it has expired");
+        clock.set(UnixMicros(5));
+        let revoked = tokens.revoke(&token.id).unwrap();
+        assert_eq!(tokens.revoke(&token.id).unwrap(), revoked);
+        assert_eq!(tokens.authenticate(text.as_bytes()), None);
+        drop(tokens);
+        let tokens = open();
+        assert_eq!(tokens.authenticate(text.as_bytes()), None);
+        assert_eq!(tokens.list(), [revoked]);
+        assert!(matches!(tokens.revoke("nobody"), Err(TokensError::NoSuchToken(_))));
+        assert!(tokens.create(" ".into(), Role::Viewer, None).is_err());
+    }
+
+    #[test]
+    fn roles_are_in_order() {
+        assert!(Role::Viewer < Role::Operator && Role::Operator < Role::Owner);
+        for role in Role::ALL {
+            assert_eq!(role.as_str().parse(), Ok(role));
+        }
+        assert_eq!("root".parse::<Role>(), Err(NoRole));
     }
 }

@@ -191,6 +191,11 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// The accounts it is charged to.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
     /// Reserves for one attempt. `first`: it is the request's first, which counts it. At once or not at all. `at` and `now` are the
     /// same moment by both clocks, that of the attempt's beginning.
     pub fn reserve(

@@ -131,20 +131,22 @@ fn why(account: &Account, line: Line) -> Option<Refused> {
     account.lines.lines.lock()[line as usize].why.clone()
 }
 
-/// Asks until it gets in, `wait` has passed, or nothing will help within it. `at` and `now` are the same moment by both
-/// clocks; while it waits both go on by `Instant`.
+/// Asks until it gets in, `wait` has passed, or nothing will help within it. The time it began is told by
+/// both clocks; while it waits both go on by `Instant`.
 pub(super) async fn within<T>(
     chain: &Chain,
     line: Line,
     wait: Duration,
-    (at, now): (UnixMicros, Instant),
+    (began_at, began): (UnixMicros, Instant),
     mut ask: impl FnMut(UnixMicros, Instant) -> Result<T, Refused>,
 ) -> Result<T, Refused> {
-    let began = Instant::now();
+    let asked = Instant::now();
     let mut place: Option<Place> = None;
     loop {
-        let passed = began.elapsed();
+        let passed = asked.elapsed();
         let left = wait.saturating_sub(passed);
+        let micros = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
+        let (at, now) = (UnixMicros(began_at.0.saturating_add(micros)), began + passed);
         if place.is_none()
             && !wait.is_zero()
             && let Some(account) = chain.accounts().find(|account| account.lines.is_busy(line))
@@ -159,8 +161,7 @@ pub(super) async fn within<T>(
         let is_turn = place.as_ref().is_none_or(Place::is_first);
         let mut pause = left;
         if is_turn {
-            let micros = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
-            let refused = match ask(UnixMicros(at.0.saturating_add(micros)), now + passed) {
+            let refused = match ask(at, now) {
                 Ok(got) => return Ok(got),
                 Err(refused) => refused,
             };

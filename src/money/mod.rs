@@ -6,7 +6,9 @@
 mod amount;
 mod markup;
 mod price;
+mod rates;
 
 pub use amount::{BadAmount, NanoUsd};
 pub use markup::Markup;
-pub use price::{Extras, Price};
+pub use price::{Extras, Listed, Price, Service, Tier};
+pub use rates::{Class, Rates};

@@ -3,6 +3,8 @@
 //! The *cost* is what the provider bills; unknown without a price. The *charge* is what the client's budget loses: the cost times the
 //! key's markup. Both are whole nano-dollars.
 
+use std::sync::Arc;
+
 use crate::ir::Usage;
 use crate::ledger::Ended;
 use crate::money::{Extras, Markup, NanoUsd, Price};
@@ -14,7 +16,7 @@ pub enum Terms {
     /// It costs nothing (counts of tokens).
     Free,
     /// Its price is known.
-    Known(Price),
+    Known(Arc<Price>),
     /// It is not: so much is charged, whatever it uses.
     Ceiling(NanoUsd),
     /// It is not, and nobody's budget depends on it: nothing is charged.
@@ -53,7 +55,7 @@ impl Bill {
 
     /// … by the price, if it is known. `None`: it is not, and the request must not be served without. `bounded`: the key has a budget in
     /// money.
-    pub fn by(price: Option<&Price>, bounded: bool, unknown: UnknownPrice, markup: Markup) -> Option<Self> {
+    pub fn by(price: Option<&Arc<Price>>, bounded: bool, unknown: UnknownPrice, markup: Markup) -> Option<Self> {
         let terms = match (price, unknown) {
             (Some(price), _) => Terms::Known(price.clone()),
             (None, _) if !bounded => Terms::Unknown,
@@ -106,11 +108,11 @@ impl Bill {
         self.used(&usage, Extras::default())
     }
 
-    /// What so many tokens are charged at most.
-    pub fn most(&self, prompt: u64, output: u64) -> NanoUsd {
+    /// What so many tokens are charged at most, with what was asked for beside them.
+    pub fn most(&self, prompt: u64, output: u64, asked: Extras<'_>) -> NanoUsd {
         match &self.terms {
             Terms::Free | Terms::Unknown => NanoUsd::ZERO,
-            Terms::Known(price) => self.markup.charge(price.estimate(prompt, output)),
+            Terms::Known(price) => self.markup.charge(price.most(prompt, output, asked)),
             Terms::Ceiling(ceiling) => *ceiling,
         }
     }
@@ -166,13 +168,10 @@ impl End {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::money::Rates;
 
-    fn price() -> Price {
-        Price {
-            input: 1_000_000_000,
-            output: 2_000_000_000,
-            ..Price::default()
-        }
+    fn price() -> Arc<Price> {
+        Arc::new(Rates::new(1_000_000_000, 2_000_000_000).into())
     }
 
     #[test]
@@ -187,7 +186,7 @@ mod tests {
         let sums = |bill: Option<Bill>| {
             let bill = bill.unwrap();
             let used = bill.used(&usage, Extras::default());
-            (used.cost, used.charge.0, bill.most(10, 10).0)
+            (used.cost, used.charge.0, bill.most(10, 10, Extras::default()).0)
         };
         assert_eq!(sums(by(None, true, ceiling)), (None, 7, 7));
         assert_eq!(sums(by(None, false, ceiling)), (None, 0, 0));

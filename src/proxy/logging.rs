@@ -176,8 +176,10 @@ fn bill(ctx: &RequestContext, attempt: &Attempt, held: Option<&Held>, ended: End
 pub fn extras(meter: Option<&Meter>) -> Extras<'_> {
     Extras {
         service: meter.and_then(|meter| meter.service.as_deref()),
+        images_in: 0,
         images_out: meter.map_or(0, |meter| meter.images_out),
-        ..Extras::default()
+        cached_audio: meter.map_or(0, |meter| meter.cached_audio),
+        image_tokens: meter.map_or(0, |meter| meter.image_tokens),
     }
 }
 

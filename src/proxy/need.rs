@@ -9,7 +9,7 @@ use crate::dialects::{self, Dialect};
 use crate::ir::{ApiError, ErrorKind, Operation};
 use crate::keys::Grant;
 use crate::limits::Estimate;
-use crate::money::Markup;
+use crate::money::{Extras, Markup};
 use crate::routing::Candidate;
 use crate::rules::{Rules, UnknownPrice};
 use crate::translate::bound::{self, Prompt, Said};
@@ -37,12 +37,16 @@ pub struct Need {
 }
 
 /// The answer's length, as it was made sure.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Length {
     /// Tokens of all candidates at most.
     pub most: u64,
     /// Tokens that are likely.
     pub expected: u64,
+    /// Answers asked for.
+    pub candidates: u64,
+    /// The service tier asked for.
+    pub service: Option<String>,
 }
 
 /// The request's key has limits for which answers must have a length.
@@ -109,25 +113,27 @@ impl Wanted {
         let length = |each: u64, expected: u64| Length {
             most: each.saturating_mul(candidates),
             expected: expected.saturating_mul(candidates),
+            candidates,
+            service: bound::word(&body, self.dialect, "service_tier"),
         };
         match said {
             Said::Odd => Err(odd("the limit of the answer")),
             // Some take 0 for no limit.
-            Said::Number(0) => Ok((body, length(self.length, 0))),
-            Said::Number(limit) => Ok((body, length(limit, limit))),
+            Said::Number(0) => Ok((body.clone(), length(self.length, 0))),
+            Said::Number(limit) => Ok((body.clone(), length(limit, limit))),
             Said::Nothing => {
                 let Some(path) = self.dialect.output_limit(&self.model) else {
-                    return Ok((body, length(self.length, self.assumed.min(self.length))));
+                    return Ok((body.clone(), length(self.length, self.assumed.min(self.length))));
                 };
                 let value = self.length.into();
                 let change = Change {
                     path,
                     how: How::Default(&value),
                 };
-                let body = edit::apply(&body, self.dialect, &[change]).map_err(|error| {
+                let limited = edit::apply(&body, self.dialect, &[change]).map_err(|error| {
                     ApiError::new(ErrorKind::InvalidRequest, error.to_string()).code("invalid_type")
                 })?;
-                Ok((body, length(self.length, self.assumed.min(self.length))))
+                Ok((limited, length(self.length, self.assumed.min(self.length))))
             }
         }
     }
@@ -199,14 +205,14 @@ pub fn of(
     // Of any path of a provider nobody knows what it costs.
     let price = rules
         .filter(|_| operation.is_some())
-        .and_then(|rules| rules.prices.price(provider, model));
+        .and_then(|rules| rules.prices.shared(provider, model, gateway.clock.now()));
     let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_ref());
     let unknown = route.and_then(|route| route.unknown_price);
     let unknown = unknown.unwrap_or_else(|| UnknownPrice::from(gateway.config.limits.unknown_price));
     let bounded = grant.is_some_and(|grant| grant.chain.bounds_money());
     let bill = Bill::by(price, bounded, unknown, markup).ok_or_else(|| unknown_price(model))?;
     let Some(prompt) = ctx.books.prompt else {
-        let money = bill.most(0, 0);
+        let money = bill.most(0, 0, Extras::default());
         return Ok(Need {
             estimate: Estimate {
                 money: if bounded { money } else { Default::default() },
@@ -225,9 +231,15 @@ pub fn of(
     };
     // No prompt is longer than the model's context: a longer one is refused, and costs nothing.
     let most = context.map_or(most, |context| most.min(context));
-    let length = prepared.length;
+    let length = &prepared.length;
+    let asked = Extras {
+        service: length.service.as_deref(),
+        images_in: prompt.pictures,
+        images_out: u32::try_from(length.candidates).unwrap_or(u32::MAX),
+        ..Extras::default()
+    };
     let money = if bounded {
-        bill.most(most, length.most)
+        bill.most(most, length.most, asked)
     } else {
         Default::default()
     };

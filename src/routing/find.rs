@@ -236,7 +236,7 @@ impl<W: Witness> Search<'_, W> {
             return None;
         }
         let prices = &self.fleet.rules().prices;
-        let price = prices.price(&destination.pool.provider.name, model)?;
+        let price = prices.price(&destination.pool.provider.name, model, self.query.at)?;
         let (prompt, output) = self
             .query
             .survey

@@ -15,11 +15,11 @@ use super::folder::Folder;
 use super::lint::Lint;
 use super::names::{self, Names};
 use super::patterns::{self, Patterns};
+use super::prices::Entry;
 use super::route::{self, Written};
 use super::tables::Lines;
 use super::target::Known;
 use super::{ModelFacts, ModelTable, PriceTable, Provider, Route, Rules, provider};
-use crate::money::Price;
 
 /// Most providers.
 const MAX_PROVIDERS: usize = 10_000;
@@ -211,7 +211,7 @@ struct Read<'a> {
     routes: Vec<Written<'a>>,
     aliases: Aliases<'a>,
     models: Lines<ModelFacts>,
-    prices: Lines<Price>,
+    prices: Lines<Entry>,
 }
 
 fn read<'a>(documents: &'a [Document<'a>], report: &'a Report, known: &Known<'_>) -> Read<'a> {

@@ -132,7 +132,7 @@ impl Lint<'_, '_> {
             return;
         };
         let mut named = named(route).peekable();
-        if named.peek().is_some() && named.all(|(p, model)| self.prices.price(&p.name, model).is_none()) {
+        if named.peek().is_some() && named.all(|(p, model)| !self.prices.knows(&p.name, model)) {
             strategy.warn("no price of these targets is known, so that none is cheaper. Say them in [[price]].");
         }
     }

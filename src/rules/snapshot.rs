@@ -51,6 +51,18 @@ impl Rules {
         numbers.filter_map(|number| self.routes.get(usize::try_from(number).ok()?))
     }
 
+    /// Whether something is said of a model at a provider: a route sends there, or the table of models has it.
+    pub fn uses(&self, provider: &str, model: &str) -> bool {
+        let sends = |route: &Route, asked: Option<&str>| {
+            let on = route.fallback_on.iter().flat_map(|(_, targets)| targets);
+            let mut all = route.targets.iter().chain(&route.fallback).chain(on);
+            all.any(|target| *target.provider.name == *provider && target.model.as_deref() == asked)
+        };
+        self.models.facts(provider, model).is_some()
+            || self.routes_for(model).any(|route| sends(route, None))
+            || self.routes.iter().any(|route| sends(route, Some(model)))
+    }
+
     /// What a name stands for, if it is another name for a model: the last of a chain of aliases, never one itself.
     pub fn alias(&self, model: &str) -> Option<&Arc<str>> {
         self.aliases.get(model)

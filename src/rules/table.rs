@@ -57,8 +57,23 @@ impl<T> Part<T> {
     }
 
     fn get(&self, model: &str) -> Option<&T> {
-        let at = self.patterns.exact_first(model)?;
-        self.values.get(usize::try_from(at).ok()?)
+        self.value(self.patterns.exact_first(model)?)
+    }
+
+    fn value(&self, number: u32) -> Option<&T> {
+        self.values.get(usize::try_from(number).ok()?)
+    }
+
+    /// The first of the lines that match, the very name before globs, of which there is something to tell.
+    fn find<'t, R: 't>(&'t self, model: &str, tell: impl Fn(&'t T) -> Option<R>) -> Option<R> {
+        let first = tell(self.get(model)?);
+        if first.is_some() {
+            return first;
+        }
+        let mut globs = self.patterns.all(model).into_iter();
+        let mut exact = self.patterns.exact(model).iter().copied();
+        let rest = exact.find_map(|number| tell(self.value(number)?));
+        rest.or_else(|| globs.find_map(|number| tell(self.value(number)?)))
     }
 }
 
@@ -87,6 +102,18 @@ impl<T> ByModel<T> {
     pub(super) fn get(&self, provider: &str, model: &str) -> Option<&T> {
         let own = self.of.get(provider).and_then(|part| part.get(model));
         own.or_else(|| self.all.get(model))
+    }
+
+    /// As [`ByModel::get`], over lines of which there may be nothing to tell: the next is asked then. Allocates only
+    /// where the first has nothing.
+    pub(super) fn find<'t, R: 't>(
+        &'t self,
+        provider: &str,
+        model: &str,
+        tell: impl Fn(&'t T) -> Option<R>,
+    ) -> Option<R> {
+        let own = self.of.get(provider).and_then(|part| part.find(model, &tell));
+        own.or_else(|| self.all.find(model, &tell))
     }
 }
 

@@ -11,6 +11,9 @@ use super::table::Line;
 /// Most entries of one kind. The tables that exist have some thousands.
 pub(super) const MAX_LINES: usize = 20_000;
 
+/// Most lines of one name that stand beside each other.
+const MAX_BESIDE: usize = 100;
+
 /// What a line says beside its names.
 pub(super) trait Row: Sized {
     /// `[[SECTION]]`.
@@ -18,13 +21,28 @@ pub(super) trait Row: Sized {
 
     /// Reads the other fields. `None`: something is wrong, and reported.
     fn read(fields: &mut Fields<'_>) -> Option<Self>;
+
+    /// Whether a line has a use beside an earlier one of the same name.
+    fn beside(&self, _earlier: &Self) -> Beside {
+        Beside::Never
+    }
+}
+
+/// What a line is worth where another has the same name.
+pub(super) enum Beside {
+    /// It is never used.
+    Never,
+    /// It is used, but.
+    Warned(&'static str),
+    /// It is used.
+    Fine,
 }
 
 /// The lines of all files so far.
 pub(super) struct Lines<R> {
     pub(super) lines: Vec<Line<R>>,
-    /// Where each name was first taken, by provider and name.
-    taken: HashMap<(String, String), String>,
+    /// Where each name was taken, by provider and name: the place, and the line's number.
+    taken: HashMap<(String, String), Vec<(String, usize)>>,
 }
 
 impl<R: Row> Default for Lines<R> {
@@ -76,7 +94,7 @@ impl<R: Row> Lines<R> {
         };
         let names = found
             .into_iter()
-            .filter(|(name, value)| self.claim(provider, name, value));
+            .filter(|(name, at)| self.claim(provider, name, at, &value));
         let names: Vec<String> = names.map(|(name, _)| name.to_owned()).collect();
         self.lines.push(Line {
             provider: provider.map(Into::into),
@@ -85,17 +103,40 @@ impl<R: Row> Lines<R> {
         });
     }
 
-    /// False: an earlier line has the same name.
-    fn claim(&mut self, provider: Option<&str>, name: &str, value: &Value<'_>) -> bool {
+    /// False: it is of no use there, since an earlier line has the same name.
+    fn claim(&mut self, provider: Option<&str>, name: &str, at: &Value<'_>, row: &R) -> bool {
         let key = (provider.unwrap_or_default().to_owned(), name.to_owned());
-        if let Some(earlier) = self.taken.get(&key) {
-            value.warn(format!(
-                "it is never used: the entry at {earlier} comes first and has the same name"
+        let earlier = self.taken.entry(key).or_default();
+        let never = |place: &str| {
+            at.warn(format!(
+                "it is never used: the entry at {place} comes first and has the same name"
+            ));
+        };
+        if let [.., (place, _)] = &earlier[..]
+            && earlier.len() == MAX_BESIDE
+        {
+            at.problem(format!(
+                "there may be {MAX_BESIDE} entries of one name at most; the last is at {place}"
             ));
             return false;
         }
-        let (file, line) = value.place();
-        self.taken.insert(key, format!("{}:{line}", file.display()));
+        for (place, number) in &*earlier {
+            // Of this very line, where a list has a name twice.
+            let Some(line) = self.lines.get(*number) else {
+                never(place);
+                return false;
+            };
+            match row.beside(&line.value) {
+                Beside::Never => {
+                    never(place);
+                    return false;
+                }
+                Beside::Warned(why) => at.warn(format!("the entry at {place} has the same name: {why}")),
+                Beside::Fine => {}
+            }
+        }
+        let (file, line) = at.place();
+        earlier.push((format!("{}:{line}", file.display()), self.lines.len()));
         true
     }
 }

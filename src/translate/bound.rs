@@ -5,7 +5,7 @@ use memchr::memmem;
 use serde_json::Value;
 
 use crate::dialects::{Dialect, settings, spans};
-use crate::ir::{Content, Media, MediaKind, MediaSource, Request, ToolDefinition};
+use crate::ir::{Content, Media, MediaKind, MediaSource, Native, Request, ToolDefinition};
 
 use super::estimate;
 
@@ -24,6 +24,9 @@ const MOST_PER_PICTURE: u64 = 50_000;
 /// What providers add to a prompt with tools, at most (Anthropic, "Tool use": up to 804 tokens of instructions).
 const MOST_FOR_TOOLS: u64 = 1_000;
 
+/// What fields of a dialect's own are called that bring more into a prompt than stands there: content cached at the provider, searches.
+const FETCHING: [&str; 3] = ["cached", "search", "plugin"];
+
 /// Tokens of the prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prompt {
@@ -31,6 +34,8 @@ pub struct Prompt {
     pub expected: u64,
     /// At most.
     pub most: u64,
+    /// Pictures in it.
+    pub pictures: u32,
     /// Something in it stands for content whose size nobody here knows: a stored conversation, a file at the provider, a document's
     /// pages, a film, what the provider's own tools find. The model's context is the only bound then.
     pub open: bool,
@@ -38,8 +43,9 @@ pub struct Prompt {
 
 /// What may stand for more tokens than it has bytes (media, stored content, tools of the provider's), or could hide the name of such a
 /// field by escapes. One in a text of the user's costs no more than reading the body.
-const MARKS: [&[u8]; 12] = [
+const MARKS: [&[u8]; 13] = [
     b"://",
+    b"plugin",
     b"data",
     b"Data",
     b"file",
@@ -59,7 +65,7 @@ pub fn by_bytes(body: &[u8]) -> Option<Prompt> {
     plain.then(|| Prompt {
         expected: rough(body.len()),
         most: body.len() as u64,
-        open: false,
+        ..Prompt::default()
     })
 }
 
@@ -82,6 +88,11 @@ pub fn most(request: &Request, body: usize, expected: u64) -> Prompt {
     if !request.tools.is_empty() {
         media.tokens += MOST_FOR_TOOLS;
     }
+    let fetches = |native: &Native| {
+        let key = native.key.to_ascii_lowercase();
+        FETCHING.iter().any(|word| key.contains(word))
+    };
+    media.open |= request.native.iter().any(fetches);
     media.open |= request
         .tools
         .iter()
@@ -92,6 +103,7 @@ pub fn most(request: &Request, body: usize, expected: u64) -> Prompt {
     Prompt {
         expected,
         most: most.max(expected),
+        pictures: media.pictures,
         open: media.open,
     }
 }
@@ -102,6 +114,7 @@ pub fn unread(body: usize) -> Prompt {
         expected: rough(body),
         most: body as u64,
         open: true,
+        ..Prompt::default()
     }
 }
 
@@ -114,7 +127,7 @@ pub fn of(decoded: &super::Decoded, body: usize) -> Prompt {
             Prompt {
                 expected,
                 most: (body as u64).max(expected),
-                open: false,
+                ..Prompt::default()
             }
         }
     }
@@ -126,6 +139,7 @@ struct Bound {
     bytes: u64,
     /// Tokens of media.
     tokens: u64,
+    pictures: u32,
     open: bool,
 }
 
@@ -147,6 +161,7 @@ impl Bound {
     }
 
     fn medium(&mut self, medium: &Media) {
+        self.pictures = self.pictures.saturating_add(u32::from(medium.kind == MediaKind::Image));
         match (&medium.source, medium.kind) {
             (MediaSource::Text(_), _) => {}
             (MediaSource::Inline(data), MediaKind::Image) => {
@@ -178,6 +193,19 @@ pub fn number(body: &[u8], dialect: &dyn Dialect, path: &str) -> Said {
         return Said::Nothing;
     };
     within(body, dialect, &names)
+}
+
+/// Reads a word from a body, at such a path; of several the last.
+pub fn word(body: &[u8], dialect: &dyn Dialect, path: &str) -> Option<String> {
+    let names = settings::resolve(dialect, path).ok()??;
+    let mut at = 0..body.len();
+    for name in &names {
+        let text = &body[at.clone()];
+        let members = spans::members(text, 0).filter(|member| dialect.same_field(name, &member.name));
+        let value = members.map(|member| member.value).last()?;
+        at = at.start + value.start..at.start + value.end;
+    }
+    serde_json::from_slice(&body[at]).ok()
 }
 
 fn within(text: &[u8], dialect: &dyn Dialect, names: &[String]) -> Said {

@@ -249,3 +249,122 @@ async fn address_and_token_are_found_in_configuration_and_data_folder() {
     let given = run(|command| _ = command.args(["--conf", &conf, "keys", "list", "--token-file", &file])).await;
     assert_eq!(given.code, Some(1), "a file that is given comes before all");
 }
+
+#[tokio::test]
+async fn every_field_of_a_key_has_a_flag() {
+    let gateway = Gateway::start().await;
+    let run = async |line: &str| {
+        let done = tollgate(&gateway, line).await;
+        assert_eq!(done.code, Some(0), "{line}: {}", done.err);
+        done.out
+    };
+    run("groups create team --description for-tests --budget month:money=100 --models small*,large").await;
+    let made = run("keys create --name n --group team --expires 30d --rpm 60 --tpm 5 --concurrent 2 --budget \
+                    day:money=0.5,requests=3 --models {a,b}-x,y --routes r --providers p,q --networks 10.0.0.0/8 --markup 1.25 \
+                    --time-zone Europe/Berlin --disabled --json")
+    .await;
+    let made: Value = serde_json::from_str(&made).expect("JSON");
+    let policy = &made["policy"];
+    assert_eq!(policy["models"], serde_json::json!(["{a,b}-x", "y"]));
+    assert_eq!(
+        policy["budgets"],
+        serde_json::json!([{ "window": "day", "requests": 3, "money": "0.5" }])
+    );
+    assert_eq!(
+        (&policy["markup"], &policy["disabled"]),
+        (&Value::from("1.25"), &Value::from(true))
+    );
+    assert!(made["expires_at"].is_string());
+    let id = made["id"].as_str().expect("an id");
+
+    run(&format!("keys enable {id}")).await;
+    let changed = run(&format!(
+        "keys update {id} --clear expires,models,budgets --owner o --rpm 0 --json"
+    ))
+    .await;
+    let changed: Value = serde_json::from_str(&changed).expect("JSON");
+    assert_eq!(
+        (
+            &changed["owner"],
+            &changed["expires_at"],
+            &changed["policy"]["requests_per_minute"]
+        ),
+        (&Value::from("o"), &Value::Null, &Value::from(0))
+    );
+    assert_eq!(
+        (&changed["policy"]["models"], &changed["state"]),
+        (&serde_json::json!([]), &Value::from("active"))
+    );
+    let shown = run(&format!("keys show {id}")).await;
+    for told in ["requests a minute", "Europe/Berlin", "USED", "month"] {
+        assert!(shown.contains(told), "{told}: {shown}");
+    }
+    let group = run("groups show team").await;
+    assert!(group.contains("100 dollars") && group.contains("for-tests"), "{group}");
+    run("groups update team --clear description,models --budget total:tokens=9").await;
+    let key = run(&format!("keys rotate {id} --overlap 1h")).await;
+    assert!(gateway.keys.ring().authenticate(key.trim().as_bytes()).is_ok());
+    run("groups disable team").await;
+    assert!(run("keys list --state group_disabled").await.contains(id));
+    run("groups delete team").await;
+    assert!(run("groups list").await.contains("deleted"));
+    let refused = tollgate(&gateway, "keys create --name n --group team").await;
+    assert_eq!(refused.code, Some(1), "{}", refused.err);
+    assert!(run("audit list").await.contains("PATCH /api/v1/keys/{id}"));
+    assert!(run("audit verify").await.contains("whole"));
+}
+
+#[tokio::test]
+async fn keys_are_imported_without_their_texts_leaving_the_machine() {
+    let gateway = Gateway::start().await;
+    let file = gateway.folder.path().join("old keys");
+    let canary = "sk-canary-theirs-0123456789abcdefghij";
+    let mut text = format!("{canary} build robot\n");
+    for at in 0..200 {
+        text += &format!("sk-other-{at:08}-0123456789\n");
+    }
+    std::fs::write(&file, text).expect("written");
+    let file = file.display().to_string();
+    let imported = run(|command| {
+        command
+            .args(["keys", "import", &file, "--owner", "them", "--url", &gateway.url])
+            .env(TOKEN_VARIABLE, TOKEN);
+    })
+    .await;
+    assert_eq!(imported.code, Some(0), "{}", imported.err);
+    assert!(imported.err.contains("201 keys taken over"), "{}", imported.err);
+    assert!(
+        imported.out.contains("build robot") && !imported.out.contains(canary),
+        "{}",
+        imported.out
+    );
+    let grant = gateway.keys.ring().authenticate(canary.as_bytes()).expect("it is good");
+    assert_eq!(grant.key.owner.as_deref(), Some("them"));
+    let audit = std::fs::read_to_string(gateway.folder.path().join("audit.jsonl")).expect("the audit log");
+    assert!(!audit.contains("canary"));
+}
+
+#[tokio::test]
+async fn tokens_are_made_and_do_what_their_role_allows() {
+    let gateway = Gateway::start().await;
+    let made = tollgate(&gateway, "tokens create --name robot --role viewer").await;
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    let token = made.out.trim().to_owned();
+    let with = async |line: &str| {
+        run(|command| {
+            command
+                .args(line.split(' '))
+                .args(["--url", &gateway.url])
+                .env(TOKEN_VARIABLE, &token);
+        })
+        .await
+    };
+    assert_eq!(with("keys list").await.code, Some(0));
+    let refused = with("keys create --name n").await;
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("needs the role operator"), "{}", refused.err);
+    let revoked = tollgate(&gateway, &format!("tokens revoke {token}")).await;
+    assert_eq!(revoked.code, Some(0), "{}", revoked.err);
+    assert_eq!(with("keys list").await.code, Some(1));
+    assert!(tollgate(&gateway, "tokens list").await.out.contains("robot"));
+}

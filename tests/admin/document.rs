@@ -36,7 +36,7 @@ fn every_operation_is_described() {
     let operations = operations(&document);
     assert_eq!(
         operations.len(),
-        19,
+        32,
         "a new operation needs a look at this test: {operations:#?}"
     );
     let mut ids = std::collections::BTreeSet::new();
@@ -113,7 +113,10 @@ async fn the_document_needs_no_token_and_every_path_in_it_is_served() {
         let code = answer.status.as_u16();
         assert_ne!(code, 405, "{method} {path}");
         assert!(
-            code != 404 || answer.text.contains("no key") || answer.text.contains("no such credential"),
+            code != 404
+                || ["no key", "no such credential", "no such group", "no admin token"]
+                    .iter()
+                    .any(|told| answer.text.contains(told)),
             "{method} {path} is not served: {}",
             answer.text
         );
@@ -186,5 +189,23 @@ fn check(value: &Value, schema: &Value, document: &Value, at: &str) {
     }
     for item in value.as_array().into_iter().flatten() {
         check(item, &schema["items"], document, &format!("{at}[]"));
+    }
+}
+
+#[test]
+fn every_operation_says_which_role_it_needs() {
+    let document = document();
+    for (path, method, operation) in operations(&document) {
+        if path == admin::OPENAPI_PATH {
+            continue;
+        }
+        let told = format!("{method} {path}");
+        let description = operation["description"].as_str().unwrap_or_default();
+        let role = ["viewer", "operator", "owner"]
+            .into_iter()
+            .find(|role| description.ends_with(&format!("Role: `{role}`.")))
+            .unwrap_or_else(|| panic!("{told} does not say its role: {description}"));
+        assert_eq!(operation["responses"]["403"].is_object(), role != "viewer", "{told}");
+        assert!(method == "get" || role != "viewer", "{told}");
     }
 }

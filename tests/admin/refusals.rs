@@ -247,7 +247,7 @@ async fn queries_are_checked_and_the_field_at_fault_is_named() {
         ("/api/v1/usage/report?by=key,key", "by"),
         ("/api/v1/usage/export?format=xml", "format"),
         ("/api/v1/status?verbose=1", "verbose"),
-        ("/api/v1/keys?owner=a", "owner"),
+        ("/api/v1/keys?colour=red", "colour"),
         ("/api/v1/credentials?provider=nobody", "provider"),
         ("/api/v1/credentials?name=main", "name"),
     ] {

@@ -14,7 +14,7 @@ use tollgate::config::{self, Secret};
 use tollgate::egress::{Names, Policy, Probe};
 use tollgate::ids::{AttemptId, KeyId, RequestId};
 use tollgate::ir::{FinishKind, Usage};
-use tollgate::keys::{Keys, MasterKey};
+use tollgate::keys::{Keys, MasterKey, Tokens};
 use tollgate::ledger::{Closing, Ended, Ledger, Opening};
 use tollgate::money::NanoUsd;
 use tollgate::rules::{self, Live};
@@ -65,6 +65,7 @@ impl Gateway {
         let master = MasterKey::load(&path("master.key"), true).expect("a master key");
         let keys =
             Arc::new(Keys::load(Arc::clone(&store), &master, Arc::default(), clock.clone()).expect("the keys load"));
+        let tokens = Arc::new(Tokens::load(Arc::clone(&store), &master, clock.clone()).expect("the tokens load"));
         let settings = config::Ledger {
             durability: config::Durability::Process,
             queue: 1024,
@@ -96,6 +97,7 @@ impl Gateway {
             fleet: fleet.clone(),
             checks: checks.clone(),
             token: Secret::new(token),
+            tokens,
             started: UnixMicros(NOW.0 - HOUR),
             clock,
             audit: Arc::new(Audit::open(&path("audit.jsonl")).expect("the audit log opens")),
@@ -126,6 +128,14 @@ impl Gateway {
     /// A request with the token.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.bare(method, path).bearer_auth(TOKEN)
+    }
+
+    /// A token of this role.
+    pub async fn token(&self, role: &str) -> String {
+        let wanted = serde_json::json!({ "name": role, "role": role });
+        let made = self.post("/api/v1/tokens", &wanted).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+        made.json()["token"].as_str().expect("a token").to_owned()
     }
 
     /// Asks and expects an answer.

@@ -3,10 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use tollgate::clock::Clock;
+use tollgate::clock::{Clock, UnixMicros};
 use tollgate::config::source::{Report, Source};
 use tollgate::config::{Config, load};
+use tollgate::money::Class;
 use tollgate::rules::{Auth, HttpVersions, Rules, compile_with};
+
+/// When the shipped prices were read: 2026-11-21.
+const TODAY: UnixMicros = UnixMicros(1_795_219_200_000_000);
 
 fn shipped(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -177,22 +181,25 @@ fn the_shipped_tables_agree_with_each_other() {
             name => vec![name.as_str().unwrap()],
         };
         for name in names {
-            let price = rules.prices.price(provider, name).unwrap();
-            assert!(price.cache_read.is_none_or(|cached| cached < price.input), "{name}");
-            assert!(price.cache_write.is_none_or(|write| write > price.input), "{name}");
-            assert!(price.output == 0 || price.output > price.input, "{name}");
+            let price = rules.prices.price(provider, name, TODAY).unwrap();
+            let rate = |class| price.rate(class);
+            let (input, output) = (rate(Class::Input), rate(Class::Output));
+            assert!(rate(Class::CacheRead) <= input, "{name}");
+            assert!(rate(Class::CacheWrite) >= input, "{name}");
+            assert!(rate(Class::CacheWrite1h) >= rate(Class::CacheWrite), "{name}");
+            assert!(output == 0 || output > input, "{name}");
+            assert!(rate(Class::Reasoning) == output, "{name}");
             assert!(rules.models.facts(provider, name).is_some(), "{name} has no limits");
             seen += 1;
         }
     }
     assert!(seen > 60, "{seen}");
-    let price = rules.prices.price("openai", "gpt-5-mini").unwrap();
+    let price = rules.prices.price("openai", "gpt-5-mini", TODAY).unwrap();
+    let classes = [Class::Input, Class::CacheRead, Class::Output];
+    let rates = classes.map(|class| price.rate(class));
+    assert_eq!(rates, [250_000_000, 25_000_000, 2_000_000_000]);
     assert_eq!(
-        (price.input, price.cache_read, price.cache_write, price.output),
-        (250_000_000, Some(25_000_000), None, 2_000_000_000)
-    );
-    assert_eq!(
-        rules.prices.price("openrouter", "gpt-5-mini"),
+        rules.prices.price("openrouter", "gpt-5-mini", TODAY),
         None,
         "another's price is another"
     );

@@ -1,6 +1,8 @@
 //! `[alias]`, `[[model]]` and `[[price]]`.
 
-use tollgate::money::Price;
+use tollgate::clock::UnixMicros;
+use tollgate::ir::Usage;
+use tollgate::money::{Class, Extras, Price, Rates};
 use tollgate::rules::{Requirement, Rules};
 
 use super::rules::says;
@@ -134,21 +136,102 @@ fn prices_are_exact() {
         "{PROVIDER}[[price]]\nname = \"m\"\ninput = 0.28\ncached = 0.028\ncache_write = 1.000_000_001\noutput = 2\n\
          [[price]]\nname = \"*\"\nprovider = \"a\"\ninput = 0\noutput = 0.0\n"
     ));
+    let price = |provider, model| rules.prices.price(provider, model, UnixMicros(0)).cloned();
+    let written = Rates::new(280_000_000, 2_000_000_000)
+        .with(Class::CacheRead, 28_000_000)
+        .with(Class::CacheWrite, 1_000_000_001);
+    assert_eq!(price("b", "m"), Some(written.into()));
+    assert_eq!(price("a", "m"), Some(Price::default()), "the provider's own wins");
+    assert_eq!(price("b", "x"), None);
+}
+
+#[test]
+fn every_field_of_a_price_counts() {
+    let rules = compiled(&format!(
+        "{PROVIDER}[[price]]\nname = \"m\"\ninput = 1\ncached = 0.1\ncache_write = 1.25\ncache_write_1h = 2\n\
+         input_audio = 3\ncached_audio = 0.3\noutput = 10\nreasoning = 11\noutput_audio = 20\n\
+         output_image_tokens = 30\ninput_image = 0.001\noutput_image = 0.04\nrequest = 0.005\n\
+         tiers = [{{ above = 200_000, input = 2, output = 15 }}]\n\
+         services = {{ flex = {{ input = 0.5, output = 5 }}, batch = {{ tiers = [{{ above = 200_000, input = 9 }}] }} }}\n"
+    ));
+    let price = rules.prices.price("a", "m", UnixMicros(0)).unwrap();
+    let milli = 1_000_000;
+    let rates: Vec<u64> = Class::ALL.into_iter().map(|class| price.rate(class) / milli).collect();
     assert_eq!(
-        rules.prices.price("b", "m").cloned(),
-        Some(Price {
-            input: 280_000_000,
-            cache_read: Some(28_000_000),
-            cache_write: Some(1_000_000_001),
-            output: 2_000_000_000,
-        })
+        rates,
+        [1_000, 100, 1_250, 2_000, 3_000, 300, 10_000, 11_000, 20_000, 30_000]
+    );
+    let cost = |input, service, images_out| {
+        let usage = Usage {
+            input,
+            ..Usage::default()
+        };
+        let extras = Extras {
+            service,
+            images_out,
+            ..Extras::default()
+        };
+        price.cost(&usage, extras).0 - 5 * milli
+    };
+    assert_eq!(cost(100, None, 0), 100 * 1_000);
+    assert_eq!(cost(300_000, None, 0), 300_000 * 2_000);
+    assert_eq!(cost(100, Some("flex"), 0), 100 * 500);
+    assert_eq!(
+        cost(300_000, Some("flex"), 0),
+        300_000 * 1_000,
+        "as the standard rates change"
     );
     assert_eq!(
-        rules.prices.price("a", "m").cloned(),
-        Some(Price::default()),
-        "the provider's own wins"
+        (cost(100, Some("batch"), 0), cost(300_000, Some("batch"), 0)),
+        (100 * 1_000, 300_000 * 9_000)
     );
-    assert_eq!(rules.prices.price("b", "x"), None);
+    assert_eq!(cost(0, None, 2), 2 * 40 * milli);
+}
+
+#[test]
+fn prices_hold_from_day_to_day() {
+    let price = |lines: &str| format!("[[price]]\nname = \"m\"\noutput = 0\n{lines}\n");
+    let rules = compiled(&format!(
+        "{PROVIDER}{}{}{}[[price]]\nname = \"*\"\ninput = 9\noutput = 0\n",
+        price("input = 1\nuntil = \"2026-02-01\""),
+        price("input = 3\nfrom = \"2026-04-01T02:00:00+02:00\""),
+        price("input = 2\nfrom = \"2026-02-01\"\nuntil = \"2026-03-01\""),
+    ));
+    for (at, input) in [
+        ("2026-01-31T23:59:59Z", 1),
+        ("2026-02-01T00:00:00Z", 2),
+        ("2026-02-28T23:59:59Z", 2),
+        // Of none that holds, as if it was not there: the glob.
+        ("2026-03-01T00:00:00Z", 9),
+        ("2026-04-01T00:00:00Z", 3),
+        ("2036-04-01T00:00:00Z", 3),
+    ] {
+        let at = UnixMicros(at.parse::<jiff::Timestamp>().unwrap().as_microsecond());
+        let found = rules.prices.price("a", "m", at).unwrap().rate(Class::Input);
+        assert_eq!(found, input * 1_000_000_000, "{at:?}");
+    }
+    // Both without an end: the later follows the earlier, which needs no word.
+    says(
+        &format!(
+            "{PROVIDER}{}{}",
+            price("input = 1"),
+            price("input = 2\nfrom = \"2026-02-01\"")
+        ),
+        "",
+    );
+    says(
+        &format!(
+            "{PROVIDER}{}{}{}",
+            price("input = 1\nuntil = \"2026-03-01\""),
+            price("input = 2\nfrom = \"2026-02-01\""),
+            price("input = 3\nfrom = \"2026-02-01\""),
+        ),
+        "warning: 10  price[1].name = \"m\"\n    the entry at 5 has the same name: both hold for a while; from the later \
+         `from` on only that one is used\n\
+         warning: 15  price[2].name = \"m\"\n    the entry at 5 has the same name: both hold for a while; from the later \
+         `from` on only that one is used\n\
+         warning: 15  price[2].name = \"m\"\n    it is never used: the entry at 10 comes first and has the same name\n",
+    );
 }
 
 #[test]
@@ -171,6 +254,38 @@ fn wrong_prices() {
             &format!("6  price \"m\": input = {shown}\n    {help}\n"),
         );
     }
+    let rest = "input = 1\noutput = 1\n";
+    for (line, shown, help) in [
+        (
+            "from = \"soon\"",
+            "from = \"soon\"",
+            "it must be a day, as in \"2026-11-21\" (it begins at midnight UTC), or a time with its zone",
+        ),
+        (
+            "tiers = [{ input = 1 }]",
+            "tiers[0]",
+            "above is missing. Write above = 200_000, in tokens of the prompt.",
+        ),
+        (
+            "tiers = [{ above = 5 }]",
+            "tiers[0]",
+            "no price changes there. Write input = 4, output = 15 and what else differs.",
+        ),
+        (
+            "services = { flex = {} }",
+            "services.flex",
+            "no price differs there. Write input = 1, output = 5 and what else differs.",
+        ),
+    ] {
+        says(
+            &price(&format!("{rest}{line}")),
+            &format!("8  price \"m\": {shown}\n    {help}\n"),
+        );
+    }
+    says(
+        &price(&format!("{rest}from = \"2026-02-01\"\nuntil = \"2026-02-01\"")),
+        "9  price \"m\": until = \"2026-02-01\"\n    it must be later than `from`: the entry would never hold\n",
+    );
     says(
         &price("input = \"0.5\"\noutput = 1"),
         "6  price \"m\": input = \"0.5\"\n    it must be a plain number, as in 2 or 0.25, not a text\n",

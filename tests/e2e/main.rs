@@ -10,6 +10,7 @@
 mod aborts;
 mod any_path;
 mod bodies;
+mod budgets;
 mod convert;
 mod cooldown;
 mod egress;

@@ -148,3 +148,24 @@ fn a_panic_gives_back() {
     assert_quiet(chain.group().unwrap(), noon(), start);
     assert_eq!(chain.key().balance(noon()).used(Window::Day).spent, Spent::NOTHING);
 }
+
+#[test]
+fn refusals_are_counted_by_scope_and_limit() {
+    let chain = team(Limits::default(), money(Window::Total, 0));
+    assert!(chain.enter(noon(), Instant::now()).is_err());
+    let families = prometheus::default_registry().gather();
+    let refused = families
+        .iter()
+        .find(|family| family.name() == "tollgate_limits_refused_total")
+        .unwrap();
+    assert_eq!(refused.get_metric().len(), 12, "none is missing, none is a key's");
+    let is = |metric: &&prometheus::proto::Metric| {
+        let labels = metric.get_label().iter().map(|label| label.value()).collect::<Vec<_>>();
+        labels == ["used_up", "group"]
+    };
+    let counter = refused.get_metric().iter().find(is).unwrap().get_counter();
+    assert!(counter.get_value() >= 1.0);
+    for gauge in ["tollgate_limits_waiting", "tollgate_limits_reservations"] {
+        assert!(families.iter().any(|family| family.name() == gauge), "{gauge}");
+    }
+}

@@ -1,0 +1,105 @@
+//! Pages of long lists, versions of things that may be changed by two people at once, and moments in bodies.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::audit::Change;
+use super::refusal::Refusal;
+use crate::clock::UnixMicros;
+
+/// Things on a page unless asked otherwise.
+const DEFAULT_LIMIT: usize = 100;
+/// Most things on a page.
+const MAX_LIMIT: usize = 1000;
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageOf {
+    /// Most entries of the page: 1 to 1000, 100 unless given.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<String>,
+    /// `next` of the page before.
+    #[param(min_length = 1, max_length = 200)]
+    cursor: Option<String>,
+}
+
+impl PageOf {
+    /// How many.
+    pub(super) fn limit(&self) -> Result<usize, Refusal> {
+        match self.limit.as_deref().map(str::parse::<usize>) {
+            None => Ok(DEFAULT_LIMIT),
+            Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
+            Some(_) => Err(Refusal::invalid_query(
+                "limit",
+                format!("`limit` is a number from 1 to {MAX_LIMIT}"),
+            )),
+        }
+    }
+
+    /// Behind what.
+    pub(super) fn after<T>(&self, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Refusal> {
+        match self.cursor.as_deref().map(read) {
+            None => Ok(None),
+            Some(Some(after)) => Ok(Some(after)),
+            Some(None) => Err(Refusal::invalid_query(
+                "cursor",
+                "`cursor` is `next` of the page before, as it was given",
+            )),
+        }
+    }
+}
+
+/// The version a change is meant for: `If-Match: "3"`. `None`: any.
+pub(super) struct IfMatch(pub(super) Option<u64>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        let mut sent = parts.headers.get_all(header::IF_MATCH).iter();
+        let version = match (sent.next(), sent.next()) {
+            (None, _) => return Ok(IfMatch(None)),
+            (Some(value), None) => value.to_str().ok().and_then(|text| {
+                let digits = text.trim().strip_prefix('"')?.strip_suffix('"')?;
+                digits
+                    .bytes()
+                    .all(|byte| byte.is_ascii_digit())
+                    .then(|| digits.parse().ok())?
+            }),
+            (Some(_), Some(_)) => None,
+        };
+        let told = "the header If-Match holds one version in quotes, as the header ETag gave it: \"3\"";
+        version
+            .map(|version| IfMatch(Some(version)))
+            .ok_or_else(|| Refusal::invalid_header("if-match", told))
+    }
+}
+
+/// Puts the version and what was changed on an answer.
+pub(super) fn marked(mut response: Response, version: Option<u64>, change: Option<Change>) -> Response {
+    if let Some(version) = version
+        && let Ok(value) = HeaderValue::from_str(&format!("\"{version}\""))
+    {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    if let Some(change) = change {
+        response.extensions_mut().insert(change);
+    }
+    response
+}
+
+/// A moment in a body, RFC 3339.
+pub(super) fn moment(field: &str, text: &str) -> Result<UnixMicros, Refusal> {
+    match text.parse::<jiff::Timestamp>() {
+        Ok(time) => Ok(UnixMicros(time.as_microsecond())),
+        Err(_) => Err(Refusal::invalid_body(
+            field,
+            "write a time as 2026-01-31T12:00:00Z, or with an offset",
+        )),
+    }
+}

@@ -1,0 +1,87 @@
+//! `tollgate audit`: who changed what, and whether the file that says so is whole.
+
+use std::path::Path;
+
+use super::Failure;
+use super::client::Client;
+use super::keys::{How, to_the_second};
+use super::table::Table;
+use crate::admin::audit_log::{AuditCheck, AuditLine, AuditPage};
+
+/// The audit log, for owners.
+#[derive(clap::Subcommand, Debug)]
+pub enum Audit {
+    /// Lists what was changed, newest first.
+    List {
+        /// How many lines.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// How to ask, how to print.
+        #[command(flatten)]
+        how: How,
+    },
+    /// Checks that no line was changed or taken out. Exit code 1 if one was.
+    Verify {
+        /// How to ask, how to print.
+        #[command(flatten)]
+        how: How,
+    },
+}
+
+impl Audit {
+    /// Runs the command.
+    pub fn execute(self, conf: &Path) -> Result<(), Failure> {
+        match self {
+            Audit::List { limit, how } => {
+                let limit = limit.to_string();
+                let page: AuditPage = Client::new(conf, &how.reach)?.get("/api/v1/audit", &[("limit", &limit)])?;
+                match how.json {
+                    true => super::print_json(&page),
+                    false => super::print(&table(&page.lines)),
+                }
+            }
+            Audit::Verify { how } => {
+                let check: AuditCheck = Client::new(conf, &how.reach)?.get("/api/v1/audit/verify", &[])?;
+                if how.json {
+                    super::print_json(&check)?;
+                }
+                let told = match (check.whole, check.broken_at) {
+                    (true, _) => {
+                        if !how.json {
+                            super::print(&format!("The audit log is whole: {} lines.\n", check.lines))?;
+                        }
+                        return Ok(());
+                    }
+                    (false, Some(line)) => format!("the audit log was changed at or before line {line}"),
+                    (false, None) => "the end of the audit log was cut off or changed".to_owned(),
+                };
+                Err(Failure::Given(if how.json { String::new() } else { told }))
+            }
+        }
+    }
+}
+
+fn table(lines: &[AuditLine]) -> String {
+    let mut table = Table::new()
+        .text("TIME")
+        .text("WHO")
+        .text("ROLE")
+        .text("FROM")
+        .text("CALL")
+        .number("STATUS")
+        .text("TARGET");
+    for line in lines {
+        let target = line.change.as_ref().and_then(|change| change.get("target"));
+        let target = target.and_then(|target| target.as_str());
+        table.row([
+            to_the_second(&line.time),
+            &line.who,
+            line.role.as_deref().unwrap_or("-"),
+            line.from.as_deref().unwrap_or("-"),
+            &format!("{} {}", line.method, line.path),
+            &line.status.to_string(),
+            target.or(line.refused.as_deref()).unwrap_or("-"),
+        ]);
+    }
+    table.render()
+}
