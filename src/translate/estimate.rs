@@ -1,4 +1,8 @@
 //! How many tokens a request may have, where no provider counts them. An estimate, and told as one.
+//!
+//! Against 150 recorded answers of 50 tokens and more without hidden reasoning (`tests/wire/tokens.rs`), the estimate is at the median this much of
+//! what was reported: GPT 1.05 (which has a tokenizer), Claude 0.77 (texts 0.9; calls of tools take more), DeepSeek 0.98, Gemini 1.22,
+//! Grok 1.1, Kimi 0.84, Llama 0.96, Mistral 0.96, Qwen 1.05.
 
 use crate::dialects::Tokenizer;
 use crate::ir::{Content, EmbeddingInput, EmbeddingRequest, Media, MediaSource, Request, ToolDefinition};

@@ -1,9 +1,13 @@
 //! OpenAI's tokenizers, and which model has which.
 //!
 //! The vocabularies are those of `tiktoken`, in the crate `bpe-openai`, whose time is linear in the text (tiktoken's is not for some). Measured
-//! here (release, one core of a busy machine): see `LOADING` in `tests/tokens.rs`.
+//! (release, one core of a busy machine): loaded on first use, o200k in 0.15 s and 66 MiB, cl100k in 0.06 s and 30 MiB; then 10 MB of
+//! source text a second.
 //!
-//! Tokens of reasoning that was never shown, and what the provider wraps a message in, are in no text and are not counted.
+//! Against 33 recorded answers of 50 tokens and more (`tests/wire/tokens.rs`): of texts 0.99 of what OpenAI reported at the median, p10 0.92 (a
+//! token at the end, four around an answer of GPT-5's); of calls of tools 0.92. Prompts of plain text: 1.00.
+//!
+//! Tokens of reasoning that was never shown are in no text and are not counted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

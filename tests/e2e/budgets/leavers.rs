@@ -26,15 +26,25 @@ struct Leaver<'a> {
 }
 
 impl Leaver<'_> {
+    /// … once its answer comes after so long, if it comes whole.
+    fn after(self, wait: &str) -> String {
+        match self.stream {
+            true => self.model.to_owned(),
+            false => format!("{},first={wait}", self.model),
+        }
+    }
+
     /// Asks, and leaves: within the answer, or where `early` or the answer comes whole, once the provider has the request.
     async fn leave(self, gateway: &Gateway, provider: &Provider, early: bool) {
-        let before = provider.sandbox.counts().total.received;
+        let received = || {
+            let models = provider.sandbox.counts().models;
+            models.get(self.model).map_or(0, |counts| counts.received)
+        };
+        let before = received();
         let waits = early || !self.stream;
         let reached = || async {
             until("the provider is asked", Duration::from_secs(20), || async {
-                let open = provider.sandbox.counts().open;
-                let named = open.iter().any(|open| !open.model.is_empty());
-                (provider.sandbox.counts().total.received > before && named).then_some(())
+                (received() > before).then_some(())
             })
             .await;
         };
@@ -112,15 +122,21 @@ fn leavers<'a>(key: &'a str, model: &'a str) -> impl Iterator<Item = Leaver<'a>>
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_read_on_is_charged_to_the_token() {
     let (gateway, provider, keys) = setting(ROUTES, "", &[dollars("1")]).await;
-    let model = "drain-priced,first=200ms,tokens=60,pace=10ms,prompt=1000";
+    let model = "drain-priced,tokens=60,pace=10ms,prompt=1000";
     let (mut sum, mut count) = (NanoUsd::ZERO, 0);
     for leaver in leavers(&keys[0], model) {
         let what = format!("{leaver:?}");
+        let model = leaver.after("1s");
+        let leaver = Leaver {
+            model: &model,
+            ..leaver
+        };
         provider.sandbox.reset();
         leaver.leave(&gateway, &provider, false).await;
         gateway.idle().await;
         count += 1;
-        let counts = provider.sandbox.counts().total;
+        // (Checks of its health are none of the model.)
+        let counts = provider.sandbox.counts().models[leaver.model];
         assert_eq!(
             (counts.received, counts.completed, counts.aborted),
             (1, 1, 0),
@@ -148,21 +164,23 @@ async fn an_answer_read_on_is_charged_to_the_token() {
 async fn an_answer_cut_off_is_charged_by_an_estimate() {
     let (gateway, provider, keys) = setting(ROUTES, "", &[dollars("1")]).await;
     let (mut sum, mut count) = (NanoUsd::ZERO, 0);
-    for model in [
-        "priced,first=200ms,tokens=3000,pace=10ms",
-        "brief-priced,first=200ms,tokens=3000,pace=10ms",
-    ] {
+    for model in ["priced,tokens=3000,pace=10ms", "brief-priced,tokens=3000,pace=10ms"] {
         for leaver in leavers(&keys[0], model) {
             let what = format!("{leaver:?}");
+            let model = leaver.after("30s");
+            let leaver = Leaver {
+                model: &model,
+                ..leaver
+            };
             provider.sandbox.reset();
             leaver.leave(&gateway, &provider, false).await;
             gateway.idle().await;
             count += 1;
-            until("the provider is let go of", Duration::from_secs(20), || async {
-                (provider.sandbox.counts().total.aborted == 1).then_some(())
+            let all = lines(&gateway, count).await;
+            until(&format!("{what} aborts"), Duration::from_secs(20), || async {
+                (provider.sandbox.counts().models[leaver.model].aborted == 1).then_some(())
             })
             .await;
-            let all = lines(&gateway, count).await;
             sum += check(&all[count - 1], true, &what);
             assert_eq!(spent(&gateway, &keys[0]).await, (sum, NanoUsd::ZERO), "{what}");
         }
@@ -213,7 +231,7 @@ async fn only_so_many_are_read_on_at_once() {
     leaver.leave(&gateway, &provider, false).await;
     leaver.leave(&gateway, &provider, false).await;
     gateway.idle().await;
-    let counts = provider.sandbox.counts().total;
+    let counts = provider.sandbox.counts().models[leaver.model];
     assert_eq!((counts.completed, counts.aborted), (1, 1));
     for (result, want) in [("exact", 1.0), ("full", 1.0), ("cut", 0.0)] {
         let series = format!("tollgate_drained_total{{result=\"{result}\"}}");
@@ -234,11 +252,8 @@ async fn nobody_is_asked_again_for_a_client_that_left() {
     };
     leaver.leave(&gateway, &provider, true).await;
     gateway.idle().await;
-    assert_eq!(
-        provider.sandbox.counts().total.received,
-        1,
-        "its failure is not followed"
-    );
+    let counts = provider.sandbox.counts().models[leaver.model];
+    assert_eq!(counts.received, 1, "its failure is not followed");
     let line = lines(&gateway, 1).await.remove(0);
     assert_eq!(
         (line["ended"].as_str(), line["charge_usd"].as_str()),
@@ -263,9 +278,9 @@ async fn timed(timeouts: &'static str) -> (Gateway, Provider) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_attempt_begins_for_a_client_that_left_in_between() {
-    let (gateway, provider) = timed("on_abort = { drain = \"5s\" }\n[retries]\nwait = \"2s\"\nmax_wait = \"2s\"").await;
+    let (gateway, provider) = timed("on_abort = { drain = \"5s\" }\n[retries]\nwait = \"3s\"\nmax_wait = \"3s\"").await;
     let key = gateway.key.clone();
-    let body = Dialect::Chat.body("priced,status=500", true);
+    let body = Dialect::Chat.body("priced,status=503", true);
     let (name, value) = Dialect::Chat.key_header(&key);
     let length = body.len().to_string();
     let headers = [
@@ -273,18 +288,30 @@ async fn no_attempt_begins_for_a_client_that_left_in_between() {
         ("content-type", "application/json"),
         ("content-length", &length),
     ];
-    let mut connection = Connection::open(gateway.ports.http).await;
     let head = client::head("POST", "/v1/chat/completions", &headers);
-    connection.send(&[head, body].concat()).await;
-    // The third attempt waits for a second at least.
-    until("two attempts failed", Duration::from_secs(20), || async {
-        (provider.sandbox.counts().total.completed == 2).then_some(())
-    })
-    .await;
+    let asked = [head, body].concat();
+    let failed = |count| {
+        let provider = &provider;
+        until("an attempt failed", Duration::from_secs(20), move || async move {
+            let counts = provider.sandbox.counts().models;
+            let counts = counts.get("priced,status=503").copied().unwrap_or_default();
+            (counts.completed >= count).then_some(())
+        })
+    };
+    let mut connection = Connection::open(gateway.ports.http).await;
+    connection.send(&asked).await;
+    // The third attempt waits for more than a second.
+    failed(2).await;
     drop(connection);
     gateway.idle().await;
-    assert_eq!(provider.sandbox.counts().total.received, 2);
-    assert_eq!(gateway.settled_rows(2).await.len(), 2);
+    // (Checks of its health are none of the model.)
+    assert_eq!(provider.sandbox.counts().models["priced,status=503"].received, 2);
+    let rows = gateway.settled_rows(3).await;
+    assert_eq!(rows[2]["ended"], "client_gone", "it was found before anything was sent");
+    // Who stays sees more of them.
+    let mut connection = Connection::open(gateway.ports.http).await;
+    connection.send(&asked).await;
+    failed(5).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -311,7 +338,7 @@ async fn who_takes_nothing_counts_as_gone() {
     connection.send(&[head, body].concat()).await;
     let line = lines(&gateway, 1).await.remove(0);
     check(&line, false, "stalled");
-    assert_eq!(provider.sandbox.counts().total.completed, 1);
+    assert_eq!(provider.sandbox.counts().models[leaver.model].completed, 1);
     let rest = connection.rest().await;
     assert!(
         !String::from_utf8_lossy(&rest).contains("[DONE]"),
