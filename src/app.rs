@@ -32,6 +32,7 @@ use crate::limits::Accounts;
 use crate::limits::flood::Flood;
 use crate::observe::access_log::AccessLog;
 use crate::observe::redact::Masker;
+use crate::proxy::abort::Drains;
 use crate::proxy::intake::BodyBudget;
 use crate::proxy::{Gateway, metrics};
 use crate::routing::affinity::Affinities;
@@ -221,6 +222,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
         ledger: ledger.clone(),
         flood: flood.clone(),
         bodies: BodyBudget::new(config.limits.inflight_body),
+        drains: Drains::new(config.limits.drains),
         access_log: access_log.clone(),
         draining: draining.clone(),
     };

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    AccessLog, Admin, AffinitySettings, Config, Durability, HealthSettings, Ledger, Limits, Listener, Logs, Retries,
-    Timeouts,
+    AccessLog, Admin, AffinitySettings, Config, Durability, HealthSettings, Ledger, Limits, Listener, Logs, OnAbort,
+    Retries, Timeouts,
 };
 
 const KIB: usize = 1 << 10;
@@ -77,6 +77,7 @@ impl Default for Limits {
             min_pace: 0,
             assumed_output: 4096,
             unknown_price: None,
+            drains: 256,
         }
     }
 }
@@ -104,6 +105,7 @@ impl Default for Timeouts {
             ping: Some(Duration::from_secs(15)),
             ping_before: Some(Duration::from_secs(30)),
             commit: Duration::from_secs(2),
+            on_abort: OnAbort::default(),
         }
     }
 }

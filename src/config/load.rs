@@ -243,6 +243,7 @@ fn limits<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Limits {
         min_pace,
         assumed_output,
         unknown_price,
+        drains: number("drains", 0, 100_000, default.drains),
         upstream_idle: number("upstream_idle", 0, 100_000, default.upstream_idle),
         attempts: number("attempts", 1, MAX_ATTEMPTS.into(), default.attempts),
         requests_per_connection: fields
@@ -258,6 +259,7 @@ fn timeouts<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Timeouts {
     let default = Timeouts::default();
     let commit = fields.duration("commit", COMMIT).unwrap_or(default.commit);
     let ping = time_or_off(&mut fields, "ping", default.ping);
+    let on_abort = fields.get("on_abort").and_then(|value| value.abort_or_drain());
     let ping_before = time_or_off(&mut fields, "ping_before", default.ping_before);
     let mut time = |name, default| {
         let value = fields.get(name);
@@ -284,6 +286,7 @@ fn timeouts<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Timeouts {
         ping,
         ping_before,
         commit,
+        on_abort: on_abort.unwrap_or(default.on_abort),
     };
     fields.finish();
     timeouts

@@ -126,6 +126,8 @@ pub struct Limits {
     /// What a request is charged at most whose price is unknown, for keys with a budget in money, in nano-dollars; `None`: it is
     /// refused.
     pub unknown_price: Option<u64>,
+    /// Answers read on at once whose clients went away ([`OnAbort::Drain`]); further ones are cut off.
+    pub drains: usize,
 }
 
 /// Times, with the defaults of HARDENING's table.
@@ -168,6 +170,18 @@ pub struct Timeouts {
     /// How long the beginning of a stream that holds no content yet is held back, so that another candidate can still
     /// take over.
     pub commit: Duration,
+    /// What becomes of a provider's answer whose client went away, where its route says nothing.
+    pub on_abort: OnAbort,
+}
+
+/// What becomes of a provider's answer whose client went away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnAbort {
+    /// It is cut off at once; what it used is estimated where the provider told nothing by then.
+    #[default]
+    Abort,
+    /// It is read on for so long, for its exact usage; then it is cut off.
+    Drain(Duration),
 }
 
 /// The admin API.

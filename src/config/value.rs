@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::fields::{Context, Fields};
-use super::{decimal, duration, json, size};
+use super::{OnAbort, decimal, duration, json, size};
 
 /// Longest piece of a value shown in a problem, in characters.
 const MAX_SHOWN: usize = 80;
@@ -20,6 +20,9 @@ const NANO_DIGITS: u32 = 9;
 
 /// Largest price of one request, in nano-dollars: a thousand dollars. More is a mistake in the unit.
 const MAX_REQUEST_PRICE: u64 = 1_000 * 1_000_000_000;
+
+/// Bounds of the time for which an answer is read on whose client went away.
+const DRAINS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
 
 /// A value, where it stands and what it is called.
 #[derive(Clone)]
@@ -151,6 +154,17 @@ impl<'a> Value<'a> {
             return self.word(&[("refuse", None)]).flatten();
         }
         self.decimal(NANO_DIGITS, 0..=MAX_REQUEST_PRICE)
+    }
+
+    /// `"abort"`, or `{ drain = "5s" }`. What is wrong is reported.
+    pub fn abort_or_drain(&self) -> Option<OnAbort> {
+        if self.value.is_str() {
+            return self.word(&[("abort", OnAbort::Abort)]);
+        }
+        let mut fields = self.table()?;
+        let time = fields.need("drain", "drain = \"5s\"");
+        fields.finish();
+        time?.duration(DRAINS).map(OnAbort::Drain)
     }
 
     /// As JSON, to be handed on as it stands; an error says what JSON can't hold.

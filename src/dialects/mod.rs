@@ -25,6 +25,7 @@ mod loose;
 mod outline;
 mod paths;
 mod read;
+mod tokenizer;
 mod values;
 mod write;
 
@@ -41,6 +42,8 @@ use http::Method;
 
 use crate::ir::{ApiError, DialectId, EventSink, Operation, StreamEnd};
 use crate::sse::{Frame, Framing};
+
+pub use tokenizer::{Tokenizer, tokenizer};
 
 pub use codec::{AnswerEncoder, Answering, EncodeError, NameRule, RequestCodec, RequestError, StreamEncoder, Upstream};
 

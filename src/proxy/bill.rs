@@ -155,6 +155,7 @@ impl End {
         match ended {
             _ if !self.sent || self.status.is_some_and(|status| status >= 400) => Basis::Nothing,
             Ended::Complete | Ended::ClientGone if known => Basis::Reported,
+            Ended::ClientGone if self.refused && !self.usage => Basis::Nothing,
             Ended::Complete | Ended::ClientGone => Basis::Estimated,
             _ if self.refused && !self.usage => Basis::Nothing,
             _ if !self.given => Basis::Lost,
@@ -232,6 +233,7 @@ mod tests {
             (sent, Ended::ClientGone, Basis::Estimated),
             (partly, Ended::ClientGone, Basis::Estimated),
             (told, Ended::ClientGone, Basis::Reported),
+            (End { refused: true, ..sent }, Ended::ClientGone, Basis::Nothing),
             (sent, Ended::UpstreamBroke, Basis::Lost),
             (sent, Ended::TimedOut, Basis::Lost),
             (given, Ended::UpstreamBroke, Basis::Estimated),

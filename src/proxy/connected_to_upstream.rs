@@ -3,12 +3,20 @@
 
 use std::time::Instant;
 
+use pingora::Result;
 use pingora::protocols::Digest;
+use pingora::proxy::Session;
 
+use super::abort;
 use super::context::RequestContext;
 
 /// Pingora's `connected_to_upstream`.
-pub async fn execute(reused: bool, digest: Option<&Digest>, ctx: &mut RequestContext) {
+pub async fn execute(
+    session: &mut Session,
+    reused: bool,
+    digest: Option<&Digest>,
+    ctx: &mut RequestContext,
+) -> Result<()> {
     if let Some(attempt) = &ctx.attempt
         && let Some(dial) = attempt.dial.filter(|_| !reused)
     {
@@ -18,6 +26,10 @@ pub async fn execute(reused: bool, digest: Option<&Digest>, ctx: &mut RequestCon
         let took = took.unwrap_or_else(|| attempt.began.elapsed());
         let way = attempt.endpoint.way(attempt.credential.as_deref());
         attempt.endpoint.dialled(way, dial, Ok(took), Instant::now());
+    }
+    if abort::is_gone(session, ctx).await {
+        // Nothing was sent, so that nothing is to be paid.
+        return Err(abort::gone());
     }
     if let Some(gate) = &ctx.gate {
         // The clock of the first byte starts with the request, not with the dialling: that has a time of its own.
@@ -31,4 +43,5 @@ pub async fn execute(reused: bool, digest: Option<&Digest>, ctx: &mut RequestCon
     {
         entry.written().await;
     }
+    Ok(())
 }

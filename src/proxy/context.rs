@@ -24,6 +24,7 @@ use crate::translate::request::Decoded;
 use crate::upstream::{Dial, Endpoint, Failure, Fleet, Hold, Pool};
 
 use super::bill::{Amounts, Bill};
+use super::estimated::{Counted, KeptPrompt};
 use super::gate::GateControl;
 use super::instruct::Instructed;
 use super::intake::BodyPermit;
@@ -100,6 +101,10 @@ pub struct Books {
     pub prompt: Option<Prompt>,
     /// A rough estimate of its prompt's tokens, taken when the body was let go.
     pub rough: u64,
+    /// The prompt for its model's tokenizer, kept when the body was let go.
+    pub kept: Option<KeptPrompt>,
+    /// What the tokenizer counted, where the provider told nothing.
+    pub counted: Counted,
     /// What its attempts cost so far; `None`: one's price is unknown, or there was none.
     pub cost: Option<NanoUsd>,
     /// What they are charged.

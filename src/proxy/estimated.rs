@@ -1,10 +1,47 @@
-//! Usage where the provider reported none, or not the last of it: estimated from the request and from what came of the answer.
+//! Usage where the provider reported none, or not the last of it: from the request and from what came of the answer. Counted by the model's
+//! tokenizer where there is one, else estimated; told as an estimate either way.
+//!
+//! Counting costs nothing until it is needed, but for what must be at hand then: the text of the answer ([`Written`]) and the prompt, whole or
+//! in samples, both within bounds. What nobody can count are tokens of reasoning that was never shown.
+//!
+//! [`Written`]: crate::translate::written::Written
 
-use crate::ir::{Operation, Usage};
-use crate::translate::{AnswerKind, Coding, bound, estimate};
+use bytes::Bytes;
+
+use crate::dialects::{self, Target, Tokenizer};
+use crate::ir::{Operation, StreamEnd, Usage};
+use crate::translate::written::{Text, in_proportion};
+use crate::translate::{AnswerKind, Coding, bound, estimate, request};
 
 use super::context::RequestContext;
 use super::held::Held;
+
+/// Longest prompt kept for its tokenizer when the request's body is let go, in bytes. Of a longer one so much is kept in samples.
+const PROMPT_KEPT: usize = 32 * 1024;
+/// Samples of a long prompt, evenly spread.
+const SAMPLES: usize = 8;
+/// Bytes of each.
+const SAMPLE: usize = PROMPT_KEPT / SAMPLES;
+/// Texts up to this size are counted where they are, once the tokenizer's tables are loaded: about a millisecond. Others by a thread for blocking
+/// work.
+const COUNTED_HERE: usize = 8 * 1024;
+
+/// A prompt, for the tokenizer of its model.
+pub enum KeptPrompt {
+    /// The body.
+    Whole(Bytes),
+    /// Pieces of it.
+    Samples(Vec<u8>),
+}
+
+/// What a tokenizer counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    /// Of the prompt.
+    pub prompt: Option<u64>,
+    /// Of the answer, as far as it came.
+    pub answer: Option<u64>,
+}
 
 /// What the attempt under way used, as far as can be told from here. What the provider reported of the prompt, at the beginning of a
 /// stream, is exact and stays.
@@ -15,7 +52,11 @@ pub fn estimated_usage(ctx: &RequestContext, held: Option<&Held>) -> Usage {
         let unread = answer.plan().kind == AnswerKind::Opaque || answer.plan().coding == Coding::Unknown;
         match held.filter(|_| unread) {
             Some(held) => bound::rough(usize::try_from(held.received).unwrap_or(usize::MAX)),
-            None => answer.meter().written.tokens(),
+            None => ctx
+                .books
+                .counted
+                .answer
+                .unwrap_or_else(|| answer.meter().written.tokens()),
         }
     });
     let mut usage = reported.unwrap_or_else(|| Usage {
@@ -27,8 +68,12 @@ pub fn estimated_usage(ctx: &RequestContext, held: Option<&Held>) -> Usage {
     usage
 }
 
-/// An estimate of the prompt's tokens, without reading it.
+/// The prompt's tokens: counted, or estimated without reading it.
 pub fn prompt_tokens(ctx: &RequestContext) -> u64 {
+    ctx.books.counted.prompt.unwrap_or_else(|| rough_prompt(ctx))
+}
+
+fn rough_prompt(ctx: &RequestContext) -> u64 {
     match ctx.books.prompt {
         Some(prompt) => prompt.expected,
         None => ctx.books.rough.max(estimate::rough_prompt(&ctx.client.body)),
@@ -42,7 +87,144 @@ pub fn let_go(ctx: &mut RequestContext) {
         .target
         .as_ref()
         .is_some_and(|target| target.operation == Operation::Chat);
-    if is_chat && ctx.books.prompt.is_none() {
+    if !is_chat {
+        return;
+    }
+    if ctx.books.prompt.is_none() {
         ctx.books.rough = estimate::rough_prompt(&ctx.client.body);
+    }
+    if tokenizer(ctx).is_some() {
+        ctx.books.kept = Some(KeptPrompt::of(&ctx.client.body));
+    }
+}
+
+fn tokenizer(ctx: &RequestContext) -> Option<&'static dyn Tokenizer> {
+    dialects::tokenizer(&ctx.attempt.as_ref()?.model)
+}
+
+impl KeptPrompt {
+    fn of(body: &Bytes) -> Self {
+        if body.len() <= PROMPT_KEPT {
+            return KeptPrompt::Whole(body.clone());
+        }
+        let mut samples = Vec::with_capacity(PROMPT_KEPT);
+        for number in 0..SAMPLES {
+            let at = (body.len() - SAMPLE) / (SAMPLES - 1) * number;
+            let sample = &body[at..at + SAMPLE];
+            // Text has borders; what has none is a medium's base64, and estimated apart.
+            if memchr::memchr3(b' ', b'"', b'\\', sample).is_some() {
+                samples.extend_from_slice(sample);
+            }
+        }
+        KeptPrompt::Samples(samples)
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            KeptPrompt::Whole(body) => body.len(),
+            KeptPrompt::Samples(samples) => samples.len(),
+        }
+    }
+}
+
+/// What is to be counted.
+struct Count {
+    tokenizer: &'static dyn Tokenizer,
+    /// The prompt, and an estimate of it.
+    prompt: Option<(KeptPrompt, u64)>,
+    answer: Option<Text>,
+    target: Target,
+}
+
+impl Count {
+    /// `None`: nothing, as the provider told what it used, or nothing is known that could.
+    fn of(ctx: &mut RequestContext) -> Option<Self> {
+        let attempt = ctx.attempt.as_ref().filter(|attempt| attempt.entry.is_some())?;
+        if !attempt.sent || attempt.status.is_some_and(|status| status >= 400) {
+            return None;
+        }
+        let target = ctx.client.target.clone()?;
+        let (told, answer) = {
+            let held = ctx.gate.as_ref()?.lock();
+            let meter = held.answer.as_ref().map(|answer| answer.meter());
+            let told = meter.is_some_and(|meter| meter.usage.is_some());
+            let over = held.ended == Some(StreamEnd::Complete) || meter.is_some_and(|meter| meter.finish.is_some());
+            if told && over {
+                return None;
+            }
+            (told, meter.and_then(|meter| meter.written.text()))
+        };
+        if !matches!(target.operation, Operation::Chat | Operation::Embeddings) {
+            return None;
+        }
+        let tokenizer = tokenizer(ctx)?;
+        let estimate = rough_prompt(ctx);
+        let kept = ctx.books.kept.take();
+        let body = || {
+            Some(&ctx.client.body)
+                .filter(|body| !body.is_empty())
+                .map(KeptPrompt::of)
+        };
+        Some(Count {
+            tokenizer,
+            prompt: kept.or_else(body).filter(|_| !told).map(|kept| (kept, estimate)),
+            answer: answer.filter(|answer| !answer.is_empty()),
+            target,
+        })
+    }
+
+    fn len(&self) -> usize {
+        let prompt = self.prompt.as_ref().map_or(0, |(prompt, _)| prompt.len());
+        prompt + self.answer.as_ref().map_or(0, Text::len)
+    }
+
+    fn run(self) -> Counted {
+        let tokenizer = self.tokenizer;
+        let prompt = self.prompt.map(|(prompt, estimate)| match prompt {
+            KeptPrompt::Whole(body) => match request::decode(&self.target, &body) {
+                Ok(decoded) => decoded.counted(tokenizer),
+                Err(_) => estimate,
+            },
+            KeptPrompt::Samples(samples) => {
+                let counted = tokenizer.count(&String::from_utf8_lossy(&samples));
+                in_proportion(estimate, counted, bound::rough(samples.len()))
+            }
+        });
+        Counted {
+            prompt,
+            answer: self.answer.map(|text| text.tokens(tokenizer)),
+        }
+    }
+}
+
+/// Counts what the last attempt used, where its provider did not tell and its model has a tokenizer.
+pub async fn count(ctx: &mut RequestContext) {
+    let Some(count) = Count::of(ctx) else { return };
+    ctx.books.counted = if count.tokenizer.is_loaded() && count.len() <= COUNTED_HERE {
+        count.run()
+    } else {
+        // If that fails, there are the estimates.
+        tokio::task::spawn_blocking(|| count.run()).await.unwrap_or_default()
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_prompt_is_kept_in_samples_of_its_text() {
+        let short = Bytes::from("{\"a\": 1}");
+        assert!(matches!(KeptPrompt::of(&short), KeptPrompt::Whole(body) if body == short));
+        let text = "some words of it ".repeat(20_000);
+        let KeptPrompt::Samples(samples) = KeptPrompt::of(&Bytes::from(text.clone())) else {
+            panic!("it is too long to be kept");
+        };
+        assert_eq!(samples.len(), PROMPT_KEPT);
+        let picture = format!("{text}{}", "A".repeat(1_000_000));
+        let KeptPrompt::Samples(samples) = KeptPrompt::of(&Bytes::from(picture)) else {
+            panic!("it is too long to be kept");
+        };
+        assert!(!samples.is_empty() && samples.len() < PROMPT_KEPT && !samples.contains(&b'A'));
     }
 }

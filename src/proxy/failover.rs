@@ -16,7 +16,7 @@ use crate::upstream::Failure;
 use super::Gateway;
 use super::context::RequestContext;
 use super::held::{Expired, Held};
-use super::{logging, metrics, refuse};
+use super::{abort, logging, metrics, refuse};
 
 /// Pingora's `fail_to_connect`: nothing was sent, so any request may be tried again.
 pub fn after_connect_failure(gateway: &Gateway, ctx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
@@ -77,6 +77,9 @@ pub fn after_failure(gateway: &Gateway, ctx: &mut RequestContext, mut error: Box
 }
 
 fn may_follow(gateway: &Gateway, ctx: &mut RequestContext, error: &Error, dead: bool) -> bool {
+    if abort::drains(ctx) {
+        return false;
+    }
     if ctx.route.as_ref().is_some_and(|stage| stage.next.is_some()) {
         return true;
     }

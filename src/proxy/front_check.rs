@@ -205,6 +205,7 @@ mod tests {
             min_pace: 0,
             assumed_output: 1,
             unknown_price: None,
+            drains: 1,
         }
     }
 

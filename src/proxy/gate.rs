@@ -10,6 +10,7 @@
 //! idempotent and called from here too; at most three pieces of body, as the pipe to the upstream has four slots and a full
 //! one stops the watch over the client; no lock is held across an await.
 
+mod drain;
 mod pings;
 
 use std::borrow::Cow;
@@ -33,6 +34,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::ir::StreamEnd;
 
+use super::abort;
 use super::held::{Due, Expired, HOLD_STREAM, Held, Release, Unsent};
 
 /// Smallest piece in which a request body is handed to the upstream pipe.
@@ -196,6 +198,7 @@ impl Gate {
     /// timeout.)
     async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         let total = self.control.lock().clocks.map(|clocks| clocks.total);
+        let ends = tasks.iter().any(HttpTask::is_end);
         let write = async {
             self.finish_ping().await?;
             self.inner_mut().response_duplex_vec(tasks).await
@@ -211,8 +214,58 @@ impl Gate {
             (held.last_sent, held.last_activity) = (Some(now), Some(now));
         }
         match written {
+            Ok(Err(error)) if !ends && self.left_while_written_to(&error).is_some() => Ok(false),
             Ok(written) => written,
             Err(_) => self.took_too_long(),
+        }
+    }
+
+    /// Watches the client and the clocks; ends when the one leaves or the other runs out.
+    async fn watch(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            if self.is_pinging() {
+                let total = self.control.lock().clocks.map(|clocks| clocks.total);
+                match total {
+                    None => self.finish_ping().await.map_err(|e| e.into_down())?,
+                    Some(total) => match tokio::time::timeout_at(total, self.finish_ping()).await {
+                        Ok(written) => written.map_err(|e| e.into_down())?,
+                        Err(_) => return self.took_too_long(),
+                    },
+                }
+            }
+            let Some((at, due)) = self.control.lock().next_due() else {
+                return self.inner_mut().read_body_or_idle(true).await;
+            };
+            // One timer for the life of the request, moved forward only when it fires: an event of a stream costs none.
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            if at < timer.deadline() {
+                timer.as_mut().reset(at);
+            }
+            let Some(inner) = self.inner.as_mut() else {
+                return Ok(None);
+            };
+            tokio::select! {
+                biased;
+                read = inner.read_body_or_idle(true) => return read,
+                () = timer.as_mut() => {}
+            }
+            let now = Instant::now();
+            if now < at {
+                timer.as_mut().reset(at);
+                continue;
+            }
+            let expired = match due {
+                Due::Expired(which) => Some(which),
+                Due::Pace => (!self.control.lock().keeps_pace(now)).then_some(Expired::Pace),
+                Due::Ping => {
+                    self.queue_ping().map_err(|e| e.into_down())?;
+                    None
+                }
+            };
+            if let Some(which) = expired {
+                self.control.lock().expired = Some(which);
+                return Error::e_explain(ErrorType::ReadTimedout, "one of the gateway's clocks ran out");
+            }
         }
     }
 
@@ -291,54 +344,29 @@ impl CustomSession for Gate {
 
     /// Next piece of the body; after the last one, the watch over the client and over the clocks.
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+        let (looking, gone) = {
+            let held = self.control.lock();
+            (held.looking, held.gone_until())
+        };
+        if looking {
+            return self.inner_mut().read_body_or_idle(true).await;
+        }
         if !no_body_expected && !self.is_body_done() {
             return self.read_body_bytes().await;
         }
-        loop {
-            if self.is_pinging() {
-                let total = self.control.lock().clocks.map(|clocks| clocks.total);
-                match total {
-                    None => self.finish_ping().await.map_err(|e| e.into_down())?,
-                    Some(total) => match tokio::time::timeout_at(total, self.finish_ping()).await {
-                        Ok(written) => written.map_err(|e| e.into_down())?,
-                        Err(_) => return self.took_too_long(),
-                    },
+        let until = match gone {
+            Some(until) => until,
+            None => {
+                let watched = self.watch().await;
+                match self.left(&watched) {
+                    Some(until) => until,
+                    None => return watched,
                 }
             }
-            let Some((at, due)) = self.control.lock().next_due() else {
-                return self.inner_mut().read_body_or_idle(true).await;
-            };
-            // One timer for the life of the request, moved forward only when it fires: an event of a stream costs none.
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-            if at < timer.deadline() {
-                timer.as_mut().reset(at);
-            }
-            let Some(inner) = self.inner.as_mut() else {
-                return Ok(None);
-            };
-            tokio::select! {
-                biased;
-                read = inner.read_body_or_idle(true) => return read,
-                () = timer.as_mut() => {}
-            }
-            let now = Instant::now();
-            if now < at {
-                timer.as_mut().reset(at);
-                continue;
-            }
-            let expired = match due {
-                Due::Expired(which) => Some(which),
-                Due::Pace => (!self.control.lock().keeps_pace(now)).then_some(Expired::Pace),
-                Due::Ping => {
-                    self.queue_ping().map_err(|e| e.into_down())?;
-                    None
-                }
-            };
-            if let Some(which) = expired {
-                self.control.lock().expired = Some(which);
-                return Error::e_explain(ErrorType::ReadTimedout, "one of the gateway's clocks ran out");
-            }
-        }
+        };
+        // Pingora reads the provider meanwhile.
+        tokio::time::sleep_until(until).await;
+        Err(abort::gone())
     }
 
     // ---- the answer: held, then let through
@@ -353,6 +381,10 @@ impl CustomSession for Gate {
                     .iter()
                     .any(|task| task.is_end() && !matches!(task, HttpTask::Failed(_)));
             let tail = if ends { held.finish_answer() } else { Bytes::new() };
+            if held.is_gone() {
+                drop(held);
+                return Gate::swallow(tasks);
+            }
             if held.failure().is_some() {
                 return Error::e_explain(ErrorType::InternalError, "the provider's answer can't be passed on");
             }

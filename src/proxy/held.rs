@@ -18,6 +18,7 @@ use crate::observe::redact::Masker;
 use crate::sse::Framing;
 use crate::translate::{AnswerKind, AnswerStream};
 
+use super::abort::{Gone, Policy};
 use super::bill::Bill;
 use super::logging::extras;
 
@@ -158,6 +159,12 @@ pub struct Held {
     pub bill: Option<Arc<Bill>>,
     /// Bytes of the answer's body received from the provider.
     pub received: u64,
+    /// What becomes of the answer if the client goes away; `None` until an attempt begins.
+    pub policy: Option<Policy>,
+    /// The client is gone, and the answer is read on.
+    pub(super) gone: Option<Gone>,
+    /// The gate only looks whether the client is there.
+    pub(super) looking: bool,
     /// The client's own session, handed over when the gate is taken away.
     pub(super) returned: Option<HttpSession>,
 }
@@ -201,6 +208,11 @@ impl Held {
             let meter = answer.meter();
             meter.content_events > 0 || meter.finish.is_some() || meter.error.is_some()
         })
+    }
+
+    /// No other attempt may follow: something of the answer went out, or there is nobody to get it.
+    pub(super) fn is_settled(&self) -> bool {
+        self.committed || self.is_gone()
     }
 
     /// The ping that may be written now; `None`: none, as the client's dialect has none, its stream is within a frame, or over.

@@ -9,10 +9,10 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use serde_json::json;
 
-use crate::dialects::{ModelEntry, Target};
+use crate::dialects::{self, ModelEntry, Target};
 use crate::ir::{ApiError, ErrorKind, Operation};
 use crate::keys::Grant;
-use crate::translate::{estimate, request};
+use crate::translate::{Decoded, estimate, request};
 
 use super::Gateway;
 use super::context::RequestContext;
@@ -84,7 +84,7 @@ pub async fn models(gateway: &Gateway, session: &mut Session, ctx: &mut RequestC
 /// Answers a count of tokens where no provider counts them: an estimate, which says so in a header.
 pub async fn estimated_count(session: &mut Session, ctx: &mut RequestContext, target: &Target) -> Result<()> {
     let estimate = match request::decode(target, &ctx.client.body) {
-        Ok(decoded) => decoded.chat().map_or(0, estimate::prompt_tokens),
+        Ok(decoded) => count(decoded, asked_model(ctx)).await,
         Err(error) => return refuse::send(session, ctx, prepare::unreadable(error), false).await,
     };
     let Some(body) = target.dialect.encode_count(estimate) else {
@@ -94,6 +94,24 @@ pub async fn estimated_count(session: &mut Session, ctx: &mut RequestContext, ta
     let mut header = ResponseHeader::build(200, Some(8))?;
     header.insert_header(ESTIMATED, "tokens")?;
     refuse::send_json(session, ctx, header, body.into(), false).await
+}
+
+/// By the model's tokenizer, if it has one.
+async fn count(decoded: Decoded, model: &str) -> u64 {
+    let estimate = decoded.chat().map_or(0, estimate::prompt_tokens);
+    match dialects::tokenizer(model) {
+        Some(tokenizer) => tokio::task::spawn_blocking(move || decoded.counted(tokenizer))
+            .await
+            .unwrap_or(estimate),
+        None => estimate,
+    }
+}
+
+/// The model which the request would go to at first.
+fn asked_model(ctx: &RequestContext) -> &str {
+    let first = ctx.route.as_ref().and_then(|stage| stage.plan.candidates.first());
+    let asked = ctx.client.peek.as_ref().map_or("", |peek| &peek.model);
+    first.and_then(|candidate| candidate.model.as_deref()).unwrap_or(asked)
 }
 
 /// What routes offer, where a provider of theirs can be used: the names they spell out; of a glob, which has no name to show, the

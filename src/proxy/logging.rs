@@ -20,6 +20,7 @@ use super::bill::{Amounts, Basis, End};
 use super::context::{Attempt, RequestContext};
 use super::estimated::{self, estimated_usage};
 use super::held::{Expired, Held};
+use super::metrics::Drained;
 use super::{metrics, refuse};
 
 /// Longest path in a log line, in bytes.
@@ -50,7 +51,11 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
     let error = error.filter(|_| !ctx.response.estimate);
     // Judged by what it said, not by how it broke off.
     let judged = attempt.failure.filter(|failure| !failure.is_silence());
-    let ended = ended(attempt.status, stream_end, expired, error, judged.is_some());
+    let gone = held.as_ref().is_some_and(|held| held.is_gone());
+    let ended = match gone {
+        true => Ended::ClientGone,
+        false => ended(attempt.status, stream_end, expired, error, judged.is_some()),
+    };
     let closing = &mut entry.closing;
     closing.status = attempt.status;
     closing.response_bytes = held.as_ref().map_or(attempt.received, |held| held.received);
@@ -80,6 +85,9 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
     }
     let amounts = bill(ctx, attempt, held.as_deref(), ended, closing);
     let (usage, estimated) = (closing.usage, closing.estimated);
+    if gone {
+        metrics::drained(if estimated { Drained::Cut } else { Drained::Exact });
+    }
     let loss = held.as_ref().map(|held| held.loss()).unwrap_or_default();
     if let (Some(target), Some(dialect)) = (&ctx.client.target, attempt.dialect) {
         metrics::lost(target.dialect.id(), dialect, &loss);
@@ -124,7 +132,8 @@ fn bill(ctx: &RequestContext, attempt: &Attempt, held: Option<&Held>, ended: End
         sent: attempt.sent && attempt.failure != Some(Failure::DeadConnection),
         given: held.map_or(attempt.received > 0, |held| held.committed),
         usage: closing.usage.is_some(),
-        finished: closing.finish.is_some(),
+        // What has no such word ends with its body.
+        finished: closing.finish.is_some() || held.is_some_and(|held| held.ended == Some(StreamEnd::Complete)),
         refused: meter.is_some_and(|meter| meter.error.is_some() && meter.content_events == 0),
     };
     let basis = end.basis(ended);
@@ -238,8 +247,9 @@ pub fn remember(gateway: &Gateway, ctx: &mut RequestContext) {
 }
 
 /// Pingora's `logging`.
-pub fn execute(gateway: &Gateway, session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
+pub async fn execute(gateway: &Gateway, session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
     remember(gateway, ctx);
+    estimated::count(ctx).await;
     let concluded = conclude(gateway, ctx, error);
     ctx.books.admission = None;
     if let Some(gate) = &ctx.gate {

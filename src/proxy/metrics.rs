@@ -124,6 +124,12 @@ static ABORTS: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
     "Streams that ended before their end, by the side which ended them.",
     &["by"]
 ));
+static DRAINED: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
+    "tollgate_drained_total",
+    "Answers to be read on whose clients went away: exact (usage was told), cut (not before the time was over, or the provider \
+     failed), full (too many at once: not read on).",
+    &["result"]
+));
 static LOSSES: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
     "tollgate_conversion_losses_total",
     "Fields which conversion left out, approximated or made up, by client dialect, provider dialect and kind.",
@@ -185,6 +191,32 @@ pub fn stayed(kept: Kept) {
     AFFINITY.with_label_values(&[kept.as_str()]).inc();
 }
 
+/// What became of an answer whose client went away, and which was to be read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Its usage was told.
+    Exact,
+    /// It was not, by the end of the time or of the answer.
+    Cut,
+    /// There was no room: it was cut off at once.
+    Full,
+}
+
+impl Drained {
+    fn as_str(self) -> &'static str {
+        match self {
+            Drained::Exact => "exact",
+            Drained::Cut => "cut",
+            Drained::Full => "full",
+        }
+    }
+}
+
+/// Counts it.
+pub fn drained(result: Drained) {
+    DRAINED.with_label_values(&[result.as_str()]).inc();
+}
+
 /// Makes every family appear on the page from the start.
 pub fn declare() {
     LazyLock::force(&REQUESTS);
@@ -192,6 +224,9 @@ pub fn declare() {
     LazyLock::force(&REFUSALS);
     for by in ["client", "upstream", "gateway"] {
         ABORTS.with_label_values(&[by]);
+    }
+    for result in [Drained::Exact, Drained::Cut, Drained::Full] {
+        DRAINED.with_label_values(&[result.as_str()]);
     }
     LazyLock::force(&COST);
     LazyLock::force(&CHARGE);

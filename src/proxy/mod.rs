@@ -1,6 +1,7 @@
 //! The only room that knows Pingora's phases: one file per phase, named as Pingora names it. A request's way through them
 //! is drawn in `ARCHITECTURE.md`.
 
+pub mod abort;
 mod admit;
 mod bill;
 pub mod client_address;
@@ -56,6 +57,7 @@ use crate::observe::access_log::AccessLog;
 use crate::routing::affinity::Affinities;
 use crate::upstream::{LiveFleet, RetryBudget};
 
+use abort::Drains;
 use context::RequestContext;
 use intake::BodyBudget;
 
@@ -84,6 +86,8 @@ pub struct Gateway {
     pub flood: Arc<Flood>,
     /// Request bodies in memory.
     pub bodies: Arc<BodyBudget>,
+    /// Answers read on whose clients went away.
+    pub drains: Arc<Drains>,
     /// The access log.
     pub access_log: AccessLog,
     /// Set when the process is to stop.
@@ -128,15 +132,14 @@ impl ProxyHttp for Gateway {
 
     async fn connected_to_upstream(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         reused: bool,
         _peer: &HttpPeer,
         _fd: RawFd,
         digest: Option<&Digest>,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
-        connected_to_upstream::execute(reused, digest, ctx).await;
-        Ok(())
+        connected_to_upstream::execute(session, reused, digest, ctx).await
     }
 
     async fn upstream_request_filter(
@@ -203,7 +206,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Box<RequestContext>) {
-        logging::execute(self, session, error, ctx);
+        logging::execute(self, session, error, ctx).await;
     }
 
     fn request_summary(&self, _session: &Session, ctx: &Box<RequestContext>) -> String {

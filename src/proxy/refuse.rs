@@ -16,7 +16,7 @@ use crate::routing::Exhausted;
 
 use super::context::RequestContext;
 use super::held::{Expired, Unsent};
-use super::{failover, local};
+use super::{abort, failover, local};
 
 /// After a refusal the rest of an upload is read and thrown away for this long, so that the client gets to read the
 /// answer before the connection closes (as nginx's `lingering_close` does).
@@ -137,6 +137,10 @@ pub async fn execute(session: &mut Session, error: &Error, ctx: &mut RequestCont
         error_code: 0,
         can_reuse_downstream: false,
     };
+    if abort::drains(ctx) {
+        // Nobody is there to be told.
+        return shutting;
+    }
     let (committed, expired, failure, unsent) = match &ctx.gate {
         Some(gate) => {
             let mut held = gate.lock();

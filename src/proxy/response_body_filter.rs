@@ -20,7 +20,7 @@ pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut
         return Ok(());
     };
     let gate = gate.clone();
-    if gate.lock().committed && !attempt.body.is_empty() {
+    if gate.lock().is_settled() && !attempt.body.is_empty() {
         // No other attempt can follow: a long stream need not hold on to a long prompt.
         attempt.body = Bytes::new();
         estimated::let_go(ctx);
@@ -52,7 +52,7 @@ pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut
         _ => Bytes::new(),
     };
     let out = if end { join(out, held.finish_answer()) } else { out };
-    let committed = held.committed;
+    let committed = held.is_settled();
     if !committed {
         let status = attempt.status.unwrap_or(0);
         let failure = if attempt.failure.is_none() {

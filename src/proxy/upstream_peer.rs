@@ -24,7 +24,7 @@ use super::context::{Attempt, RequestContext};
 use super::held::Clocks;
 use super::need::{self, Need};
 use super::prepare::{self, Prepared};
-use super::{admit, refuse};
+use super::{abort, admit, refuse};
 
 /// Retries before the wait stops doubling.
 const MAX_DOUBLINGS: u32 = 16;
@@ -33,6 +33,9 @@ const MAX_DOUBLINGS: u32 = 16;
 pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
     if ctx.route.is_none() {
         return Error::e_explain(ErrorType::InternalError, "no route");
+    }
+    if ctx.attempts > 0 && abort::is_gone(session, ctx).await {
+        return Err(abort::gone());
     }
     let (choice, mut prepared, need) = next_candidate(gateway, ctx).await?;
     let at = gateway.clock.now();
@@ -84,7 +87,9 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                 ctx.began + if stream { timeouts.total } else { timeouts.total_whole },
             ),
         };
+        let policy = abort::Policy::of(gateway, ctx);
         let mut held = gate.lock();
+        held.policy = Some(policy);
         held.begin_attempt(attempt.body.clone(), loss, clocks);
         held.bill = Some(attempt.bill.clone());
         held.others = ctx

@@ -64,7 +64,7 @@ pub fn execute(gateway: &Gateway, answer: &mut ResponseHeader, ctx: &mut Request
         .filter(|_| coding == Coding::Identity || conversion.is_some())
         .map(|stage| stage.masker.clone());
     held.judge = kind == AnswerKind::Error;
-    let answer = AnswerStream::new(AnswerPlan {
+    let mut answer = AnswerStream::new(AnswerPlan {
         dialect: attempt.dialect.map_or(target.dialect, dialects::get),
         operation: target.operation,
         status,
@@ -74,6 +74,9 @@ pub fn execute(gateway: &Gateway, answer: &mut ResponseHeader, ctx: &mut Request
         max_kept: gateway.config.limits.answer_kept,
         conversion,
     });
+    if dialects::tokenizer(&attempt.model).is_some() {
+        answer.keep_text();
+    }
     held.begin_answer(answer, release);
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::clock::UnixMicros;
-use crate::config::Secret;
+use crate::config::{OnAbort, Secret};
 use crate::ir::DialectId;
 use crate::money::NanoUsd;
 
@@ -231,6 +231,8 @@ pub struct Route {
     pub queue: Duration,
     /// What becomes of requests whose price is unknown, where the key has a budget in money; `None`: the configuration's.
     pub unknown_price: Option<UnknownPrice>,
+    /// What becomes of a provider's answer whose client went away; `None`: the configuration's.
+    pub on_abort: Option<OnAbort>,
 }
 
 /// What becomes of a request whose price is unknown, where the key has a budget in money.

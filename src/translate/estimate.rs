@@ -1,5 +1,10 @@
 //! How many tokens a request may have, where no provider counts them. An estimate, and told as one.
+//!
+//! Against 150 recorded answers of 50 tokens and more without hidden reasoning (`tests/wire/tokens.rs`), the estimate is at the median this much of
+//! what was reported: GPT 1.05 (which has a tokenizer), Claude 0.77 (texts 0.9; calls of tools take more), DeepSeek 0.98, Gemini 1.22,
+//! Grok 1.1, Kimi 0.84, Llama 0.96, Mistral 0.96, Qwen 1.05.
 
+use crate::dialects::Tokenizer;
 use crate::ir::{Content, EmbeddingInput, EmbeddingRequest, Media, MediaSource, Request, ToolDefinition};
 
 /// Characters of ASCII text per token: the rule of thumb of OpenAI's tokenizer guide ("one token generally corresponds to
@@ -9,6 +14,8 @@ const ASCII_PER_TOKEN: u64 = 4;
 const OTHER_TENTHS: u64 = 8;
 /// Tokens around each message (OpenAI's cookbook on counting tokens: 3, and 1 for a name).
 const PER_MESSAGE: u64 = 4;
+/// Tokens with which an answer is begun (the same cookbook: "every reply is primed with" so many).
+const BEFORE_THE_ANSWER: u64 = 3;
 /// Tokens around each tool (ours).
 const PER_TOOL: u64 = 8;
 /// Tokens of a picture whose size we don't know: what Anthropic's guide gives for about one megapixel.
@@ -41,14 +48,47 @@ impl Characters {
     }
 }
 
+/// Takes the texts of a prompt, one by one.
+trait Texts {
+    fn add(&mut self, text: &str);
+}
+
+impl Texts for Characters {
+    fn add(&mut self, text: &str) {
+        Characters::add(self, text);
+    }
+}
+
+/// Counts each.
+struct Counted<'a>(&'a dyn Tokenizer, u64);
+
+impl Texts for Counted<'_> {
+    fn add(&mut self, text: &str) {
+        self.1 = self.1.saturating_add(self.0.count(text));
+    }
+}
+
 /// An estimate of the prompt's tokens.
 pub fn prompt_tokens(request: &Request) -> u64 {
     let mut text = Characters::default();
+    let extra = prompt(request, &mut text);
+    text.tokens() + extra
+}
+
+/// The prompt's tokens by its model's tokenizer: exact for its texts, an estimate for what they are wrapped in and for media.
+pub fn counted_prompt(request: &Request, tokenizer: &dyn Tokenizer) -> u64 {
+    let mut text = Counted(tokenizer, 0);
+    let extra = prompt(request, &mut text);
+    text.1 + extra + BEFORE_THE_ANSWER
+}
+
+/// Gives out the texts of a prompt; the tokens of all else.
+fn prompt(request: &Request, text: &mut impl Texts) -> u64 {
     let mut extra = 0;
     for message in request.all_messages() {
         extra += PER_MESSAGE;
         for block in &message.blocks {
-            content(&block.content, &mut text, &mut extra);
+            content(&block.content, text, &mut extra);
         }
     }
     for tool in &request.tools {
@@ -77,12 +117,25 @@ pub fn prompt_tokens(request: &Request) -> u64 {
             ToolDefinition::Native(native) => text.add(&native.json.to_string()),
         }
     }
-    text.tokens() + extra
+    extra
 }
 
 /// An estimate of the tokens of texts to be turned into vectors.
 pub fn embedding_tokens(request: &EmbeddingRequest) -> u64 {
-    let (mut text, mut extra) = (Characters::default(), 0);
+    let mut text = Characters::default();
+    let extra = embeddings(request, &mut text);
+    text.tokens() + extra
+}
+
+/// The same by their model's tokenizer.
+pub fn counted_embeddings(request: &EmbeddingRequest, tokenizer: &dyn Tokenizer) -> u64 {
+    let mut text = Counted(tokenizer, 0);
+    let extra = embeddings(request, &mut text);
+    text.1 + extra
+}
+
+fn embeddings(request: &EmbeddingRequest, text: &mut impl Texts) -> u64 {
+    let mut extra = 0;
     for input in &request.inputs {
         match input {
             EmbeddingInput::Text(t) => text.add(t),
@@ -90,10 +143,10 @@ pub fn embedding_tokens(request: &EmbeddingRequest) -> u64 {
             EmbeddingInput::Native(native) => text.add(&native.json.to_string()),
         }
     }
-    text.tokens() + extra
+    extra
 }
 
-fn content(content_of: &Content, text: &mut Characters, extra: &mut u64) {
+fn content(content_of: &Content, text: &mut impl Texts, extra: &mut u64) {
     match content_of {
         Content::Text(t) | Content::Reasoning(t) | Content::Refusal(t) => text.add(t),
         Content::ToolCall(call) => {

@@ -16,6 +16,7 @@ pub mod request;
 pub mod splice;
 pub mod stream;
 pub mod tap;
+pub mod written;
 
 pub use convert::{Conversion, Mask};
 pub use request::{Converted, Decoded, Recipient};

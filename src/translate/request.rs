@@ -1,10 +1,11 @@
 //! One request, in another dialect.
 
-use crate::dialects::{Dialect, EncodeError, RequestError, Target, Upstream};
+use crate::dialects::{Dialect, EncodeError, RequestError, Target, Tokenizer, Upstream};
 use crate::ir::{DialectId, EmbeddingRequest, LossReport, Operation, Request};
 
 use serde_json::{Map, Value};
 
+use super::estimate;
 use super::names::{self, ToolNames};
 use super::opaque::{self, Origin};
 
@@ -23,6 +24,14 @@ impl Decoded {
         match self {
             Decoded::Chat(request) => Some(request),
             Decoded::Embeddings(_) => None,
+        }
+    }
+
+    /// Its tokens by its model's tokenizer.
+    pub fn counted(&self, tokenizer: &dyn Tokenizer) -> u64 {
+        match self {
+            Decoded::Chat(request) => estimate::counted_prompt(request, tokenizer),
+            Decoded::Embeddings(request) => estimate::counted_embeddings(request, tokenizer),
         }
     }
 }

@@ -369,6 +369,11 @@ impl AnswerStream {
         &self.meter
     }
 
+    /// Keeps the text of the answer for a tokenizer, in case its provider does not tell what it used. At its beginning.
+    pub fn keep_text(&mut self) {
+        self.meter.written.keep_text();
+    }
+
     /// The plan it follows.
     pub fn plan(&self) -> &AnswerPlan {
         &self.plan

@@ -1,6 +1,6 @@
 //! The meter: what the tap has counted of one answer.
 
-use super::estimate::Characters;
+use super::written::Written;
 use crate::ir::{ApiError, BlockHead, Delta, EventSink, FinishReason, MediaKind, StreamEvent, Usage};
 
 /// What was learned of one answer, from its events.
@@ -19,7 +19,7 @@ pub struct Meter {
     /// How many events carried content; 0 until the first token.
     pub content_events: u64,
     /// Characters of its texts, reasoning and arguments of calls: for an estimate where no usage is reported.
-    pub written: Characters,
+    pub written: Written,
     /// An error the provider reported inside the answer; the first, if there are several.
     pub error: Option<ApiError>,
     /// The service tier the provider says it used, in its own word (`default`, `flex`, `priority`, `batch` ...).
@@ -58,7 +58,8 @@ impl Meter {
                 text.into_iter().for_each(|text| self.written.add(text));
             }
             StreamEvent::BlockStart { block, .. } => match block {
-                BlockHead::ToolCall { .. } => {
+                BlockHead::ToolCall { name, .. } => {
+                    self.written.call(name);
                     self.tool_calls = self.tool_calls.saturating_add(1);
                     self.content_events += 1;
                 }

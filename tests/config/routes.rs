@@ -45,7 +45,7 @@ fn problems_of_routes() {
          4  route[0]\n    targets is missing. Write targets = [ { provider = \"NAME\" } ].\n\
          6  route[0].target\n    there is no field of this name. Did you mean \"targets\"?   (known: name, model, \
          when, targets, fallback, fallback_on, strategy, attempts, require, affinity, set, default, remove, system, \
-         timeouts, on_loss, upstream_stream, queue, unknown_price)\n",
+         timeouts, on_loss, upstream_stream, queue, on_abort, unknown_price)\n",
     );
     says(
         &route("name = \"r\"\nmodel = \"m\"\ntargets = [{ provider = \"deepsek\" }]")
@@ -103,4 +103,25 @@ fn a_thousand_routes() {
         }
     }
     assert!(rules.routes_for("x").next().is_none());
+}
+
+#[test]
+fn what_becomes_of_answers_whose_clients_left() {
+    let route = |on_abort: &str| {
+        route(&format!(
+            "name = \"r\"\nmodel = \"m\"\ntargets = [{{ provider = \"a\" }}]\non_abort = {on_abort}"
+        ))
+    };
+    says(
+        &route("{ drain = \"50ms\" }"),
+        "8  route \"r\": on_abort.drain = \"50ms\"\n    it must be from 100ms to 5m\n",
+    );
+    says(
+        &route("\"drain\""),
+        "8  route \"r\": on_abort = \"drain\"\n    it must be one of these.   (known: abort)\n",
+    );
+    says(
+        &route("{ }"),
+        "8  route \"r\": on_abort\n    drain is missing. Write drain = \"5s\".\n",
+    );
 }

@@ -194,7 +194,8 @@ async fn two_thousand_clients_go_away_and_nothing_stays() {
     for row in &rows {
         assert_eq!(row["ended"], "client_gone", "{row}");
     }
-    for id in gone.keys() {
+    // (Checks of the provider's health have no id.)
+    for id in gone.keys().filter(|id| !id.is_empty()) {
         assert!(
             ids.binary_search(&id.as_str()).is_ok(),
             "{id} reached the provider and has a row"

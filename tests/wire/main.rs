@@ -2,6 +2,7 @@
 //! is missing): bytes pass unchanged in every chunking, and what the tap counts is what the recording says.
 
 mod terms;
+mod tokens;
 mod truth;
 
 use std::path::PathBuf;

@@ -23,6 +23,7 @@ mod request;
 mod request_tools;
 mod response;
 mod settings;
+pub mod tokenizer;
 mod vendor;
 mod wire;
 

@@ -90,6 +90,7 @@ pub fn route(name: &str, models: &[&str]) -> Route {
         upstream_stream: UpstreamStream::default(),
         queue: Duration::ZERO,
         unknown_price: None,
+        on_abort: None,
     }
 }
 

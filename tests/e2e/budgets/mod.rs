@@ -2,6 +2,7 @@
 
 mod bills;
 mod crowd;
+mod leavers;
 mod refusals;
 
 use std::fs;
