@@ -232,8 +232,8 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     let proxy = Arc::new(http_proxy(&server.configuration, gateway));
     listeners::serve(&mut server, &config, &proxy, &flood)?;
 
+    let signals = shutdown::Signals::new(draining, config.timeouts.drain, control.handle());
     ready(&config, first_run.as_ref());
-    let signals = shutdown::Signals::new(draining, config.timeouts.drain);
     server.run(RunArgs {
         shutdown_signal: Box::new(signals),
     });

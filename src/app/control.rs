@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -41,6 +41,11 @@ pub struct Control {
 }
 
 impl Control {
+    /// For what else runs there.
+    pub fn handle(&self) -> &Handle {
+        self.runtime.handle()
+    }
+
     /// Starts the runtime, with nothing to do yet.
     pub fn start() -> std::io::Result<Self> {
         let runtime = Builder::new_multi_thread()

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::proxy::metrics;
@@ -17,12 +19,37 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct Signals {
     draining: Arc<AtomicBool>,
     longest: Duration,
+    heard: Mutex<Option<Heard>>,
+}
+
+/// The signals that are listened for; `None`: it can't be.
+struct Heard {
+    terminated: Option<Signal>,
+    quit: Option<Signal>,
+    interrupted: Option<Signal>,
 }
 
 impl Signals {
     /// `draining` is set as soon as the process is to stop; requests in flight are waited for up to `longest`.
-    pub fn new(draining: Arc<AtomicBool>, longest: Duration) -> Self {
-        Signals { draining, longest }
+    /// Listens from now on, on `runtime`: a signal that comes while the server starts is not the end of the process, as it would
+    /// be by default.
+    pub fn new(draining: Arc<AtomicBool>, longest: Duration, runtime: &Handle) -> Self {
+        let _entered = runtime.enter();
+        let listen = |kind| {
+            signal(kind)
+                .inspect_err(|error| tracing::error!(%error, "a signal can't be listened for"))
+                .ok()
+        };
+        let heard = Heard {
+            terminated: listen(SignalKind::terminate()),
+            quit: listen(SignalKind::quit()),
+            interrupted: listen(SignalKind::interrupt()),
+        };
+        Signals {
+            draining,
+            longest,
+            heard: Mutex::new(Some(heard)),
+        }
     }
 
     async fn drain(&self, interrupted: &mut Option<Signal>) -> ShutdownSignal {
@@ -52,14 +79,14 @@ impl Signals {
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let listen = |kind| {
-            signal(kind)
-                .inspect_err(|error| tracing::error!(%error, "a signal can't be listened for"))
-                .ok()
+        let Some(Heard {
+            mut terminated,
+            mut quit,
+            mut interrupted,
+        }) = self.heard.lock().take()
+        else {
+            return std::future::pending().await; // asked once only
         };
-        let mut terminated = listen(SignalKind::terminate());
-        let mut quit = listen(SignalKind::quit());
-        let mut interrupted = listen(SignalKind::interrupt());
         tokio::select! {
             () = next(&mut terminated) => self.drain(&mut interrupted).await,
             () = next(&mut quit) => self.drain(&mut interrupted).await,

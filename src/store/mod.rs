@@ -32,6 +32,10 @@ use rows::Rows;
 
 /// How often sled writes what it buffers, in milliseconds.
 const FLUSH_EVERY_MS: u64 = 500;
+/// How often, and after how long a wait, sled's lock is tried again: it gives it back some 20 to 70 ms after its last handle is
+/// gone (PINGORA.md, "sled").
+const HELD_TRIES: u32 = 20;
+const HELD_WAIT: std::time::Duration = std::time::Duration::from_millis(25);
 /// Indexes moved aside which are kept for people to look at; older ones are removed.
 const BROKEN_KEPT: usize = 2;
 
@@ -231,7 +235,18 @@ impl Index {
         ]
     }
 
+    /// Opens it. Our own lock is held by now: who still has sled's is a process, or threads of sled's in this one, just going away.
     fn open(path: &Path, cache: u64) -> Result<Self, Unopened> {
+        for _ in 0..HELD_TRIES {
+            match Self::open_once(path, cache) {
+                Err(Unopened::Refused(StoreError::Held)) => std::thread::sleep(HELD_WAIT),
+                opened => return opened,
+            }
+        }
+        Self::open_once(path, cache)
+    }
+
+    fn open_once(path: &Path, cache: u64) -> Result<Self, Unopened> {
         let opened = catch_unwind(AssertUnwindSafe(|| -> Result<Self, sled::Error> {
             let db = sled::Config::new()
                 .path(path)

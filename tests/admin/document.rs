@@ -36,7 +36,7 @@ fn every_operation_is_described() {
     let operations = operations(&document);
     assert_eq!(
         operations.len(),
-        37,
+        38,
         "a new operation needs a look at this test: {operations:#?}"
     );
     let mut ids = std::collections::BTreeSet::new();
@@ -122,9 +122,15 @@ async fn the_document_needs_no_token_and_every_path_in_it_is_served() {
         assert_ne!(code, 405, "{method} {path}");
         assert!(
             code != 404
-                || ["no key", "no such credential", "no such group", "no admin token"]
-                    .iter()
-                    .any(|told| answer.text.contains(told)),
+                || [
+                    "no key",
+                    "no such credential",
+                    "no such group",
+                    "no such secret",
+                    "no admin token"
+                ]
+                .iter()
+                .any(|told| answer.text.contains(told)),
             "{method} {path} is not served: {}",
             answer.text
         );

@@ -153,8 +153,11 @@ fn differs(recorded: &[u8], got: &[u8]) -> String {
     )
 }
 
-/// The row's usage, in totals.
+/// The row's usage as the provider reported it, in totals: what is estimated, it did not.
 fn usage(row: &Value) -> Option<Usage> {
+    if row["estimated"] == true {
+        return None;
+    }
     let usage = row["usage"].as_object()?;
     let number = |name: &str| usage[name].as_u64();
     Some(Usage {
