@@ -24,6 +24,10 @@ pub struct Entry {
 
 impl Entry {
     pub(super) fn open(journal: Arc<Journal>, mut opening: Opening, reservation: Option<Reservation>) -> Self {
+        if let Some(reservation) = &reservation {
+            // What is reserved counts in the windows of that moment: so must its row.
+            opening.at = reservation.at();
+        }
         form::clip_opening(&mut opening);
         let number = journal.opened(&opening);
         Entry {

@@ -92,7 +92,11 @@ fn refuse(ctx: &mut RequestContext, refused: &Refused) -> ApiError {
         Limit::Budget(..) | Limit::TooLarge(..) => format!("{refused}; the budget begins anew in {}", span(wait)),
         _ => format!("{refused}; try again in {}", span(wait)),
     };
-    let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+    let mut seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+    if let Limit::Minute(_) = refused.limit {
+        // A minute's slots end at whole seconds, 61 at most; the SDKs heed no more than 60 (`_base_client.py` of openai and anthropic).
+        seconds = seconds.min(60);
+    }
     ApiError::new(kind, message).code(code).retry_after(seconds.max(1))
 }
 
