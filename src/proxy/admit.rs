@@ -94,7 +94,7 @@ fn refuse(ctx: &mut RequestContext, refused: &Refused) -> ApiError {
     };
     let mut seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
     if let Limit::Minute(_) = refused.limit {
-        // A minute's slots end at whole seconds, 61 at most; the SDKs heed no more than 60 (`_base_client.py` of openai and anthropic).
+        // A slot ends at a whole second, so a wait may be 61 s: one more than a minute, which is all that many clients heed.
         seconds = seconds.min(60);
     }
     ApiError::new(kind, message).code(code).retry_after(seconds.max(1))
