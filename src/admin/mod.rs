@@ -22,6 +22,7 @@ pub mod ledger;
 pub mod look;
 mod page;
 pub mod policy;
+pub mod prices;
 pub mod providers;
 pub mod refusal;
 mod roles;
@@ -168,6 +169,7 @@ fn paths() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(ledger::verify))
         .routes(routes!(routes::routes))
         .routes(routes!(providers::providers))
+        .routes(routes!(prices::show))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::set, secrets::delete))
         .routes(routes!(credentials::list, added::add))

@@ -14,7 +14,7 @@ use super::refusal::AnyRefusal;
 use crate::ir::{MediaKind, Operation};
 use crate::observe::redact::printable;
 use crate::rules::when::TimeOfDay;
-use crate::rules::{self, FallbackOn, Requirement, When};
+use crate::rules::{self, FallbackOn, Requirement, UnknownPrice, When};
 
 /// Longest value of an edit that is shown, in bytes of JSON.
 const MAX_VALUE: usize = 500;
@@ -59,6 +59,11 @@ pub struct RouteView {
     pub on_loss: String,
     /// Whether its providers are asked for streams: `as_asked`, `always`, `never`.
     pub upstream_stream: String,
+    /// How long a request waits for room within the limits of its key, in milliseconds; 0: it is refused at once.
+    pub queue_ms: u64,
+    /// What becomes of a request whose key has a money budget, where its price is unknown: `refuse`, or the most it is taken to
+    /// cost, in dollars (`0.50`); null: as the configuration says.
+    pub unknown_price: Option<String>,
 }
 
 /// One place a route sends to.
@@ -256,6 +261,11 @@ fn view(route: &rules::Route, look: &Look) -> RouteView {
         timeouts: (&route.timeouts).into(),
         on_loss: route.on_loss.as_str().into(),
         upstream_stream: route.upstream_stream.as_str().into(),
+        queue_ms: u64::try_from(route.queue.as_millis()).unwrap_or(u64::MAX),
+        unknown_price: route.unknown_price.map(|unknown| match unknown {
+            UnknownPrice::Refuse => "refuse".to_owned(),
+            UnknownPrice::Ceiling(most) => most.to_string(),
+        }),
     }
 }
 

@@ -68,6 +68,9 @@ pub struct RowView {
     /// Client key id.
     #[schema(value_type = String)]
     pub key: Arc<str>,
+    /// The key's group at that time; empty: none.
+    #[schema(value_type = String)]
+    pub group: Arc<str>,
     /// Route; empty: the client named the provider.
     #[schema(value_type = String)]
     pub route: Arc<str>,
@@ -102,6 +105,29 @@ pub struct RowView {
     pub finish: Option<String>,
     /// Tokens; null: the provider reported none.
     pub usage: Option<UsageView>,
+    /// Whether the tokens are our estimate: the provider told none, or the answer broke off.
+    pub estimated: bool,
+    /// What was held of the key's budget while it ran, in dollars.
+    #[schema(example = "0.05")]
+    pub reserved_usd: String,
+    /// The same in nano-dollars.
+    pub reserved_nano_usd: u64,
+    /// What the provider bills, in dollars; null: the price is unknown.
+    #[schema(example = "0.0123")]
+    pub cost_usd: Option<String>,
+    /// The same in nano-dollars.
+    pub cost_nano_usd: Option<u64>,
+    /// What the client is charged, in dollars.
+    #[schema(example = "0.0123")]
+    pub charge_usd: String,
+    /// The same in nano-dollars.
+    pub charge_nano_usd: u64,
+    /// The service tier which the provider says it gave; null: it said nothing.
+    pub service: Option<String>,
+    /// Images of the prompt.
+    pub images_in: u32,
+    /// Images made.
+    pub images_out: u32,
     /// The provider's id of the answer.
     pub response_id: Option<String>,
     /// Tool calls in the answer.
@@ -136,6 +162,7 @@ impl From<Row> for RowView {
             attempt: opening.attempt,
             at: rfc3339(opening.at).to_string(),
             key: opening.key.0,
+            group: opening.group,
             route: opening.route,
             provider: opening.provider,
             credential: opening.credential,
@@ -149,6 +176,16 @@ impl From<Row> for RowView {
             status: closing.status,
             finish: closing.finish.map(|finish| finish.as_str().to_owned()),
             usage: closing.usage.map(UsageView::from),
+            estimated: closing.estimated,
+            reserved_usd: opening.reserved.to_string(),
+            reserved_nano_usd: opening.reserved.0,
+            cost_usd: closing.cost.map(|cost| cost.to_string()),
+            cost_nano_usd: closing.cost.map(|cost| cost.0),
+            charge_usd: closing.charge.to_string(),
+            charge_nano_usd: closing.charge.0,
+            service: closing.service,
+            images_in: closing.images_in,
+            images_out: closing.images_out,
             response_id: closing.response_id,
             tool_calls: closing.tool_calls,
             request_bytes: closing.request_bytes,
@@ -166,7 +203,8 @@ impl From<Row> for RowView {
 pub const CSV_HEADER: &str = "id,request,attempt,at,key,route,provider,credential,operation,client_dialect,\
 provider_dialect,model,upstream_model,stream,ended,status,finish,input,cache_read,cache_write_5m,cache_write_1h,\
 input_audio,output,reasoning,output_audio,input_total,output_total,response_id,tool_calls,request_bytes,\
-response_bytes,first_byte_us,first_token_us,total_us,error,maybe_billed\r\n";
+response_bytes,first_byte_us,first_token_us,total_us,error,maybe_billed,group,estimated,reserved_usd,reserved_nano_usd,\
+cost_usd,cost_nano_usd,charge_usd,charge_nano_usd,service,images_in,images_out\r\n";
 
 impl RowView {
     /// Appends the row as a line of CSV (RFC 4180), in the order of [`CSV_HEADER`]. What is unknown is an empty cell.
@@ -213,8 +251,26 @@ impl RowView {
         cells.number(Some(self.total_us));
         cells.text(self.error.as_deref().unwrap_or_default());
         cells.text(if self.maybe_billed { "true" } else { "false" });
+        // Columns of money came later and stand at the end, where they move no other.
+        cells.text(&self.group);
+        cells.text(if self.estimated { "true" } else { "false" });
+        cells.text(&self.reserved_usd);
+        cells.number(Some(self.reserved_nano_usd));
+        cells.text(self.cost_usd.as_deref().unwrap_or_default());
+        cells.number(self.cost_nano_usd);
+        cells.text(&self.charge_usd);
+        cells.number(Some(self.charge_nano_usd));
+        cells.text(self.service.as_deref().unwrap_or_default());
+        cells.number(Some(self.images_in));
+        cells.number(Some(self.images_out));
         cells.out.extend_from_slice(b"\r\n");
     }
+}
+
+/// Whether a spreadsheet would take a cell with this text for a formula (HARDENING, Admin; OWASP "CSV injection", which counts tab
+/// and carriage return too).
+pub fn is_formula(text: &str) -> bool {
+    text.starts_with(['=', '+', '-', '@', '\t', '\r'])
 }
 
 /// Writes the cells of one line.
@@ -238,11 +294,10 @@ impl Cells<'_> {
         }
     }
 
-    /// Text which a spreadsheet would take for a formula gets an apostrophe in front (HARDENING, Admin; OWASP "CSV
-    /// injection", which counts tab and carriage return too).
+    /// Text which a spreadsheet would take for a formula gets an apostrophe in front.
     fn text(&mut self, text: &str) {
         self.comma();
-        let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+        let formula = is_formula(text);
         let quoted = text.contains(['"', ',', '\n', '\r']);
         if quoted {
             self.out.push(b'"');

@@ -18,6 +18,7 @@ use super::times;
 use crate::clock::UnixMicros;
 use crate::ids::RequestId;
 use crate::ir::Usage;
+use crate::ledger::query::GROUPS_MAX;
 use crate::ledger::{Cursor, Filter, GroupBy, ReportLine};
 use crate::observe::rfc3339;
 
@@ -36,6 +37,8 @@ pub(super) struct Which {
     until: Option<String>,
     /// Client key id.
     key: Option<String>,
+    /// The key's group at that time; empty: none.
+    group: Option<String>,
     /// Provider.
     provider: Option<String>,
     /// Credential's name.
@@ -60,12 +63,12 @@ impl Which {
             from: time("from", self.from)?,
             until: time("until", self.until)?,
             key: self.key,
+            group: self.group,
             provider: self.provider,
             credential: self.credential,
             model: self.model,
             request: self.request.map(|request| RequestId(request.into())),
             ended: self.ended.map(|word| named("ended", &word)).transpose()?,
-            ..Filter::default()
         })
     }
 }
@@ -81,8 +84,15 @@ fn named<T: for<'de> Deserialize<'de>>(field: &str, word: &str) -> Result<T, Ref
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct By {
-    /// Comma-separated: `key`, `model`, `provider`, `credential`, `day`. Nothing: one sum over all.
+    /// Comma-separated: `key`, `group`, `model`, `provider`, `credential`, `hour`, `day`, `week`, `month` (all UTC); and `route`,
+    /// `upstream_model`, as far back as single rows are kept. Nothing: one sum over all.
     by: Option<String>,
+    /// In which order lines come: `group` (the default: by what they have in common), or the largest `charge`, `cost`, `requests`
+    /// first.
+    sort: Option<String>,
+    /// Lines shown: 1 to 10000, all unless given. The total is of all.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 10000)]
+    limit: Option<String>,
 }
 
 /// Sums.
@@ -98,7 +108,9 @@ pub struct Report {
     pub by: Vec<String>,
     /// One line a group.
     pub lines: Vec<Sums>,
-    /// All lines together.
+    /// How many more lines there are than `limit` let through.
+    pub more: usize,
+    /// All lines together, those which are not shown too.
     pub total: Sums,
 }
 
@@ -107,14 +119,32 @@ pub struct Report {
 pub struct Sums {
     /// What the group has in common: `{"model": "..."}`.
     pub group: BTreeMap<String, String>,
+    /// Requests: first attempts.
+    pub requests: u64,
     /// Upstream attempts.
     pub attempts: u64,
     /// Those which ended `complete`.
     pub complete: u64,
+    /// Those which failed: ended neither `complete` nor `client_gone`.
+    pub errors: u64,
     /// Those without reported usage.
     pub without_usage: u64,
+    /// Those whose usage is our estimate.
+    pub estimated: u64,
+    /// Those whose price is unknown: their cost is not in `cost_usd`.
+    pub unpriced: u64,
     /// Tokens.
     pub usage: UsageView,
+    /// What providers bill, in dollars, as far as prices are known.
+    #[schema(example = "0.0123")]
+    pub cost_usd: String,
+    /// The same in nano-dollars.
+    pub cost_nano_usd: u64,
+    /// What clients are charged, in dollars.
+    #[schema(example = "0.0123")]
+    pub charge_usd: String,
+    /// The same in nano-dollars.
+    pub charge_nano_usd: u64,
     /// Bytes sent to providers.
     pub request_bytes: u64,
     /// Bytes received from them.
@@ -125,10 +155,18 @@ impl Sums {
     fn of(line: &ReportLine, by: &[String]) -> Self {
         Sums {
             group: by.iter().cloned().zip(line.group.iter().cloned()).collect(),
+            requests: line.requests,
             attempts: line.attempts,
             complete: line.complete,
+            errors: line.errors,
             without_usage: line.without_usage,
+            estimated: line.estimated,
+            unpriced: line.unpriced,
             usage: line.usage.into(),
+            cost_usd: line.cost.to_string(),
+            cost_nano_usd: line.cost.0,
+            charge_usd: line.charge.to_string(),
+            charge_nano_usd: line.charge.0,
             request_bytes: line.request_bytes,
             response_bytes: line.response_bytes,
         }
@@ -139,9 +177,15 @@ impl Sums {
 fn total(lines: &[ReportLine]) -> ReportLine {
     let mut total = ReportLine::default();
     for line in lines {
+        total.requests += line.requests;
         total.attempts += line.attempts;
         total.complete += line.complete;
+        total.errors += line.errors;
         total.without_usage += line.without_usage;
+        total.estimated += line.estimated;
+        total.unpriced += line.unpriced;
+        total.cost += line.cost;
+        total.charge += line.charge;
         total.request_bytes += line.request_bytes;
         total.response_bytes += line.response_bytes;
         let Usage {
@@ -169,12 +213,36 @@ fn total(lines: &[ReportLine]) -> ReportLine {
     total
 }
 
-/// Sums of attempts, tokens and bytes.
+/// The order of a report's lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Sort {
+    #[default]
+    Group,
+    Charge,
+    Cost,
+    Requests,
+}
+
+impl Sort {
+    /// The largest first; where they are equal the order of groups stays.
+    fn sort(self, lines: &mut [ReportLine]) {
+        let of = |line: &ReportLine| match self {
+            Sort::Group => 0,
+            Sort::Charge => line.charge.0,
+            Sort::Cost => line.cost.0,
+            Sort::Requests => line.requests,
+        };
+        lines.sort_by_key(|line| std::cmp::Reverse(of(line)));
+    }
+}
+
+/// Sums of requests, attempts, tokens, money and bytes.
 #[utoipa::path(get, path = "/api/v1/usage/report", tag = "usage", operation_id = "report_usage", params(Which, By),
     responses((status = 200, description = "The sums.", body = Report), AnyRefusal))]
 pub(super) async fn report(
     State(api): State<Arc<Api>>,
-    Asked(which, By { by }): Asked<Which, By>,
+    Asked(which, By { by, sort, limit }): Asked<Which, By>,
 ) -> Result<Json<Report>, Refusal> {
     let filter = which.filter(api.state.clock.now())?;
     let by: Vec<String> = by
@@ -192,15 +260,31 @@ pub(super) async fn report(
     if (1..by.len()).any(|at| by[..at].contains(&by[at])) {
         return Err(Refusal::invalid_query("by", "each word may be given once"));
     }
+    let sort = sort.map(|word| named::<Sort>("sort", &word)).transpose()?;
+    let limit = limit_of(limit.as_deref(), GROUPS_MAX)?.unwrap_or(GROUPS_MAX);
     let (from, until) = (filter.from, filter.until);
-    let lines = api.ask(move |ledger| ledger.report(&filter, &groups)).await?;
+    let mut lines = api.ask(move |ledger| ledger.report(&filter, &groups)).await?;
+    sort.unwrap_or_default().sort(&mut lines);
     Ok(Json(Report {
         from: from.map(|at| rfc3339(at).to_string()),
         until: until.map(|at| rfc3339(at).to_string()),
-        lines: lines.iter().map(|line| Sums::of(line, &by)).collect(),
+        lines: lines.iter().take(limit).map(|line| Sums::of(line, &by)).collect(),
+        more: lines.len().saturating_sub(limit),
         total: Sums::of(&total(&lines), &[]),
         by,
     }))
+}
+
+/// Reads `limit`.
+fn limit_of(text: Option<&str>, most: usize) -> Result<Option<usize>, Refusal> {
+    match text.map(str::parse::<usize>) {
+        None => Ok(None),
+        Some(Ok(limit)) if (1..=most).contains(&limit) => Ok(Some(limit)),
+        Some(_) => {
+            let told = format!("`limit` is a number from 1 to {most}");
+            Err(Refusal::invalid_query("limit", told))
+        }
+    }
 }
 
 /// Which page of rows.
@@ -231,16 +315,7 @@ pub(super) async fn rows(
     Asked(which, page): Asked<Which, PageOf>,
 ) -> Result<Json<Rows>, Refusal> {
     let filter = which.filter(api.state.clock.now())?;
-    let limit = match page.limit.as_deref().map(str::parse::<usize>) {
-        None => DEFAULT_LIMIT,
-        Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
-        Some(_) => {
-            return Err(Refusal::invalid_query(
-                "limit",
-                format!("`limit` is a number from 1 to {MAX_LIMIT}"),
-            ));
-        }
-    };
+    let limit = limit_of(page.limit.as_deref(), MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
     let after = match page.cursor.as_deref().map(str::parse::<Cursor>) {
         None => None,
         Some(Ok(after)) => Some(after),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Failure;
 use super::client::{Client, Reach};
 use super::policy_flags::{Clear, Expires, PolicyFlags, lines, set};
-use super::table::Table;
+use super::table::{Table, grouped};
 use crate::admin::account::AccountView;
 use crate::admin::key_secrets::RotateWanted;
 use crate::admin::keys::{KeyList, KeyMade, KeyPatch, KeyView, KeyWanted};
@@ -284,19 +284,54 @@ fn show(key: &KeyView, json: bool) -> Result<(), Failure> {
     super::print(&format!("\n{}", used(&key.account)))
 }
 
-/// What an account used.
+/// How an account stands.
 pub(super) fn used(account: &AccountView) -> String {
     let mut table = Table::new()
-        .text("USED")
+        .text("WINDOW")
+        .text("")
         .number("REQUESTS")
         .number("TOKENS")
-        .number("DOLLARS");
+        .number("DOLLARS")
+        .text("UNTIL");
     for window in &account.windows {
         let name = crate::limits::Window::from(window.window).as_str();
-        let (requests, tokens) = (window.requests.to_string(), window.tokens.to_string());
-        table.row([name, &requests, &tokens, &window.charge]);
+        let until = window.until.as_deref().map_or("-", to_the_second);
+        let (requests, tokens) = (grouped(window.requests), grouped(window.tokens));
+        table.row([name, "used", &requests, &tokens, &window.charge, until]);
+        let held = &window.reserved;
+        if (held.requests, held.tokens, held.charge.as_str()) != (0, 0, "0") {
+            let (requests, tokens) = (grouped(held.requests), grouped(held.tokens));
+            table.row(["", "under way", &requests, &tokens, &held.charge, ""]);
+        }
+        if let Some(left) = &window.left {
+            let count = |count: Option<u64>| count.map_or("-".to_owned(), grouped);
+            let (requests, tokens) = (count(left.requests), count(left.tokens));
+            table.row([
+                "",
+                "left",
+                &requests,
+                &tokens,
+                left.charge.as_deref().unwrap_or("-"),
+                "",
+            ]);
+        }
     }
-    table.render()
+    let mut out = table.render();
+    let mut now = match account.concurrent {
+        Some(most) => format!("{} of {most} requests under way", grouped(account.in_flight)),
+        None => format!("{} requests under way", grouped(account.in_flight)),
+    };
+    if account.waiting > 0 {
+        now.push_str(&format!(", {} waiting for room", account.waiting));
+    }
+    for (minute, what) in [(account.minute.requests, "requests"), (account.minute.tokens, "tokens")] {
+        if let Some(left) = minute {
+            let (remaining, limit) = (grouped(left.remaining), grouped(left.limit));
+            now.push_str(&format!("; {remaining} of {limit} {what} left this minute"));
+        }
+    }
+    out.push_str(&format!("\n{now}\n"));
+    out
 }
 
 pub(super) fn table(keys: &[KeyView]) -> String {

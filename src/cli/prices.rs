@@ -1,6 +1,6 @@
 //! `tollgate prices`: reads community tables of prices into `rules/prices.toml`.
 
-mod decimal;
+pub(super) mod decimal;
 mod fields;
 mod known_as;
 mod read;

@@ -1,32 +1,40 @@
 //! `tollgate usage`: what was used, through the admin API of the running gateway.
 
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Read, Write};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+mod export;
+mod invoice;
+mod reconcile;
 
-use anyhow::Context;
-use indicatif::{HumanBytes, ProgressBar};
+use std::path::{Path, PathBuf};
 
 use super::Failure;
 use super::client::{Client, Reach};
 use super::table::{Table, grouped};
+use crate::admin::row::is_formula;
 use crate::admin::usage::{Report, Sums};
 
 /// Sums and rows.
 #[derive(clap::Subcommand, Debug)]
 pub enum Usage {
-    /// Sums of attempts and tokens.
+    /// Sums of requests, tokens and money.
     Report {
         /// What they are grouped by, comma-separated, in this order.
         #[arg(long, value_delimiter = ',', default_value = "key,model", value_name = "LIST")]
         by: Vec<Group>,
+        /// In which order lines come: by group, or the largest first.
+        #[arg(long, value_enum, default_value_t = Sort::Group)]
+        sort: Sort,
+        /// Most lines shown; the total is of all.
+        #[arg(long, value_name = "N")]
+        limit: Option<u32>,
         /// Which rows.
         #[command(flatten)]
         which: Which,
         /// Prints JSON, for programs.
         #[arg(long)]
         json: bool,
+        /// Prints CSV, for spreadsheets; without the total.
+        #[arg(long, conflicts_with = "json")]
+        csv: bool,
         /// How to reach the admin API.
         #[command(flatten)]
         reach: Reach,
@@ -49,6 +57,8 @@ pub enum Usage {
         #[command(flatten)]
         reach: Reach,
     },
+    /// Compares a provider's usage or cost export with the ledger. Exit code 1: they differ.
+    Reconcile(reconcile::Reconcile),
 }
 
 /// What sums are grouped by.
@@ -56,24 +66,67 @@ pub enum Usage {
 pub enum Group {
     /// Client key.
     Key,
+    /// The key's group at that time.
+    Group,
     /// Model the client asked for.
     Model,
     /// Provider.
     Provider,
     /// Provider's credential.
     Credential,
+    /// Hour, UTC.
+    Hour,
     /// Day, UTC.
     Day,
+    /// Week from Monday, UTC.
+    Week,
+    /// Month, UTC.
+    Month,
+    /// Route; as far back as single rows are kept.
+    Route,
+    /// Model the provider was asked for; as far back as single rows are kept.
+    #[value(name = "upstream_model", alias = "upstream-model")]
+    UpstreamModel,
 }
 
 impl Group {
     const fn as_str(self) -> &'static str {
         match self {
             Group::Key => "key",
+            Group::Group => "group",
             Group::Model => "model",
             Group::Provider => "provider",
             Group::Credential => "credential",
+            Group::Hour => "hour",
             Group::Day => "day",
+            Group::Week => "week",
+            Group::Month => "month",
+            Group::Route => "route",
+            Group::UpstreamModel => "upstream_model",
+        }
+    }
+}
+
+/// The order of a report's lines.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// By what they have in common.
+    Group,
+    /// The largest charge first.
+    Charge,
+    /// The largest cost first.
+    Cost,
+    /// The most requests first.
+    Requests,
+}
+
+impl Sort {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Sort::Group => "group",
+            Sort::Charge => "charge",
+            Sort::Cost => "cost",
+            Sort::Requests => "requests",
         }
     }
 }
@@ -99,6 +152,9 @@ pub struct Which {
     /// Client key id.
     #[arg(long, value_name = "ID")]
     pub key: Option<String>,
+    /// The key's group at that time.
+    #[arg(long)]
+    pub group: Option<String>,
     /// Model the client asked for.
     #[arg(long)]
     pub model: Option<String>,
@@ -116,6 +172,7 @@ impl Which {
             ("from", &self.from),
             ("until", &self.until),
             ("key", &self.key),
+            ("group", &self.group),
             ("model", &self.model),
             ("provider", &self.provider),
             ("credential", &self.credential),
@@ -131,17 +188,37 @@ impl Usage {
     /// Runs the command.
     pub fn execute(self, conf: &Path) -> Result<(), Failure> {
         match self {
-            Usage::Report { by, which, json, reach } => {
+            Usage::Report {
+                by,
+                sort,
+                limit,
+                which,
+                json,
+                csv,
+                reach,
+            } => {
                 let by = by.into_iter().map(Group::as_str).collect::<Vec<_>>().join(",");
                 let mut query = which.query();
-                query.push(("by", &by));
+                query.extend([("by", by.as_str()), ("sort", sort.as_str())]);
+                let limit = limit.map(|limit| limit.to_string());
+                query.extend(limit.as_deref().map(|limit| ("limit", limit)));
                 let report: Report = Client::new(conf, &reach)?.get("/api/v1/usage/report", &query)?;
                 if json {
                     super::print_json(&report)
+                } else if csv {
+                    super::print(&csv_of(&report)?)
                 } else {
-                    super::print(&table(&report))
+                    super::print(&table(&report))?;
+                    if report.more > 0 {
+                        eprintln!(
+                            "{} more lines; --limit shows as many as you say",
+                            grouped(report.more as u64)
+                        );
+                    }
+                    Ok(())
                 }
             }
+            Usage::Reconcile(reconcile) => reconcile.execute(conf),
             Usage::Export {
                 format,
                 out,
@@ -153,8 +230,8 @@ impl Usage {
                 query.push(("format", if format == Format::Csv { "csv" } else { "jsonl" }));
                 let rows = Client::new(conf, &reach)?.stream("/api/v1/usage/export", &query)?;
                 match out {
-                    Some(file) => export_to_file(rows, &file),
-                    None => export_to_stdout(rows),
+                    Some(file) => export::to_file(rows, &file),
+                    None => export::to_stdout(rows),
                 }
             }
         }
@@ -167,34 +244,39 @@ fn table(report: &Report) -> String {
         table = table.text(word.to_uppercase());
     }
     for title in [
+        "REQUESTS",
         "ATTEMPTS",
-        "COMPLETE",
+        "ERRORS",
         "NO USAGE",
-        "INPUT",
+        "ESTIMATED",
         "CACHE READ",
         "CACHE WRITE",
-        "OUTPUT",
-        "REASONING",
         "ALL INPUT",
+        "REASONING",
         "ALL OUTPUT",
+        "UNPRICED",
+        "COST $",
+        "CHARGE $",
     ] {
         table = table.number(title);
     }
     let numbers = |sums: &Sums| {
         let usage = &sums.usage;
-        [
+        let counts = [
+            sums.requests,
             sums.attempts,
-            sums.complete,
+            sums.errors,
             sums.without_usage,
-            usage.input,
+            sums.estimated,
             usage.cache_read,
             usage.cache_write_5m + usage.cache_write_1h,
-            usage.output,
-            usage.reasoning,
             usage.input_total,
+            usage.reasoning,
             usage.output_total,
-        ]
-        .map(grouped)
+            sums.unpriced,
+        ];
+        let money = [sums.cost_usd.clone(), sums.charge_usd.clone()];
+        counts.map(grouped).into_iter().chain(money)
     };
     for sums in report.lines.iter().filter(|_| !report.by.is_empty()) {
         let group = report
@@ -215,75 +297,68 @@ fn table(report: &Report) -> String {
     table.render()
 }
 
-/// Writes beside the file, then puts it in its place: a file that is there is complete.
-fn export_to_file(rows: impl Read, file: &Path) -> Result<(), Failure> {
-    let name = file
-        .file_name()
-        .ok_or_else(|| Failure::Given(format!("--out {}: not a file's name", file.display())))?;
-    let mut part_name = name.to_owned();
-    part_name.push(".part");
-    let part = file.with_file_name(part_name);
-    let made = File::create(&part).map_err(|error| Failure::Given(format!("--out {}: {error}", part.display())))?;
-    let mut to = BufWriter::new(made);
-    let outcome = copy(rows, &mut to)
-        .and_then(|lines| {
-            to.flush()?;
-            to.get_ref().sync_all()?;
-            std::fs::rename(&part, file)?;
-            Ok(lines)
-        })
-        .with_context(|| format!("the export is not complete; {} was not written", file.display()));
-    match outcome {
-        Ok(lines) => {
-            eprintln!("{} lines in {}", grouped(lines), file.display());
-            Ok(())
-        }
-        Err(error) => {
-            // The part is of no use to anybody; that it could not be removed either is not the news.
-            let _ = std::fs::remove_file(&part);
-            Err(error.into())
-        }
+/// The lines as CSV (RFC 4180). Text which a spreadsheet would take for a formula gets an apostrophe in front.
+fn csv_of(report: &Report) -> Result<String, Failure> {
+    const COLUMNS: [&str; 21] = [
+        "requests",
+        "attempts",
+        "complete",
+        "errors",
+        "without_usage",
+        "estimated",
+        "unpriced",
+        "input",
+        "cache_read",
+        "cache_write_5m",
+        "cache_write_1h",
+        "input_audio",
+        "output",
+        "reasoning",
+        "output_audio",
+        "input_total",
+        "output_total",
+        "cost_usd",
+        "cost_nano_usd",
+        "charge_usd",
+        "charge_nano_usd",
+    ];
+    let mut out = csv::WriterBuilder::new()
+        .terminator(csv::Terminator::CRLF)
+        .from_writer(Vec::new());
+    out.write_record(report.by.iter().map(String::as_str).chain(COLUMNS))?;
+    for sums in &report.lines {
+        let group = report.by.iter().map(|word| {
+            let text = sums.group.get(word).cloned().unwrap_or_default();
+            if is_formula(&text) { format!("'{text}") } else { text }
+        });
+        let usage = &sums.usage;
+        let counts = [
+            sums.requests,
+            sums.attempts,
+            sums.complete,
+            sums.errors,
+            sums.without_usage,
+            sums.estimated,
+            sums.unpriced,
+            usage.input,
+            usage.cache_read,
+            usage.cache_write_5m,
+            usage.cache_write_1h,
+            usage.input_audio,
+            usage.output,
+            usage.reasoning,
+            usage.output_audio,
+            usage.input_total,
+            usage.output_total,
+        ]
+        .map(|count| count.to_string());
+        let money = [
+            sums.cost_usd.clone(),
+            sums.cost_nano_usd.to_string(),
+            sums.charge_usd.clone(),
+            sums.charge_nano_usd.to_string(),
+        ];
+        out.write_record(group.chain(counts).chain(money))?;
     }
-}
-
-fn export_to_stdout(rows: impl Read) -> Result<(), Failure> {
-    let mut to = io::stdout().lock();
-    match copy(rows, &mut to).and_then(|_| to.flush()) {
-        // Whoever read it has enough: `tollgate usage export | head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other.context("the export is not complete")?),
-    }
-}
-
-/// Copies and counts lines; tells how far it is if it takes more than a second and somebody watches.
-fn copy(mut from: impl Read, to: &mut impl Write) -> io::Result<u64> {
-    const SHOW_AFTER: Duration = Duration::from_secs(1);
-    let begun = Instant::now();
-    let watched = io::stderr().is_terminal();
-    let mut progress: Option<ProgressBar> = None;
-    let mut buffer = vec![0; 64 * 1024];
-    let (mut lines, mut bytes) = (0, 0);
-    loop {
-        let read = match from.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // Not to be taken for a broken pipe on our own output.
-            Err(error) => return Err(io::Error::other(error)),
-        };
-        to.write_all(&buffer[..read])?;
-        lines += memchr::memchr_iter(b'\n', &buffer[..read]).count() as u64;
-        bytes += read as u64;
-        if watched && progress.is_none() && begun.elapsed() > SHOW_AFTER {
-            progress = Some(ProgressBar::new_spinner());
-        }
-        if let Some(progress) = &progress {
-            progress.set_message(format!("{} lines, {}", grouped(lines), HumanBytes(bytes)));
-            progress.tick();
-        }
-    }
-    if let Some(progress) = progress {
-        progress.finish_and_clear();
-    }
-    Ok(lines)
+    Ok(String::from_utf8(out.into_inner()?)?)
 }

@@ -132,7 +132,11 @@ enum Piece {
 fn pieces(filter: &Filter, by: &[GroupBy], removed_before: i64) -> Vec<Piece> {
     let from = filter.from.map_or(0, |from| from.0.max(0));
     let until = filter.until.map_or(i64::MAX, |until| until.0.max(0));
-    if !filter.is_of_sums() || by.contains(&GroupBy::Route) {
+    if !filter.is_of_sums()
+        || by
+            .iter()
+            .any(|by| matches!(by, GroupBy::Route | GroupBy::UpstreamModel))
+    {
         return vec![Piece::Rows(i64::MIN, i64::MAX)];
     }
     let up = |at: i64, period: i64| at / period + i64::from(at % period != 0);
@@ -199,7 +203,7 @@ fn report_from(
                 }
                 scan(store, &part, part.first_block(store)?, |_, row| {
                     groups
-                        .of(&Name::of(&row), row.opening.route, row.opening.at.0)?
+                        .of(&Name::of(&row), OfRows::of(&row), row.opening.at.0)?
                         .add_row(&row);
                     Ok(true)
                 })?;
@@ -218,10 +222,26 @@ fn report_from(
                 Period::Hour(number) => i64::from(number) * HOUR,
                 Period::Day(number) => i64::from(number) * DAY,
             };
-            groups.of(&name, "", at)?.add(&rollup::decode(&bytes)?);
+            groups.of(&name, OfRows::default(), at)?.add(&rollup::decode(&bytes)?);
         }
     }
     Ok(groups.lines())
+}
+
+/// What rows have in common that sums do not tell.
+#[derive(Clone, Copy, Default)]
+struct OfRows<'a> {
+    route: &'a str,
+    upstream_model: &'a str,
+}
+
+impl<'a> OfRows<'a> {
+    fn of(row: &RowRef<'a>) -> Self {
+        OfRows {
+            route: row.opening.route,
+            upstream_model: row.opening.upstream_model,
+        }
+    }
 }
 
 /// The sums of a report, by group.
@@ -230,7 +250,7 @@ struct Groups<'a> {
     places: HashMap<Box<[u8]>, usize>,
     sums: Vec<Sums>,
     group: Vec<u8>,
-    time: [Time; 2],
+    time: [Time; 4],
 }
 
 impl<'a> Groups<'a> {
@@ -240,12 +260,12 @@ impl<'a> Groups<'a> {
             places: HashMap::new(),
             sums: Vec::new(),
             group: Vec::new(),
-            time: [Time::default(), Time::default()],
+            time: Default::default(),
         }
     }
 
     /// The sums of the group which this belongs to.
-    fn of(&mut self, name: &Name<'_>, route: &str, at: i64) -> Result<&mut Sums, LedgerError> {
+    fn of(&mut self, name: &Name<'_>, rows: OfRows<'_>, at: i64) -> Result<&mut Sums, LedgerError> {
         self.group.clear();
         for by in self.by {
             let mut part = |text: &str| self.group.extend_from_slice(text.as_bytes());
@@ -259,8 +279,11 @@ impl<'a> Groups<'a> {
                     part("/");
                     part(name.credential);
                 }
-                GroupBy::Route => part(route),
+                GroupBy::Route => part(rows.route),
+                GroupBy::UpstreamModel => part(rows.upstream_model),
                 GroupBy::Day => part(self.time[0].text(at, DAY, "%Y-%m-%d")),
+                GroupBy::Week => part(self.time[2].text(at, DAY, "%G-W%V")),
+                GroupBy::Month => part(self.time[3].text(at, DAY, "%Y-%m")),
                 GroupBy::Hour => part(self.time[1].text(at, HOUR, "%Y-%m-%dT%H:00Z")),
             }
             self.group.push(END);

@@ -113,6 +113,12 @@ pub enum GroupBy {
     Hour,
     /// Route; empty: none. Answered from single rows, as far back as they are kept.
     Route,
+    /// Week, UTC, from Monday (ISO 8601): `2026-W05`.
+    Week,
+    /// Month, UTC: `2026-01`.
+    Month,
+    /// Model the provider was asked for: what its invoices name. Answered from single rows, as far back as they are kept.
+    UpstreamModel,
 }
 
 /// Sums of one group.

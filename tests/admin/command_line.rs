@@ -296,7 +296,7 @@ async fn every_field_of_a_key_has_a_flag() {
         (&serde_json::json!([]), &Value::from("active"))
     );
     let shown = run(&format!("keys show {id}")).await;
-    for told in ["requests a minute", "Europe/Berlin", "USED", "month"] {
+    for told in ["requests a minute", "Europe/Berlin", "used", "month"] {
         assert!(shown.contains(told), "{told}: {shown}");
     }
     let group = run("groups show team").await;

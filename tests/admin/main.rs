@@ -1,5 +1,6 @@
 //! The admin API as its callers see it, over HTTP on the loopback.
 
+mod accounts;
 mod addresses;
 mod command_line;
 mod credentials;
@@ -7,6 +8,8 @@ mod document;
 mod groups;
 mod idempotency;
 mod keys;
+mod large_export;
+mod reconcile;
 mod refusals;
 mod rules;
 mod secrets;

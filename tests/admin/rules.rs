@@ -51,6 +51,8 @@ async fn routes_and_providers_are_shown() {
         ("instructions", json!({ "before_chars": null, "after_chars": null })),
         ("on_loss", json!("report")),
         ("upstream_stream", json!("as_asked")),
+        ("queue_ms", json!(0)),
+        ("unknown_price", json!(null)),
     ] {
         assert_eq!(route[field], value, "{field}");
     }
@@ -135,4 +137,35 @@ async fn no_answer_holds_a_secret() {
         }
     }
     assert_eq!(NOW.seconds() % 3600, 0);
+}
+
+#[tokio::test]
+async fn prices_queues_and_unknown_prices_are_shown() {
+    let gateway = Gateway::start().await;
+    let path = "/api/v1/prices?provider=paid&model=small-1";
+    let unknown = gateway.get(path).await;
+    assert_eq!(unknown["rates"], json!(null), "unknown is not free");
+    let rules = good_rules(&key_file(gateway.folder.path()));
+    let rules = rules.replace(
+        "name = \"a route\"",
+        "name = \"a route\"\nqueue = \"5s\"\nunknown_price = 0.5",
+    );
+    let price = "[[price]]\nprovider = \"paid\"\nmodel = \"small-1\"\ninput = 2.5\noutput = 10\n";
+    write_rules(gateway.folder.path(), &format!("{rules}\n{price}"));
+    let answer = Answer::of(gateway.request(Method::POST, "/api/v1/reload")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let route = gateway.get("/api/v1/routes").await["routes"][0].clone();
+    assert_eq!(
+        (&route["queue_ms"], &route["unknown_price"]),
+        (&json!(5000), &json!("0.5"))
+    );
+    let price = gateway.get(path).await;
+    let rate = |class: &str| {
+        let rates = price["rates"].as_array().expect("rates");
+        rates.iter().find(|rate| rate["class"] == class).expect("a rate")["usd"].clone()
+    };
+    assert_eq!((rate("input"), rate("output")), (json!("2.5"), json!("10")));
+    let missing = Answer::of(gateway.request(Method::GET, "/api/v1/prices?provider=paid")).await;
+    let told = missing.refused(400, "no model");
+    assert_eq!(told, ("invalid_query".into(), Some("model".into())));
 }

@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use tollgate::ids::KeyId;
+use tollgate::money::NanoUsd;
 
 use crate::support::{Answer, Gateway, HOUR};
 
@@ -78,6 +79,8 @@ async fn conditions_hold_together() {
         ("key=MnOpQrStUvWx", 3),
         ("provider=paid&credential=main&ended=complete", 5),
         ("provider=other", 0),
+        ("group=", 5),
+        ("group=team", 0),
         ("ended=interrupted", 0),
         ("request=request-1", 5),
         ("request=request-2", 0),
@@ -222,4 +225,132 @@ async fn what_the_provider_did_not_say_is_null_and_not_zero() {
         (&row["usage"], &row["status"], &row["first_byte_us"]),
         (&Value::Null, &Value::Null, &Value::Null)
     );
+}
+
+/// Enters attempts of two groups: one priced, one without a price, one estimated.
+fn fill_with_money(gateway: &Gateway) {
+    for (ago, group, cost, charge) in [
+        (0, "team", Some(1_500_000), 2_000_000),
+        (HOUR, "team", None, 1),
+        (40 * 24 * HOUR, "", Some(1), 5_000_000_000),
+    ] {
+        gateway.enter(ago, |opening, closing| {
+            opening.group = group.into();
+            opening.reserved = NanoUsd(7_000_000);
+            closing.cost = cost.map(NanoUsd);
+            closing.charge = NanoUsd(charge);
+            closing.estimated = cost.is_none();
+            closing.service = Some("batch".into());
+            closing.images_out = 2;
+        });
+    }
+    gateway.enter(0, |opening, closing| {
+        opening.attempt = 2;
+        opening.group = "team".into();
+        closing.status = Some(500);
+        closing.usage = None;
+        closing.cost = Some(NanoUsd::ZERO);
+    });
+}
+
+#[tokio::test]
+async fn rows_and_sums_tell_of_money() {
+    let gateway = Gateway::start().await;
+    fill_with_money(&gateway);
+    let rows = gateway.get("/api/v1/usage/rows?group=team").await;
+    let rows = rows["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 3);
+    let priced = &rows[0];
+    for (field, value) in [
+        ("group", json!("team")),
+        ("cost_usd", json!("0.0015")),
+        ("cost_nano_usd", json!(1_500_000)),
+        ("charge_usd", json!("0.002")),
+        ("charge_nano_usd", json!(2_000_000)),
+        ("reserved_usd", json!("0.007")),
+        ("reserved_nano_usd", json!(7_000_000)),
+        ("estimated", json!(false)),
+        ("service", json!("batch")),
+        ("images_in", json!(0)),
+        ("images_out", json!(2)),
+    ] {
+        assert_eq!(priced[field], value, "{field}");
+    }
+    assert_eq!(rows[1]["cost_usd"], Value::Null, "unknown is not free");
+    assert_eq!(
+        (&rows[1]["cost_nano_usd"], &rows[1]["estimated"]),
+        (&Value::Null, &json!(true))
+    );
+    assert_eq!(rows[2]["cost_usd"], "0", "free is not unknown");
+
+    let report = gateway.get("/api/v1/usage/report?by=group").await;
+    let [none, team] = report["lines"].as_array().expect("lines").as_slice() else {
+        panic!("two groups: {report:#}");
+    };
+    assert_eq!(
+        (&none["group"]["group"], &team["group"]["group"]),
+        (&json!(""), &json!("team"))
+    );
+    for (field, value) in [
+        ("requests", json!(2)),
+        ("attempts", json!(3)),
+        ("errors", json!(0)),
+        ("estimated", json!(1)),
+        ("unpriced", json!(1)),
+        ("cost_usd", json!("0.0015")),
+        ("charge_usd", json!("0.002000001")),
+        ("charge_nano_usd", json!(2_000_001)),
+    ] {
+        assert_eq!(team[field], value, "{field}");
+    }
+    assert_eq!(report["total"]["charge_usd"], "5.002000001");
+    assert_eq!(report["total"]["cost_nano_usd"], 1_500_001);
+
+    let largest = gateway.get("/api/v1/usage/report?by=group&sort=charge&limit=1").await;
+    assert_eq!(largest["lines"].as_array().map(Vec::len), Some(1));
+    assert_eq!((&largest["lines"][0], &largest["more"]), (none, &json!(1)));
+    assert_eq!(largest["total"], report["total"], "the total is of all");
+    let largest = gateway.get("/api/v1/usage/report?by=group&sort=requests").await;
+    assert_eq!(largest["lines"][0], *team);
+}
+
+#[tokio::test]
+async fn sums_of_every_time_and_place() {
+    let gateway = Gateway::start().await;
+    fill_with_money(&gateway);
+    // Now is 2026-01-31T12:00:00Z, a Saturday; forty days before is 2025-12-22, a Monday.
+    for (by, expected) in [
+        ("month", vec!["2025-12", "2026-01"]),
+        ("week", vec!["2025-W52", "2026-W05"]),
+        ("day", vec!["2025-12-22", "2026-01-31"]),
+        (
+            "hour",
+            vec!["2025-12-22T12:00Z", "2026-01-31T11:00Z", "2026-01-31T12:00Z"],
+        ),
+        ("route", vec!["a route"]),
+        ("upstream_model", vec!["small-1"]),
+        ("group", vec!["", "team"]),
+        ("credential", vec!["paid/main"]),
+    ] {
+        let report = gateway.get(&format!("/api/v1/usage/report?by={by}")).await;
+        let lines = report["lines"].as_array().expect("lines");
+        let found: Vec<_> = lines
+            .iter()
+            .map(|line| line["group"][by].as_str().expect("a text"))
+            .collect();
+        assert_eq!(found, expected, "{by}");
+        assert_eq!(report["total"]["attempts"], 4, "{by}");
+        assert_eq!(report["total"]["charge_nano_usd"], 5_002_000_001_u64, "{by}");
+    }
+    for query in [
+        "by=year",
+        "sort=name",
+        "limit=0",
+        "limit=10001",
+        "limit=x",
+        "by=day,day",
+    ] {
+        let answer = Answer::of(gateway.request(Method::GET, &format!("/api/v1/usage/report?{query}"))).await;
+        assert_eq!(answer.refused(400, query).0, "invalid_query");
+    }
 }

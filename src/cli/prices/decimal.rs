@@ -5,7 +5,7 @@ const MAX_DIGITS: usize = 30;
 
 /// The number times 10 to the power of `shift`, rounded to the nearest integer. Tables made from floats write 0.15 as
 /// 0.15000000000000002: what lies beyond the unit is noise. `None`: not a number, negative, or too large.
-pub(super) fn scaled(text: &str, shift: i32) -> Option<u64> {
+pub(in crate::cli) fn scaled(text: &str, shift: i32) -> Option<u64> {
     let text = text.trim();
     let (number, exponent) = match text.split_once(['e', 'E']) {
         Some((number, exponent)) => (number, exponent.parse::<i32>().ok().filter(|e| e.abs() < 400)?),

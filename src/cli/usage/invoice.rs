@@ -1,0 +1,459 @@
+//! Providers' usage and cost exports (CSV): columns found by their titles, amounts summed by day and model.
+//!
+//! Titles are those of the exports themselves, as public copies of them show:
+//! - OpenAI, `completions_usage_*.csv`: `start_time, end_time, start_time_iso, end_time_iso, ..., input_tokens,
+//!   input_cached_tokens, output_tokens, num_model_requests, model`; input tokens include cached ones. `cost_*.csv`: `start_time,
+//!   ..., amount_value, amount_currency, quantity, quantity_unit, line_item` where an item is `gpt-4o-2024-08-06, input`. Buckets
+//!   in which nothing happened have times only.
+//! - Anthropic's console, usage: `usage_date_utc, model_version, ..., usage_input_tokens_no_cache,
+//!   usage_input_tokens_cache_write_5m, usage_input_tokens_cache_write_1h, usage_input_tokens_cache_read, usage_output_tokens`;
+//!   cost: `usage_date_utc, model, ..., token_type, cost_usd, list_price_usd`, one line for each class of tokens, in cents, where
+//!   a model is `Claude Haiku 4.5`.
+//! - Any other with a day, a model and some of input, output and cached tokens and cost under a usual title.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use crate::cli::Failure;
+use crate::cli::prices::decimal::scaled;
+use crate::observe::redact::printable;
+
+/// Largest file read, in bytes: an export by minute and key of a busy month has some hundred megabytes.
+pub(super) const MAX_FILE: u64 = 1 << 30;
+/// Most days and models together: as many as a report has.
+pub(super) const MAX_LINES: usize = crate::ledger::query::GROUPS_MAX;
+/// Half a cent, in nano-dollars: what rounding to cents can be wrong by.
+const HALF_A_CENT: i128 = 5_000_000;
+
+/// How the file is written.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Told by its titles.
+    Auto,
+    /// OpenAI's usage or cost export: input tokens include cached ones.
+    Openai,
+    /// The usage or cost export of Anthropic's console: input tokens do not include cached ones.
+    Anthropic,
+    /// Any other; input tokens include cached ones unless their title says otherwise.
+    Csv,
+}
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum What {
+    /// All tokens of the prompt.
+    Input,
+    /// Of those, read from a cache.
+    CacheRead,
+    /// Of those, written to a cache.
+    CacheWrite,
+    /// All tokens of the answer.
+    Output,
+    /// Money, in nano-dollars.
+    Cost,
+}
+
+impl What {
+    pub(super) const ALL: [What; 5] = [What::Input, What::CacheRead, What::CacheWrite, What::Output, What::Cost];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            What::Input => "input_tokens",
+            What::CacheRead => "cache_read_tokens",
+            What::CacheWrite => "cache_write_tokens",
+            What::Output => "output_tokens",
+            What::Cost => "cost_usd",
+        }
+    }
+}
+
+/// Sums of one day and model, by [`What`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    pub(super) of: [i128; 5],
+    /// What rounding may have moved the cost by, in nano-dollars: half a cent for each amount written in cents.
+    pub(super) rounding: i128,
+}
+
+impl Sums {
+    pub(super) fn add(&mut self, other: &Sums) {
+        for (to, n) in self.of.iter_mut().zip(other.of) {
+            *to = to.saturating_add(n);
+        }
+        self.rounding = self.rounding.saturating_add(other.rounding);
+    }
+}
+
+/// A file, read.
+#[derive(Debug)]
+pub(super) struct Invoice {
+    /// What it tells.
+    pub(super) tells: Vec<What>,
+    /// By day and model, as the file calls it.
+    pub(super) sums: BTreeMap<(Date, String), Sums>,
+}
+
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Column {
+    Day,
+    Model,
+    Currency,
+    /// All tokens of the prompt, cached ones too.
+    InputAll,
+    /// Those of the prompt that are in no other column.
+    InputRest,
+    CacheRead,
+    CacheWrite,
+    Output,
+    Cost,
+}
+
+/// Titles, the best first: of several the first counts. Compared in lower case, other characters than letters and digits as `_`.
+const TITLES: [(Column, &[&str]); 9] = [
+    (
+        Column::Day,
+        &[
+            "usage_date_utc",
+            "usage_date",
+            "date",
+            "day",
+            "start_time_iso",
+            "starting_at",
+            "start_time",
+            "bucket_start",
+            "timestamp",
+            "time",
+            "created_at",
+        ],
+    ),
+    (
+        Column::Model,
+        &[
+            "model_version",
+            "model",
+            "model_name",
+            "model_id",
+            "snapshot_id",
+            "line_item",
+            "sku",
+            "description",
+        ],
+    ),
+    (Column::Currency, &["amount_currency", "currency"]),
+    (
+        Column::InputAll,
+        &[
+            "input_tokens",
+            "prompt_tokens",
+            "tokens_prompt",
+            "input",
+            "n_context_tokens_total",
+            "total_input_tokens",
+            "tokens_input",
+            "tokens_in",
+        ],
+    ),
+    (
+        Column::InputRest,
+        &[
+            "usage_input_tokens_no_cache",
+            "uncached_input_tokens",
+            "input_uncached_tokens",
+            "input_tokens_no_cache",
+            "input_no_cache",
+        ],
+    ),
+    (
+        Column::CacheRead,
+        &[
+            "usage_input_tokens_cache_read",
+            "input_cached_tokens",
+            "cached_input_tokens",
+            "cache_read_input_tokens",
+            "cache_read_tokens",
+            "cached_tokens",
+            "n_cached_context_tokens_total",
+            "cache_read",
+            "cached",
+        ],
+    ),
+    // All of these together: one for each lifetime.
+    (
+        Column::CacheWrite,
+        &[
+            "usage_input_tokens_cache_write_5m",
+            "usage_input_tokens_cache_write_1h",
+            "usage_input_tokens_cache_write",
+            "cache_creation_input_tokens",
+            "cache_write_tokens",
+            "cache_write",
+            "cache_creation",
+        ],
+    ),
+    (
+        Column::Output,
+        &[
+            "usage_output_tokens",
+            "output_tokens",
+            "completion_tokens",
+            "tokens_completion",
+            "generated_tokens",
+            "n_generated_tokens_total",
+            "output",
+            "tokens_output",
+            "tokens_out",
+        ],
+    ),
+    (
+        Column::Cost,
+        &[
+            "cost_usd",
+            "amount_value",
+            "amount_usd",
+            "total_cost_usd",
+            "cost",
+            "cost_in_usd",
+            "amount",
+            "total_cost",
+        ],
+    ),
+];
+
+/// Where each column stands.
+struct Columns {
+    places: Vec<(Column, usize)>,
+    titles: Vec<String>,
+}
+
+impl Columns {
+    fn find(titles: &csv::StringRecord, format: Format) -> Result<Self, Failure> {
+        let titles: Vec<String> = titles.iter().map(plain).collect();
+        let mut places = Vec::new();
+        for (column, names) in TITLES {
+            let mut found = names
+                .iter()
+                .filter_map(|name| titles.iter().position(|title| title == name));
+            match column {
+                Column::CacheWrite => places.extend(found.map(|at| (column, at))),
+                column => places.extend(found.next().map(|at| (column, at))),
+            }
+        }
+        let has = |column| places.iter().any(|(one, _)| *one == column);
+        if format == Format::Anthropic && !has(Column::InputRest) {
+            for (column, _) in places.iter_mut().filter(|(column, _)| *column == Column::InputAll) {
+                *column = Column::InputRest;
+            }
+        }
+        let has = |column| places.iter().any(|(one, _)| *one == column);
+        if has(Column::InputRest) {
+            places.retain(|(column, _)| *column != Column::InputAll);
+        }
+        let has = |column| places.iter().any(|(one, _)| *one == column);
+        let missing = match () {
+            () if !has(Column::Day) => Some("a day (`date`, `usage_date_utc`, `start_time_iso`)"),
+            () if !has(Column::Model) => Some("a model (`model`, `model_version`, `line_item`): export it by model"),
+            () if ![Column::InputAll, Column::InputRest, Column::Output, Column::Cost]
+                .into_iter()
+                .any(has) =>
+            {
+                Some("tokens or money (`input_tokens`, `output_tokens`, `cost_usd`, `amount_value`)")
+            }
+            () => None,
+        };
+        match missing {
+            None => Ok(Columns { places, titles }),
+            Some(missing) => Err(Failure::Given(format!(
+                "line 1: no column holds {missing}; the columns are: {}",
+                printable(&titles.join(", "), 1000)
+            ))),
+        }
+    }
+
+    fn has(&self, column: Column) -> bool {
+        self.places.iter().any(|(one, _)| *one == column)
+    }
+
+    fn tells(&self) -> Vec<What> {
+        let told = |what: &What| match what {
+            What::Input => self.has(Column::InputAll) || self.has(Column::InputRest),
+            What::CacheRead => self.has(Column::CacheRead),
+            What::CacheWrite => self.has(Column::CacheWrite),
+            What::Output => self.has(Column::Output),
+            What::Cost => self.has(Column::Cost),
+        };
+        What::ALL.into_iter().filter(told).collect()
+    }
+}
+
+/// A title without what is not compared.
+fn plain(title: &str) -> String {
+    let title = title.trim_start_matches('\u{feff}').trim().to_lowercase();
+    let mut out = String::with_capacity(title.len());
+    for character in title.chars() {
+        match character.is_alphanumeric() {
+            true => out.push(character),
+            false if !out.is_empty() && !out.ends_with('_') => out.push('_'),
+            false => {}
+        }
+    }
+    out.trim_end_matches('_').to_owned()
+}
+
+/// Reads a file. What is wrong is told with its line.
+pub(super) fn read(from: impl Read, format: Format) -> Result<Invoice, Failure> {
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .from_reader(from);
+    let titles = reader.headers().map_err(|error| unreadable(&error))?.clone();
+    let columns = Columns::find(&titles, format)?;
+    let mut invoice = Invoice {
+        tells: columns.tells(),
+        sums: BTreeMap::new(),
+    };
+    let mut record = csv::StringRecord::new();
+    while reader.read_record(&mut record).map_err(|error| unreadable(&error))? {
+        let line = record.position().map_or(0, csv::Position::line);
+        let wrong = |told: String| Failure::Given(format!("line {line}: {told}"));
+        let Some((day, model, sums)) = columns.read(&record).map_err(wrong)? else {
+            continue;
+        };
+        let known = invoice.sums.len();
+        invoice.sums.entry((day, model)).or_default().add(&sums);
+        if known >= MAX_LINES && invoice.sums.len() > MAX_LINES {
+            return Err(wrong(format!(
+                "more than {MAX_LINES} days and models; take a shorter time"
+            )));
+        }
+    }
+    Ok(invoice)
+}
+
+fn unreadable(error: &csv::Error) -> Failure {
+    let line = error.position().map_or(0, csv::Position::line);
+    let told = match error.kind() {
+        csv::ErrorKind::Utf8 { .. } => "not UTF-8; save it as CSV in UTF-8".to_owned(),
+        csv::ErrorKind::Io(error) => error.to_string(),
+        _ => error.to_string(),
+    };
+    Failure::Given(format!("line {line}: {told}"))
+}
+
+impl Columns {
+    /// One line; `None`: it tells of nothing.
+    fn read(&self, record: &csv::StringRecord) -> Result<Option<(Date, String, Sums)>, String> {
+        let cell = |wanted: Column| {
+            let place = self.places.iter().find(|(column, _)| *column == wanted)?.1;
+            record.get(place).filter(|text| !text.is_empty())
+        };
+        let mut sums = Sums::default();
+        let mut told = false;
+        for &(column, place) in &self.places {
+            let Some(text) = record.get(place).filter(|text| !text.is_empty()) else {
+                continue;
+            };
+            let mut add = |what: What, n: i128| sums.of[what as usize] = sums.of[what as usize].saturating_add(n);
+            let name = &self.titles[place];
+            match column {
+                Column::Day | Column::Model => continue,
+                Column::Currency => {
+                    if !text.eq_ignore_ascii_case("usd") {
+                        return Err(format!(
+                            "{name} is {}; the ledger is in US dollars: leave out lines in other currencies",
+                            printable(text, 40)
+                        ));
+                    }
+                    continue;
+                }
+                Column::Cost => {
+                    let (nanos, rounded) = money(text).ok_or_else(|| not_one(name, text, "an amount"))?;
+                    add(What::Cost, nanos);
+                    sums.rounding += if rounded { HALF_A_CENT } else { 0 };
+                }
+                counted => {
+                    let n = count(text).ok_or_else(|| not_one(name, text, "a number of tokens"))?;
+                    match counted {
+                        Column::InputAll | Column::InputRest => add(What::Input, n),
+                        Column::Output => add(What::Output, n),
+                        part => {
+                            add(
+                                if part == Column::CacheRead {
+                                    What::CacheRead
+                                } else {
+                                    What::CacheWrite
+                                },
+                                n,
+                            );
+                            if self.has(Column::InputRest) {
+                                add(What::Input, n);
+                            }
+                        }
+                    }
+                }
+            }
+            told = true;
+        }
+        if !told {
+            return Ok(None);
+        }
+        let text = cell(Column::Day).ok_or("no day")?;
+        let day = day(text).ok_or_else(|| not_one("the day", text, "written as 2026-01-31, with or without a time"))?;
+        // `gpt-4o, input`: the class of tokens is not the model.
+        let model = cell(Column::Model).unwrap_or("(none)");
+        let model = model.split_once(", ").map_or(model, |(model, _)| model);
+        Ok(Some((day, printable(model, 200).into_owned(), sums)))
+    }
+}
+
+fn not_one(name: &str, text: &str, wanted: &str) -> String {
+    format!("{name} is \"{}\", which is not {wanted}", printable(text, 60))
+}
+
+/// A number of tokens: `1234`, `1,234`, `1234.0`.
+fn count(text: &str) -> Option<i128> {
+    let number = text.replace(',', "");
+    let number = number.strip_suffix(".0").unwrap_or(&number);
+    number.parse::<u64>().ok().map(i128::from)
+}
+
+/// An amount in nano-dollars: `0.0123`, `$1,234.50`, `-0.5`, `1.2e-05`; and whether it was rounded to cents.
+fn money(text: &str) -> Option<(i128, bool)> {
+    let (text, negative) = match text.strip_prefix('-') {
+        Some(rest) => (rest, true),
+        None => (text, false),
+    };
+    let number = text.trim().trim_start_matches('$').replace(',', "");
+    let nanos = i128::from(scaled(&number, 9)?);
+    let in_cents = !number.contains(['e', 'E']) && number.split_once('.').is_none_or(|(_, digits)| digits.len() <= 2);
+    Some((if negative { -nanos } else { nanos }, in_cents))
+}
+
+/// The day, UTC: of `2026-01-31`, a time with or without an offset (without: UTC), seconds or milliseconds since 1970.
+fn day(text: &str) -> Option<Date> {
+    let utc = |at: jiff::Timestamp| at.to_zoned(TimeZone::UTC).date();
+    if let Ok(number) = text.parse::<i64>() {
+        let seconds = match text.len() {
+            9 | 10 => number,
+            12 | 13 => number / 1000,
+            _ => return None,
+        };
+        return jiff::Timestamp::from_second(seconds).ok().map(utc);
+    }
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        return Some(utc(at));
+    }
+    let date = text.get(..10)?;
+    let rest = &text[10..];
+    if !(rest.is_empty() || rest.starts_with(['T', ' '])) || date.as_bytes().get(4) != Some(&b'-') {
+        return None;
+    }
+    date.parse().ok()
+}
+
+#[cfg(test)]
+#[path = "invoice_tests.rs"]
+mod tests;
