@@ -7,12 +7,13 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tollgate::ledger::Ended;
+use tollgate::ledger::record::NEVER_SENT;
 use tollgate::sandbox::{self, Served};
 
 use super::*;
 use crate::support::dialect::ALL;
 use crate::support::gateway::Options;
-use crate::support::{HEAVY, Random};
+use crate::support::{HEAVY, Random, until};
 
 const CLIENTS: u64 = 12;
 
@@ -295,7 +296,19 @@ async fn a_mixed_hour_in_small() {
 
     // Each attempt of each provider is there once, and says what the provider says.
     let mut book: HashMap<(String, String), Vec<&Row>> = HashMap::new();
+    let mut dead = 0;
     for row in &rows {
+        // Sent on a connection that was closed meanwhile: the provider did not see it, and it was sent again.
+        if row
+            .closing
+            .error
+            .as_deref()
+            .is_some_and(|word| NEVER_SENT.contains(&word))
+        {
+            assert_eq!((row.closing.usage, row.closing.charge.0), (None, 0), "{row:?}");
+            dead += 1;
+            continue;
+        }
         book.entry((row.opening.provider.to_string(), row.opening.request.0.to_string()))
             .or_default()
             .push(row);
@@ -304,9 +317,12 @@ async fn a_mixed_hour_in_small() {
     assert_eq!(ids.len(), rows.len(), "none twice");
     let mut compared = 0;
     for provider in &providers {
-        let counts = provider.sandbox.counts();
+        // It may notice a moment later that somebody left.
+        let counts = until("nothing is open at the provider", Duration::from_secs(20), || async {
+            Some(provider.sandbox.counts()).filter(|counts| counts.open.is_empty())
+        })
+        .await;
         let served = provider.sandbox.served();
-        assert!(counts.open.is_empty(), "{:?}", counts.open);
         assert_eq!(served.len() as u64, counts.total.received, "all of it is remembered");
         let mut calls: HashMap<&str, Vec<&Served>> = HashMap::new();
         for one in &served {
@@ -349,7 +365,11 @@ async fn a_mixed_hour_in_small() {
         }
     }
     for ((provider, id), rows) in &book {
-        let never = |row: &&Row| row.closing.status.is_none() && seen.left.contains(id) && row.closing.usage.is_none();
+        let never = |row: &&Row| {
+            row.closing.status.is_none()
+                && seen.left.contains(id)
+                && (row.closing.usage.is_none() || row.closing.estimated)
+        };
         assert!(rows.iter().all(never), "{id} never reached {provider}: {rows:?}");
     }
     // Each client's answer is in it. (An answer may end well for HTTP and with an error in its last event.)
@@ -403,7 +423,7 @@ async fn a_mixed_hour_in_small() {
     }
     let count = |what: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| what(row)).count();
     println!(
-        "{time:?}: {} requests ({} left), {} rows, {compared} compared with their providers, {} never sent, {} complete, {} estimated, \
+        "{time:?}: {} requests ({} left), {} rows, {compared} compared with their providers, {} never got there ({dead} on dead connections), {} complete, {} estimated, \
          {} client_gone, {} upstream_error, {} broke or failed, {} converted; charged {}; verify: {verdict}",
         seen.stayed.len() + seen.left.len(),
         seen.left.len(),
