@@ -7,7 +7,6 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tollgate::ledger::Ended;
-use tollgate::ledger::record::NEVER_SENT;
 use tollgate::sandbox::{self, Served};
 
 use super::*;
@@ -109,6 +108,14 @@ impl Models {
         }
         models
     }
+}
+
+/// How long it goes: ten minutes, or as `TOLLGATE_MIXED_SECONDS` says.
+fn seconds() -> u64 {
+    let said = std::env::var("TOLLGATE_MIXED_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    said.unwrap_or(if is_long() { 600 } else { 20 })
 }
 
 /// What the clients saw.
@@ -216,6 +223,12 @@ fn compare(row: &Row, served: &Served, left: bool) {
     }
 }
 
+/// It was sent on a connection which was closed without a word, and then sent again.
+fn is_dead(row: &Row) -> bool {
+    let closing = &row.closing;
+    closing.error.as_deref() == Some("dead_connection") && closing.usage.is_none() && closing.charge.0 == 0
+}
+
 /// Each row's cost and charge follow from its tokens and the rules.
 fn priced(row: &Row, keys: &[Key]) {
     let key = keys.iter().find(|key| key.id == *row.opening.key.0).unwrap();
@@ -238,7 +251,7 @@ fn priced(row: &Row, keys: &[Key]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mixed_hour_in_small() {
     let _heavy = HEAVY.lock().await;
-    let time = Duration::from_secs(if is_long() { 600 } else { 20 });
+    let time = Duration::from_secs(seconds());
     let models = Models::new();
     let mut providers = Vec::new();
     let mut rules = PRICES.to_owned();
@@ -296,26 +309,14 @@ async fn a_mixed_hour_in_small() {
 
     // Each attempt of each provider is there once, and says what the provider says.
     let mut book: HashMap<(String, String), Vec<&Row>> = HashMap::new();
-    let mut dead = 0;
     for row in &rows {
-        // Sent on a connection that was closed meanwhile: the provider did not see it, and it was sent again.
-        if row
-            .closing
-            .error
-            .as_deref()
-            .is_some_and(|word| NEVER_SENT.contains(&word))
-        {
-            assert_eq!((row.closing.usage, row.closing.charge.0), (None, 0), "{row:?}");
-            dead += 1;
-            continue;
-        }
         book.entry((row.opening.provider.to_string(), row.opening.request.0.to_string()))
             .or_default()
             .push(row);
     }
     let ids: BTreeSet<_> = rows.iter().map(|row| row.opening.id.to_string()).collect();
     assert_eq!(ids.len(), rows.len(), "none twice");
-    let mut compared = 0;
+    let (mut compared, mut dead) = (0, 0);
     for provider in &providers {
         // It may notice a moment later that somebody left.
         let counts = until("nothing is open at the provider", Duration::from_secs(20), || async {
@@ -335,6 +336,14 @@ async fn a_mixed_hour_in_small() {
                 .unwrap_or_default();
             calls.sort_by_key(|call| call.number);
             rows.sort_by_key(|row| row.opening.attempt);
+            // A reused connection may have been closed before the provider saw the request, or after: nobody can tell.
+            while rows.len() > calls.len() {
+                let Some(at) = rows.iter().position(|row| is_dead(row)) else {
+                    break;
+                };
+                rows.remove(at);
+                dead += 1;
+            }
             assert_eq!(
                 rows.len(),
                 calls.len(),
@@ -366,9 +375,8 @@ async fn a_mixed_hour_in_small() {
     }
     for ((provider, id), rows) in &book {
         let never = |row: &&Row| {
-            row.closing.status.is_none()
-                && seen.left.contains(id)
-                && (row.closing.usage.is_none() || row.closing.estimated)
+            let left = seen.left.contains(id) && (row.closing.usage.is_none() || row.closing.estimated);
+            row.closing.status.is_none() && (left || is_dead(row))
         };
         assert!(rows.iter().all(never), "{id} never reached {provider}: {rows:?}");
     }
