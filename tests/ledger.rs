@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tollgate::clock::{Clock, UnixMicros};
 use tollgate::config::{self, Durability};
-use tollgate::ids::{AttemptId, KeyId, RequestId};
+use tollgate::ids::{AttemptId, GroupId, KeyId, RequestId};
 use tollgate::keys::{KeyError, Keys, MasterKey, NewKey};
-use tollgate::ledger::{Ended, Filter, GroupBy, Ledger, Opening};
+use tollgate::ledger::{Ended, Entry, Filter, GroupBy, Ledger, Opening};
+use tollgate::limits::{AccountId, Accounts, Admission, Chain, Estimate};
 use tollgate::money::NanoUsd;
 use tollgate::store::Store;
 
@@ -128,4 +129,105 @@ fn a_broken_store_comes_back_with_its_rows_and_keys() {
             "a revoked key must not come back"
         );
     }
+}
+
+/// What a request holds: dropped together, whatever ends it.
+struct Held {
+    _entry: Entry,
+    _admission: Admission,
+}
+
+/// A request that is admitted, has reserved and has its attempt open.
+fn hold(ledger: &Ledger, chain: &Chain, n: i64) -> Held {
+    let at = Clock::system().now();
+    let admission = chain.enter(at, Instant::now()).unwrap();
+    let estimate = Estimate {
+        tokens: 20,
+        most_tokens: 100,
+        money: NanoUsd(5_000),
+    };
+    let reservation = admission.reserve(estimate, true, at, Instant::now()).unwrap();
+    let opening = Opening {
+        at,
+        group: "team".into(),
+        reserved: NanoUsd(5_000),
+        prompt_tokens: 10,
+        prompt_cost: Some(NanoUsd(700)),
+        prompt_charge: NanoUsd(900),
+        ..opening(&KeyId("panicking".into()), n)
+    };
+    Held {
+        _entry: ledger.open_reserved(opening, reservation),
+        _admission: admission,
+    }
+}
+
+#[test]
+fn tasks_that_panic_or_are_cancelled_leave_their_rows_and_no_reservation() {
+    const EACH: i64 = 50;
+    let data = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(&data.path().join("store"), 16 << 20).unwrap());
+    let accounts = Arc::new(Accounts::new());
+    let settings = config::Ledger {
+        min_free: 0,
+        ballast: 0,
+        ..config::Ledger::default()
+    };
+    let journal = data.path().join("journal");
+    let ledger = Ledger::start(&journal, &settings, store, accounts.clone(), Clock::system()).unwrap();
+    let of_key = accounts.get(&AccountId::Key(KeyId("panicking".into())));
+    let of_group = accounts.get(&AccountId::Group(GroupId("team".into())));
+    let chain = Chain::new(of_key.clone(), Some(of_group.clone()));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut tasks = Vec::new();
+        for n in 0..EACH {
+            let held = hold(&ledger, &chain, 2 * n);
+            tasks.push(tokio::spawn(async move {
+                let _held = held;
+                tokio::task::yield_now().await;
+                // As a panic, without the message of each.
+                std::panic::resume_unwind(Box::new("on purpose"));
+            }));
+            let held = hold(&ledger, &chain, 2 * n + 1);
+            let cancelled = tokio::spawn(async move {
+                let _held = held;
+                std::future::pending::<()>().await;
+            });
+            tokio::task::yield_now().await;
+            cancelled.abort();
+            tasks.push(cancelled);
+        }
+        for task in tasks {
+            assert!(task.await.is_err());
+        }
+    });
+    let rows = ledger.rows(&Filter::default(), None, 1000).unwrap().rows;
+    let count = |ended| rows.iter().filter(|row| row.ended == ended).count() as i64;
+    assert_eq!((count(Ended::Panicked), count(Ended::Interrupted)), (EACH, EACH));
+    for row in &rows {
+        let closing = &row.closing;
+        assert_eq!(
+            (closing.estimated, closing.charge, closing.cost),
+            (true, NanoUsd(900), Some(NanoUsd(700)))
+        );
+    }
+    for account in [of_key, of_group] {
+        let view = account.view(Clock::system().now(), Instant::now());
+        assert_eq!(view.in_flight, 0, "nobody is under way any more");
+        for window in view.windows {
+            let spent = window.spent;
+            assert_eq!(
+                (spent.requests, spent.tokens, spent.charge),
+                (2 * EACH as u64, 2 * EACH as u64 * 10, NanoUsd(2 * EACH as u64 * 900))
+            );
+            assert_eq!(window.reserved, Default::default(), "no reservation sticks");
+        }
+    }
+    let verdict = ledger.verify().unwrap();
+    assert!(verdict.ok && verdict.open == 0, "{verdict:?}");
 }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::plan::Usage;
+use super::served::{Log, Served};
 use crate::clock::{Clock, UnixMicros};
 
 /// Models counted by name; further ones count as [`OTHER`].
@@ -119,6 +120,7 @@ struct Books {
     open: HashMap<u64, (Arc<str>, UnixMicros)>,
     aborts: VecDeque<Abort>,
     recorded: VecDeque<Received>,
+    served: Log,
     number: u64,
     connections: u64,
 }
@@ -153,7 +155,13 @@ impl Counter {
             ended: Ended::Aborted,
             refused: false,
             usage: None,
+            recorded: None,
         }
+    }
+
+    /// What became of the recorded requests that are over, oldest first.
+    pub fn served(&self) -> Vec<Served> {
+        self.books.lock().served.all()
     }
 
     /// A connection was opened or closed.
@@ -221,6 +229,7 @@ impl Counter {
         }
         books.aborts.clear();
         books.recorded.clear();
+        books.served.clear();
     }
 }
 
@@ -243,6 +252,8 @@ pub struct Ticket {
     ended: Ended,
     refused: bool,
     usage: Option<Usage>,
+    /// Its end is recorded, with this id.
+    recorded: Option<Option<Box<str>>>,
 }
 
 impl Ticket {
@@ -268,6 +279,11 @@ impl Ticket {
         if let Some(open) = books.open.get_mut(&self.number) {
             open.0 = self.model.clone();
         }
+    }
+
+    /// What becomes of it is to be remembered, with the id it came with.
+    pub fn record(&mut self, id: Option<Box<str>>) {
+        self.recorded = Some(id);
     }
 
     /// It is answered with an error.
@@ -318,6 +334,16 @@ impl Drop for Ticket {
             }
         };
         settle(&mut books.total);
+        if let Some(id) = self.recorded.take() {
+            books.served.push(Served {
+                number: self.number,
+                id,
+                model: self.model.clone(),
+                ended: self.ended,
+                refused: self.refused,
+                usage: self.usage,
+            });
+        }
         if !self.model.is_empty() {
             settle(books.model(&self.model));
         }

@@ -25,7 +25,7 @@ use super::plan::{Plan, Usage};
 use super::route::{Route, route};
 use super::script::{Coding, Fault, Script};
 use super::steps::Steps;
-use super::{Sandbox, anthropic, gemini, openai_chat, openai_responses};
+use super::{Sandbox, anthropic, gemini, openai_chat, openai_responses, served};
 
 /// Largest request body, in bytes: twice the gateway's default.
 pub const MAX_BODY: usize = 64 << 20;
@@ -83,6 +83,9 @@ impl Sandbox {
             return Ok(self.uncounted(route, &parts, body));
         };
         let mut ticket = self.counter.receive();
+        if self.record {
+            ticket.record(served::id(&parts.headers));
+        }
         let wire = wire(&route, family);
         let body = match Limited::new(body, MAX_BODY).collect().await {
             Ok(body) => body.to_bytes(),

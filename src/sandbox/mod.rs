@@ -27,14 +27,16 @@ pub mod plan;
 pub mod route;
 pub mod script;
 pub mod serve;
+mod served;
 pub mod steps;
 pub mod text;
 
 use std::sync::Arc;
 
-pub use counts::{Abort, Counts, Open, Received, Tally};
+pub use counts::{Abort, Counts, Ended, Open, Received, Tally};
 pub use handle::{Dropped, MAX_BODY};
 pub use serve::serve;
+pub use served::{MAX_SERVED, Served};
 
 /// The provider and its counts.
 pub struct Sandbox {
@@ -64,5 +66,10 @@ impl Sandbox {
     /// The last requests, oldest first; none unless recording.
     pub fn last(&self) -> Vec<Received> {
         self.counter.recorded()
+    }
+
+    /// What became of each request that is over, oldest first, at most [`MAX_SERVED`]; none unless recording.
+    pub fn served(&self) -> Vec<Served> {
+        self.counter.served()
     }
 }

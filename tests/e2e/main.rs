@@ -10,6 +10,7 @@
 mod aborts;
 mod any_path;
 mod bodies;
+mod books;
 mod budgets;
 mod canaries;
 mod convert;
