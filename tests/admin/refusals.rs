@@ -243,7 +243,7 @@ async fn queries_are_checked_and_the_field_at_fault_is_named() {
         ("/api/v1/usage/rows?cursor=x", "cursor"),
         ("/api/v1/usage/rows?ended=badly", "ended"),
         ("/api/v1/usage/rows?by=key", "by"),
-        ("/api/v1/usage/report?by=week", "by"),
+        ("/api/v1/usage/report?by=year", "by"),
         ("/api/v1/usage/report?by=key,key", "by"),
         ("/api/v1/usage/export?format=xml", "format"),
         ("/api/v1/status?verbose=1", "verbose"),

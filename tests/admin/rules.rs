@@ -150,7 +150,7 @@ async fn prices_queues_and_unknown_prices_are_shown() {
         "name = \"a route\"",
         "name = \"a route\"\nqueue = \"5s\"\nunknown_price = 0.5",
     );
-    let price = "[[price]]\nprovider = \"paid\"\nmodel = \"small-1\"\ninput = 2.5\noutput = 10\n";
+    let price = "[[price]]\nprovider = \"paid\"\nname = \"small-1\"\ninput = 2.5\noutput = 10\n";
     write_rules(gateway.folder.path(), &format!("{rules}\n{price}"));
     let answer = Answer::of(gateway.request(Method::POST, "/api/v1/reload")).await;
     assert_eq!(answer.status, 200, "{}", answer.text);

@@ -85,8 +85,8 @@ fn what_is_wrong_is_told_with_its_line() {
         ("date,input_tokens\n", "line 1: no column holds a model"),
         ("date,model\n", "line 1: no column holds tokens or money"),
         (
-            "date,model,cost\n2026-01-30,m,1\n\n01/31/2026,m,1\n",
-            "line 4: the day is \"01/31/2026\"",
+            "date,model,cost\n2026-01-30,m,1\n01/31/2026,m,1\n",
+            "line 3: the day is \"01/31/2026\"",
         ),
         (
             "date,model,cost\n2026-01-30,\"m\nn\",1\n2026-01-30,m,one\n",
