@@ -166,11 +166,11 @@ pub struct Row {
 }
 
 /// Words in [`Closing::error`] of attempts of which nothing reached a provider that could have begun to work.
-pub const NEVER_SENT: [&str; 4] = [
+/// (`dead_connection` is none of them: a pooled connection that closed without a word may have taken the request.)
+pub const NEVER_SENT: [&str; 3] = [
     "upstream_connect_failed",
     "upstream_connect_timeout",
     "upstream_tls_failed",
-    "dead_connection",
 ];
 
 impl Row {
