@@ -52,7 +52,7 @@ fn ask(rules: &Rules) {
                 let _ = rules.models.facts(&provider.name, model);
                 let _ = rules
                     .prices
-                    .price(&provider.name, model)
+                    .price(&provider.name, model, UnixMicros(0))
                     .map(|price| price.estimate(u64::MAX, 1));
             }
         }
