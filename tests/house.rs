@@ -294,6 +294,31 @@ fn files_have_a_purpose_and_an_end() {
 }
 
 #[test]
+fn shapes_of_the_api_have_names_of_their_own() {
+    // The OpenAPI document keeps one shape a name: of two that share it, one is described as the other.
+    let mut places = std::collections::BTreeMap::<String, Vec<String>>::new();
+    for source in sources() {
+        for derived in source.code.split("ToSchema)]").skip(1) {
+            let mut words = derived
+                .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+                .filter(|word| !word.is_empty());
+            if words.any(|word| word == "struct" || word == "enum") {
+                let name = words.next().unwrap_or_default();
+                places.entry(name.to_owned()).or_default().push(source.path.clone());
+            }
+        }
+    }
+    assert!(places.len() > 50, "the shapes were not found: {}", places.len());
+    let broken = places.into_iter().filter(|(_, places)| places.len() > 1);
+    report(
+        "no two shapes of the API share a name",
+        broken
+            .map(|(name, places)| format!("{name}: {}", places.join(", ")))
+            .collect(),
+    );
+}
+
+#[test]
 fn nothing_panics_on_purpose_outside_tests() {
     let mut broken = Vec::new();
     for source in sources() {

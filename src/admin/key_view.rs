@@ -41,7 +41,7 @@ pub struct KeyView {
     #[schema(format = DateTime)]
     pub revoked_at: Option<String>,
     /// Its secrets, newest first; more than one after a rotation.
-    pub secrets: Vec<SecretView>,
+    pub secrets: Vec<KeySecretView>,
     /// What it may do. Its group's policy holds beside it.
     pub policy: PolicyView,
     /// What it has used.
@@ -98,7 +98,7 @@ impl From<StateWord> for crate::keys::KeyState {
 
 /// One secret of a key. Never the secret.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct SecretView {
+pub struct KeySecretView {
     /// What people may recognise it by.
     pub hint: String,
     /// When it was made, RFC 3339.
@@ -113,7 +113,7 @@ impl KeyView {
     pub(super) fn of(record: &KeyRecord, now: UnixMicros) -> Self {
         let key = &record.key;
         let time = |at: UnixMicros| rfc3339(at).to_string();
-        let secret = |secret: &SecretInfo| SecretView {
+        let secret = |secret: &SecretInfo| KeySecretView {
             hint: secret.hint.clone(),
             created_at: time(secret.made_at),
             until: secret.until.map(time),

@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::audit::Change;
 use super::input::{Asked, Given, Nothing};
-pub use super::key_view::{KeyView, SecretView, StateWord};
+pub use super::key_view::{KeySecretView, KeyView, StateWord};
 use super::page::{IfMatch, PageOf, marked, moment};
 use super::policy::{PolicyWanted, Set};
 use super::refusal::{AnyRefusal, BodyRefusal, Refusal, Refused};
