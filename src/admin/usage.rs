@@ -17,7 +17,6 @@ use super::row::{RowView, UsageView};
 use super::times;
 use crate::clock::UnixMicros;
 use crate::ids::RequestId;
-use crate::ir::Usage;
 use crate::ledger::query::GROUPS_MAX;
 use crate::ledger::{Cursor, Filter, GroupBy, ReportLine};
 use crate::observe::rfc3339;
@@ -188,27 +187,7 @@ fn total(lines: &[ReportLine]) -> ReportLine {
         total.charge += line.charge;
         total.request_bytes += line.request_bytes;
         total.response_bytes += line.response_bytes;
-        let Usage {
-            input,
-            cache_read,
-            cache_write_5m,
-            cache_write_1h,
-            input_audio,
-            output,
-            reasoning,
-            output_audio,
-            // Told to clients, in no book.
-            cache_read_excess: _,
-            reasoning_excess: _,
-        } = line.usage;
-        total.usage.input += input;
-        total.usage.cache_read += cache_read;
-        total.usage.cache_write_5m += cache_write_5m;
-        total.usage.cache_write_1h += cache_write_1h;
-        total.usage.input_audio += input_audio;
-        total.usage.output += output;
-        total.usage.reasoning += reasoning;
-        total.usage.output_audio += output_audio;
+        total.usage += line.usage;
     }
     total
 }
