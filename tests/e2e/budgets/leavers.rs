@@ -7,7 +7,6 @@ use bytes::Bytes;
 use tollgate::money::NanoUsd;
 
 use super::*;
-use crate::support::client::Connection;
 use crate::support::dialect::ALL;
 use crate::support::{h2, until};
 
@@ -25,7 +24,18 @@ struct Leaver<'a> {
     model: &'a str,
 }
 
-impl Leaver<'_> {
+impl<'a> Leaver<'a> {
+    /// Of a stream over HTTP/1.1.
+    fn of_a_stream(dialect: Dialect, key: &'a str, model: &'a str) -> Self {
+        Leaver {
+            dialect,
+            stream: true,
+            http2: false,
+            key,
+            model,
+        }
+    }
+
     /// … once its answer comes after so long, if it comes whole.
     fn after(self, wait: &str) -> String {
         match self.stream {
@@ -48,10 +58,10 @@ impl Leaver<'_> {
             })
             .await;
         };
-        let path = self.dialect.path(self.model, self.stream);
-        let body = self.dialect.body(self.model, self.stream);
-        let (name, value) = self.dialect.key_header(self.key);
         if self.http2 {
+            let path = self.dialect.path(self.model, self.stream);
+            let body = self.dialect.body(self.model, self.stream);
+            let (name, value) = self.dialect.key_header(self.key);
             let connection = h2::Connection::open(gateway.ports.h2c).await;
             let request = http::Request::post(format!("http://gateway.test{path}"))
                 .header(name, value)
@@ -71,16 +81,7 @@ impl Leaver<'_> {
             }
             return;
         }
-        let length = body.len().to_string();
-        let headers = [
-            (name, value.as_str()),
-            ("content-type", "application/json"),
-            ("content-length", &length),
-        ];
-        let mut connection = Connection::open(gateway.ports.http).await;
-        connection
-            .send(&[client::head("POST", &path, &headers), body].concat())
-            .await;
+        let mut connection = begin(gateway, self.key, self.dialect, self.model, self.stream).await;
         if waits {
             reached().await;
         } else {
@@ -203,13 +204,7 @@ async fn leaving_before_the_first_byte_is_the_same() {
     .into_iter()
     .enumerate()
     {
-        let leaver = Leaver {
-            dialect: Dialect::Chat,
-            stream: true,
-            http2: false,
-            key: &keys[0],
-            model,
-        };
+        let leaver = Leaver::of_a_stream(Dialect::Chat, &keys[0], model);
         leaver.leave(&gateway, &provider, true).await;
         gateway.idle().await;
         let all = lines(&gateway, count + 1).await;
@@ -221,13 +216,7 @@ async fn leaving_before_the_first_byte_is_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_so_many_are_read_on_at_once() {
     let (gateway, provider, keys) = setting(ROUTES, "drains = 1", &[dollars("1")]).await;
-    let leaver = Leaver {
-        dialect: Dialect::Chat,
-        stream: true,
-        http2: false,
-        key: &keys[0],
-        model: "drain-priced,tokens=150,pace=20ms",
-    };
+    let leaver = Leaver::of_a_stream(Dialect::Chat, &keys[0], "drain-priced,tokens=150,pace=20ms");
     leaver.leave(&gateway, &provider, false).await;
     leaver.leave(&gateway, &provider, false).await;
     gateway.idle().await;
@@ -243,13 +232,7 @@ async fn only_so_many_are_read_on_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_asked_again_for_a_client_that_left() {
     let (gateway, provider, keys) = setting(ROUTES, "", &[dollars("1")]).await;
-    let leaver = Leaver {
-        dialect: Dialect::Messages,
-        stream: true,
-        http2: false,
-        key: &keys[0],
-        model: "drain-priced,first=500ms,status=500",
-    };
+    let leaver = Leaver::of_a_stream(Dialect::Messages, &keys[0], "drain-priced,first=500ms,status=500");
     leaver.leave(&gateway, &provider, true).await;
     gateway.idle().await;
     let counts = provider.sandbox.counts().models[leaver.model];
@@ -280,37 +263,26 @@ async fn timed(timeouts: &'static str) -> (Gateway, Provider) {
 async fn no_attempt_begins_for_a_client_that_left_in_between() {
     let (gateway, provider) = timed("on_abort = { drain = \"5s\" }\n[retries]\nwait = \"3s\"\nmax_wait = \"3s\"").await;
     let key = gateway.key.clone();
-    let body = Dialect::Chat.body("priced,status=503", true);
-    let (name, value) = Dialect::Chat.key_header(&key);
-    let length = body.len().to_string();
-    let headers = [
-        (name, value.as_str()),
-        ("content-type", "application/json"),
-        ("content-length", &length),
-    ];
-    let head = client::head("POST", "/v1/chat/completions", &headers);
-    let asked = [head, body].concat();
+    let model = "priced,status=503";
     let failed = |count| {
         let provider = &provider;
         until("an attempt failed", Duration::from_secs(20), move || async move {
             let counts = provider.sandbox.counts().models;
-            let counts = counts.get("priced,status=503").copied().unwrap_or_default();
+            let counts = counts.get(model).copied().unwrap_or_default();
             (counts.completed >= count).then_some(())
         })
     };
-    let mut connection = Connection::open(gateway.ports.http).await;
-    connection.send(&asked).await;
+    let connection = begin(&gateway, &key, Dialect::Chat, model, true).await;
     // The third attempt waits for more than a second.
     failed(2).await;
     drop(connection);
     gateway.idle().await;
     // (Checks of its health are none of the model.)
-    assert_eq!(provider.sandbox.counts().models["priced,status=503"].received, 2);
+    assert_eq!(provider.sandbox.counts().models[model].received, 2);
     let rows = gateway.settled_rows(3).await;
     assert_eq!(rows[2]["ended"], "client_gone", "it was found before anything was sent");
     // Who stays sees more of them.
-    let mut connection = Connection::open(gateway.ports.http).await;
-    connection.send(&asked).await;
+    let _stays = begin(&gateway, &key, Dialect::Chat, model, true).await;
     failed(5).await;
 }
 
@@ -318,24 +290,8 @@ async fn no_attempt_begins_for_a_client_that_left_in_between() {
 async fn who_takes_nothing_counts_as_gone() {
     let (gateway, provider) = timed("write_stall = \"300ms\"").await;
     let key = gateway.key.clone();
-    let leaver = Leaver {
-        dialect: Dialect::Chat,
-        stream: true,
-        http2: false,
-        key: &key,
-        model: "drain-priced,tokens=400,pad=100000",
-    };
-    let body = leaver.dialect.body(leaver.model, true);
-    let (name, value) = leaver.dialect.key_header(leaver.key);
-    let length = body.len().to_string();
-    let headers = [
-        (name, value.as_str()),
-        ("content-type", "application/json"),
-        ("content-length", &length),
-    ];
-    let mut connection = Connection::open(gateway.ports.http).await;
-    let head = client::head("POST", "/v1/chat/completions", &headers);
-    connection.send(&[head, body].concat()).await;
+    let leaver = Leaver::of_a_stream(Dialect::Chat, &key, "drain-priced,tokens=400,pad=100000");
+    let mut connection = begin(&gateway, leaver.key, leaver.dialect, leaver.model, true).await;
     let line = lines(&gateway, 1).await.remove(0);
     check(&line, false, "stalled");
     assert_eq!(provider.sandbox.counts().models[leaver.model].completed, 1);
@@ -349,13 +305,7 @@ async fn who_takes_nothing_counts_as_gone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn models_with_a_tokenizer_are_counted_by_it() {
     let (gateway, provider, keys) = setting(ROUTES, "", &[dollars("1")]).await;
-    let leaver = Leaver {
-        dialect: Dialect::Chat,
-        stream: true,
-        http2: false,
-        key: &keys[0],
-        model: "gpt-4o-priced,tokens=3000,pace=5ms",
-    };
+    let leaver = Leaver::of_a_stream(Dialect::Chat, &keys[0], "gpt-4o-priced,tokens=3000,pace=5ms");
     leaver.leave(&gateway, &provider, false).await;
     gateway.idle().await;
     let line = lines(&gateway, 1).await.remove(0);
