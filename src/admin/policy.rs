@@ -393,7 +393,7 @@ mod tests {
                 "policy.budgets[0].money",
             ),
             (
-                r#"{"budgets": [{"window": "day", "money": "18446744073"}]}"#,
+                r#"{"budgets": [{"window": "day", "money": "18446744074"}]}"#,
                 "policy.budgets[0].money",
             ),
             (r#"{"markup": "1001"}"#, "policy.markup"),

@@ -42,6 +42,9 @@ fn whole() -> Listed {
     }
 }
 
+/// One class of the tokens.
+type ClassOf = fn(&mut Usage) -> &mut u64;
+
 #[test]
 fn each_class_has_its_rate() {
     let mut listed = whole();
@@ -50,12 +53,12 @@ fn each_class_has_its_rate() {
     // In cents, without the price of the request itself.
     let cents = |usage: Usage, extras: Extras<'_>| (price.cost(&usage, extras).0 - 500) / (DOLLAR / 100);
     let none = Extras::default;
-    let million = |class: fn(&mut Usage) -> &mut u64| {
+    let million = |class: ClassOf| {
         let mut usage = Usage::default();
         *class(&mut usage) = 1_000_000;
         usage
     };
-    let classes: [(fn(&mut Usage) -> &mut u64, u64); 8] = [
+    let classes: [(ClassOf, u64); 8] = [
         (|usage| &mut usage.input, 200),
         // Cached tokens are not billed in full.
         (|usage| &mut usage.cache_read, 20),
