@@ -1,7 +1,9 @@
 //! `tollgate usage`: what was used, through the admin API of the running gateway.
 
+mod compared;
 mod export;
 mod invoice;
+mod lines;
 mod reconcile;
 
 use std::path::{Path, PathBuf};
@@ -58,6 +60,10 @@ pub enum Usage {
         reach: Reach,
     },
     /// Compares a provider's usage or cost export with the ledger. Exit code 1: they differ.
+    ///
+    /// It reads single rows: sums do not tell which model the provider was asked for. They are kept for `ledger.keep_rows` (90 days unless
+    /// set); of older days ours is too little, and the output says so. What of ours is estimated (the provider told no usage) stands in a
+    /// column of its own; a difference that is no larger is `within estimates`.
     Reconcile(reconcile::Reconcile),
 }
 
