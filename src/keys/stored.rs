@@ -230,6 +230,17 @@ mod tests {
     }
 
     #[test]
+    fn version_2_has_tags_before_its_hash() {
+        let first = frozen();
+        let (fields, mac) = first[1..].split_at(first.len() - 33);
+        let second = [&[WITH_TAGS], fields, b"\x02\x01a\x02bc", mac].concat();
+        let (key, secrets, _) = read(&second).expect("it is read");
+        let (older, same, _) = read(&first).expect("it is read");
+        let tags = vec!["a".to_owned(), "bc".to_owned()];
+        assert_eq!((key, secrets), (ClientKey { tags, ..older }, same));
+    }
+
+    #[test]
     fn all_is_kept_and_what_is_cut_or_unknown_is_not_read() {
         let (mut key, mut secrets, _) = read(&frozen()).expect("it is read");
         key.tags = vec!["team:search".into(), "critical".into()];
