@@ -44,6 +44,17 @@ impl<'a> Leaver<'a> {
         }
     }
 
+    /// Asks a provider that was asked nothing before, and leaves within the answer, which comes after so long if it comes whole. The
+    /// model asked for, once the gateway is done with it.
+    async fn leave_alone(self, wait: &str, gateway: &Gateway, provider: &Provider) -> String {
+        let model = self.after(wait);
+        provider.sandbox.reset();
+        let leaver = Leaver { model: &model, ..self };
+        leaver.leave(gateway, provider, false).await;
+        gateway.idle().await;
+        model
+    }
+
     /// Asks, and leaves: within the answer, or where `early` or the answer comes whole, once the provider has the request.
     async fn leave(self, gateway: &Gateway, provider: &Provider, early: bool) {
         let received = || {
@@ -127,17 +138,10 @@ async fn an_answer_read_on_is_charged_to_the_token() {
     let (mut sum, mut count) = (NanoUsd::ZERO, 0);
     for leaver in leavers(&keys[0], model) {
         let what = format!("{leaver:?}");
-        let model = leaver.after("1s");
-        let leaver = Leaver {
-            model: &model,
-            ..leaver
-        };
-        provider.sandbox.reset();
-        leaver.leave(&gateway, &provider, false).await;
-        gateway.idle().await;
+        let model = leaver.leave_alone("1s", &gateway, &provider).await;
         count += 1;
         // (Checks of its health are none of the model.)
-        let counts = provider.sandbox.counts().models[leaver.model];
+        let counts = provider.sandbox.counts().models[&model];
         assert_eq!(
             (counts.received, counts.completed, counts.aborted),
             (1, 1, 0),
@@ -168,18 +172,11 @@ async fn an_answer_cut_off_is_charged_by_an_estimate() {
     for model in ["priced,tokens=3000,pace=10ms", "brief-priced,tokens=3000,pace=10ms"] {
         for leaver in leavers(&keys[0], model) {
             let what = format!("{leaver:?}");
-            let model = leaver.after("30s");
-            let leaver = Leaver {
-                model: &model,
-                ..leaver
-            };
-            provider.sandbox.reset();
-            leaver.leave(&gateway, &provider, false).await;
-            gateway.idle().await;
+            let model = leaver.leave_alone("30s", &gateway, &provider).await;
             count += 1;
             let all = lines(&gateway, count).await;
             until(&format!("{what} aborts"), Duration::from_secs(20), || async {
-                (provider.sandbox.counts().models[leaver.model].aborted == 1).then_some(())
+                (provider.sandbox.counts().models[&model].aborted == 1).then_some(())
             })
             .await;
             sum += check(&all[count - 1], true, &what);
