@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::audit::Change;
 use super::credentials::{At, CredentialStatus, status};
 use super::input::{Confided, Confidence, Nothing, SecretText};
+use super::page::marked;
 use super::refusal::{AnyRefusal, BodyRefusal, Refusal, Refused};
 use super::secrets::follow;
 use super::{AdminState, Api};
@@ -90,9 +91,11 @@ pub(super) async fn add(
         target: format!("{provider}/{name}"),
         values: json!({ "weight": status.weight, "tags": status.tags, "limits": status.limits }),
     };
-    let mut response = (StatusCode::CREATED, Json(status)).into_response();
-    response.extensions_mut().insert(change);
-    Ok(response)
+    Ok(marked(
+        (StatusCode::CREATED, Json(status)).into_response(),
+        None,
+        Some(change),
+    ))
 }
 
 /// The secret first, since the rules refer to it; taken back if they are not taken.
@@ -190,9 +193,7 @@ pub(super) async fn remove(State(api): State<Arc<Api>>, at: At, Nothing: Nothing
         target: format!("{}/{}", gone.provider, gone.name),
         values: Value::Null,
     };
-    let mut response = Json(gone).into_response();
-    response.extensions_mut().insert(change);
-    Ok(response)
+    Ok(marked(Json(gone).into_response(), None, Some(change)))
 }
 
 fn refusal(state: &AdminState, refused: NotRewritten, secret: Option<Secret>) -> Refusal {

@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::audit::Change;
 use super::input::{Asked, NoMore, Nothing};
 use super::look::{CheckView, EgressView, Look, ms};
+use super::page::marked;
 use super::refusal::{AnyRefusal, Refusal, Refused};
 use super::{AdminState, Api};
 use crate::rules::{Credential, Provider};
@@ -240,9 +241,7 @@ pub(super) async fn verify(State(api): State<Arc<Api>>, at: At, Nothing: Nothing
         good: result.finding.credential_is_good(),
         check: look.check(&result),
     };
-    let mut response = Json(verified).into_response();
-    response.extensions_mut().insert(change);
-    Ok(response)
+    Ok(marked(Json(verified).into_response(), None, Some(change)))
 }
 
 /// Takes a credential out of the choice until it is enabled again, also over reloads and restarts. Requests under way end.
@@ -296,9 +295,11 @@ async fn set_disabled(api: Arc<Api>, at: At, disabled: bool) -> Result<Response,
         target: format!("{}/{}", provider.name, credential.name),
         values: Value::Null,
     };
-    let mut response = Json(status.ok_or_else(At::unknown)?).into_response();
-    response.extensions_mut().insert(change);
-    Ok(response)
+    Ok(marked(
+        Json(status.ok_or_else(At::unknown)?).into_response(),
+        None,
+        Some(change),
+    ))
 }
 
 /// How one credential stands.

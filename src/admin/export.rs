@@ -36,6 +36,16 @@ const READER_WAIT: Duration = Duration::from_secs(60);
 pub(super) struct As {
     /// `jsonl` (the default) or `csv`.
     format: Option<String>,
+    /// Only rows whose tokens are our estimate, or only those whose are not.
+    #[param(value_type = Option<bool>)]
+    estimated: Option<String>,
+}
+
+/// How rows are written, and which.
+#[derive(Clone, Copy)]
+struct Written {
+    format: Format,
+    estimated: Option<bool>,
 }
 
 #[derive(Clone, Copy)]
@@ -54,7 +64,7 @@ enum Format {
         AnyRefusal))]
 pub(super) async fn export(
     State(api): State<Arc<Api>>,
-    Asked(which, As { format }): Asked<Which, As>,
+    Asked(which, As { format, estimated }): Asked<Which, As>,
 ) -> Result<Response, Refusal> {
     let filter = which.filter(api.state.clock.now())?;
     let (format, kind, file) = match format.as_deref() {
@@ -70,11 +80,18 @@ pub(super) async fn export(
         ),
         Some(_) => return Err(Refusal::invalid_query("format", "`format` is `jsonl` or `csv`")),
     };
+    let estimated = match estimated.as_deref() {
+        None => None,
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        Some(_) => return Err(Refusal::invalid_query("estimated", "`estimated` is `true` or `false`")),
+    };
+    let written = Written { format, estimated };
     let turn = api.question().await?;
     // The first page is read before the answer begins, so that a ledger which can't be read is a clean 500.
-    let (first, next) = page(&api, filter.clone(), None, format).await?;
+    let (first, next) = page(&api, filter.clone(), None, written).await?;
     let (sender, receiver) = mpsc::channel(PAGES_WAITING);
-    tokio::spawn(send_pages(api, filter, format, first, next, sender, turn));
+    tokio::spawn(send_pages(api, filter, written, first, next, sender, turn));
     let body = Body::from_stream(Pages(Some(receiver)));
     Ok((
         [(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, file)],
@@ -87,7 +104,7 @@ pub(super) async fn export(
 async fn send_pages(
     api: Arc<Api>,
     filter: Filter,
-    format: Format,
+    written: Written,
     first: Vec<u8>,
     mut next: Option<Cursor>,
     reader: mpsc::Sender<Part>,
@@ -95,14 +112,14 @@ async fn send_pages(
 ) {
     let mut text = first;
     loop {
-        if !sent(&reader, Part::Page(text.into())).await {
+        if !text.is_empty() && !sent(&reader, Part::Page(text.into())).await {
             return;
         }
         let Some(after) = next else {
             sent(&reader, Part::End).await;
             return;
         };
-        match page(&api, filter.clone(), Some(after), format).await {
+        match page(&api, filter.clone(), Some(after), written).await {
             Ok((more, then)) => (text, next) = (more, then),
             Err(_told_in_the_log) => return,
         }
@@ -119,7 +136,7 @@ async fn page(
     api: &Api,
     filter: Filter,
     after: Option<Cursor>,
-    format: Format,
+    Written { format, estimated }: Written,
 ) -> Result<(Vec<u8>, Option<Cursor>), Refusal> {
     api.blocking(move |state| {
         let page = state.ledger.rows(&filter, after, PAGE)?;
@@ -129,6 +146,9 @@ async fn page(
         }
         for row in page.rows {
             let row = RowView::from(row);
+            if estimated.is_some_and(|wanted| wanted != row.estimated) {
+                continue;
+            }
             match format {
                 Format::Csv => row.write_csv(&mut text),
                 Format::JsonLines => {

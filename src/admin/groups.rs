@@ -13,9 +13,8 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::account::AccountView;
-use super::audit::Change;
 use super::input::{Asked, Given, NoMore, Nothing};
-use super::page::{IfMatch, PageOf, marked};
+use super::page::{IfMatch, PageOf, changed, marked};
 use super::policy::{PolicyView, PolicyWanted, Set};
 use super::refusal::{AnyRefusal, BodyRefusal, Refusal, Refused};
 use crate::clock::UnixMicros;
@@ -100,13 +99,9 @@ impl GroupView {
     }
 }
 
-fn answer(status: StatusCode, view: GroupView, values: Option<Value>) -> Response {
-    let change = values.map(|values| Change {
-        target: view.id.clone(),
-        values,
-    });
-    let version = view.version;
-    marked((status, Json(view)).into_response(), Some(version), change)
+fn answer(status: StatusCode, view: GroupView, values: Value) -> Response {
+    let (id, version) = (view.id.clone(), view.version);
+    changed(status, view, &id, version, values)
 }
 
 /// Groups, in the order of their names, the deleted ones too, page by page.
@@ -151,7 +146,7 @@ pub(super) async fn create(
         let record = state.keys.create_group(&wanted.id, new)?;
         Ok::<_, crate::keys::KeysError>(GroupView::of(&record, state.clock.now()))
     });
-    Ok(answer(StatusCode::CREATED, view.await??, Some(values)))
+    Ok(answer(StatusCode::CREATED, view.await??, values))
 }
 
 /// One group.
@@ -165,7 +160,8 @@ pub(super) async fn show(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Resp
         record.map(|record| GroupView::of(&record, state.clock.now()))
     });
     let view = view.await?.ok_or_else(Id::unknown)?;
-    Ok(answer(StatusCode::OK, view, None))
+    let version = view.version;
+    Ok(marked(Json(view).into_response(), Some(version), None))
 }
 
 /// Changes a group: what is absent stays as it is, null clears. It holds for the next request of each of its keys.
@@ -184,23 +180,15 @@ pub(super) async fn update(
     Given(patch): Given<GroupPatch>,
 ) -> Result<Response, Refusal> {
     let values = json!(patch);
-    let policy = match patch.policy {
-        Set::To(wanted) => Set::To(wanted.read()?),
-        Set::Clear => Set::Clear,
-        Set::Leave => Set::Leave,
-    };
+    let policy = patch.policy.change()?;
     let view = api.blocking(move |state| {
         let record = state.keys.update_group(&id, version, |group| {
             patch.description.apply(&mut group.description);
-            match policy {
-                Set::To(change) => change.apply(&mut group.policy),
-                Set::Clear => group.policy = Default::default(),
-                Set::Leave => {}
-            }
+            policy.change_policy(&mut group.policy);
         });
         record.map(|record| GroupView::of(&record, state.clock.now()))
     });
-    Ok(answer(StatusCode::OK, view.await??, Some(values)))
+    Ok(answer(StatusCode::OK, view.await??, values))
 }
 
 /// Deletes a group: its keys are refused until each is put into another or into none. Its name stays taken, its rows stay.
@@ -214,7 +202,7 @@ pub(super) async fn delete(State(api): State<Arc<Api>>, Id(id): Id, Nothing: Not
         let record = state.keys.delete_group(&id);
         record.map(|record| GroupView::of(&record, state.clock.now()))
     });
-    Ok(answer(StatusCode::OK, view.await??, Some(Value::Null)))
+    Ok(answer(StatusCode::OK, view.await??, Value::Null))
 }
 
 /// The group's name in the path.

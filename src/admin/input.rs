@@ -23,14 +23,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Given<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        if !says_json(request.headers()) {
-            return Err(Refusal::not_json());
-        }
-        let body = read(request, state).await?;
-        // Serde would take the fields of a struct in their order, too.
-        if body.trim_ascii_start().starts_with(b"[") {
-            return Err(Refusal::invalid_body("", "the body is an object, not a list"));
-        }
+        let body = object(request, state).await?;
         let mut json = serde_json::Deserializer::from_slice(&body);
         let given = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
@@ -63,14 +56,7 @@ impl<T: Confidence, S: Send + Sync> FromRequest<S> for Confided<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        if !says_json(request.headers()) {
-            return Err(Refusal::not_json());
-        }
-        let body = read(request, state).await?;
-        // serde would take a list for the fields in their order.
-        if body.trim_ascii_start().starts_with(b"[") {
-            return Err(Refusal::invalid_body("", "the body must be an object"));
-        }
+        let body = object(request, state).await?;
         let mut json = serde_json::Deserializer::from_slice(&body);
         let told = |error: &serde_json::Error, path: &str| {
             let named = named_field(error);
@@ -165,6 +151,18 @@ impl<S: Send + Sync> FromRequest<S> for Nothing {
             b"{}" => Ok(Nothing),
             _ => Err(Refusal::invalid_body("", "this call takes no body, or an empty object")),
         }
+    }
+}
+
+/// The bytes of a JSON body that is no list: serde would take one for the fields of a struct, in their order.
+async fn object<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Refusal> {
+    if !says_json(request.headers()) {
+        return Err(Refusal::not_json());
+    }
+    let body = read(request, state).await?;
+    match body.trim_ascii_start().starts_with(b"[") {
+        true => Err(Refusal::invalid_body("", "the body is an object, not a list")),
+        false => Ok(body),
     }
 }
 

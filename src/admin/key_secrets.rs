@@ -119,14 +119,7 @@ pub(super) async fn rotate(
             key: text.0.expose().to_owned(),
         })
     });
-    let made = made.await??;
-    let change = Change {
-        target: made.view.id.clone(),
-        values: json!({ "overlap": duration::show(overlap) }),
-    };
-    let version = made.view.version;
-    let response = (StatusCode::CREATED, Json(made)).into_response();
-    Ok(marked(response, Some(version), Some(change)))
+    Ok(made.await??.answer(json!({ "overlap": duration::show(overlap) })))
 }
 
 /// Takes over keys of another system by the SHA-256 of their texts: all of them or none. Who has one goes on using it. Those

@@ -12,10 +12,9 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::audit::Change;
 use super::input::{Asked, Given, Nothing};
 pub use super::key_view::{KeySecretView, KeyView, StateWord};
-use super::page::{IfMatch, PageOf, marked, moment};
+use super::page::{IfMatch, PageOf, changed, marked, moment};
 use super::policy::{PolicyWanted, Set};
 use super::refusal::{AnyRefusal, BodyRefusal, Refusal, Refused};
 use crate::clock::UnixMicros;
@@ -115,6 +114,19 @@ pub(super) struct Which {
     state: Option<String>,
 }
 
+impl KeyMade {
+    /// The answer to what made it.
+    pub(super) fn answer(self, values: Value) -> Response {
+        let (id, version) = (self.view.id.clone(), self.view.version);
+        changed(StatusCode::CREATED, self, &id, version, values)
+    }
+}
+
+fn answer(view: KeyView, values: Value) -> Response {
+    let (id, version) = (view.id.clone(), view.version);
+    changed(StatusCode::OK, view, &id, version, values)
+}
+
 fn trimmed(text: String) -> String {
     text.trim().to_owned()
 }
@@ -187,14 +199,7 @@ pub(super) async fn create(State(api): State<Arc<Api>>, Given(wanted): Given<Key
             key: text.0.expose().to_owned(),
         })
     });
-    let made = made.await??;
-    let change = Change {
-        target: made.view.id.clone(),
-        values,
-    };
-    let version = made.view.version;
-    let response = (StatusCode::CREATED, Json(made)).into_response();
-    Ok(marked(response, Some(version), Some(change)))
+    Ok(made.await??.answer(values))
 }
 
 /// One key.
@@ -233,16 +238,8 @@ pub(super) async fn update(
         Set::Leave => None,
         Set::To(name) => Some(trimmed(name)),
     };
-    let expires_at = match patch.expires_at {
-        Set::To(text) => Set::To(moment("expires_at", &text)?),
-        Set::Clear => Set::Clear,
-        Set::Leave => Set::Leave,
-    };
-    let policy = match patch.policy {
-        Set::To(wanted) => Set::To(wanted.read()?),
-        Set::Clear => Set::Clear,
-        Set::Leave => Set::Leave,
-    };
+    let expires_at = patch.expires_at.read(|text| moment("expires_at", &text))?;
+    let policy = patch.policy.change()?;
     let (owner, tags, group) = (patch.owner.given(), patch.tags.given(), patch.group.given());
     let view = api.blocking(move |state| {
         let record = state.keys.update(&id, version, |key| {
@@ -259,21 +256,11 @@ pub(super) async fn update(
                 key.group = group.map(|id| GroupId(id.into()));
             }
             expires_at.apply_option(&mut key.expires_at);
-            match policy {
-                Set::To(change) => change.apply(&mut key.policy),
-                Set::Clear => key.policy = Default::default(),
-                Set::Leave => {}
-            }
+            policy.change_policy(&mut key.policy);
         });
         record.map(|record| KeyView::of(&record, state.clock.now()))
     });
-    let view = view.await??;
-    let change = Change {
-        target: view.id.clone(),
-        values,
-    };
-    let version = view.version;
-    Ok(marked(Json(view).into_response(), Some(version), Some(change)))
+    Ok(answer(view.await??, values))
 }
 
 /// Revokes a key: refused from now on, with all its secrets. Revoking it again changes nothing.
@@ -289,13 +276,7 @@ pub(super) async fn revoke(State(api): State<Arc<Api>>, Id(id): Id, Nothing: Not
             .map(|record| KeyView::of(&record, state.clock.now()))
             .ok_or(crate::keys::KeysError::NoSuchKey(id))
     });
-    let view = view.await??;
-    let change = Change {
-        target: view.id.clone(),
-        values: Value::Null,
-    };
-    let version = view.version;
-    Ok(marked(Json(view).into_response(), Some(version), Some(change)))
+    Ok(answer(view.await??, Value::Null))
 }
 
 /// The same as `POST /api/v1/keys/{id}/revoke`: a key is never forgotten, its rows in the ledger need it.

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod audit_log;
 mod auth;
 pub mod credentials;
+mod days;
 pub mod export;
 pub mod groups;
 mod idempotency;

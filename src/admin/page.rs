@@ -1,10 +1,12 @@
 //! Pages of long lists, versions of things that may be changed by two people at once, and moments in bodies.
 
+use axum::Json;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, header};
-use axum::response::Response;
-use serde::Deserialize;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::IntoParams;
 use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
@@ -120,6 +122,15 @@ pub(super) fn marked(mut response: Response, version: Option<u64>, change: Optio
         response.extensions_mut().insert(change);
     }
     response
+}
+
+/// The answer to a change of one thing: `target`, now at this version.
+pub(super) fn changed(status: StatusCode, body: impl Serialize, target: &str, version: u64, values: Value) -> Response {
+    let change = Change {
+        target: target.to_owned(),
+        values,
+    };
+    marked((status, Json(body)).into_response(), Some(version), Some(change))
 }
 
 /// A moment in a body, RFC 3339.

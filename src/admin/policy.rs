@@ -10,9 +10,6 @@ use crate::keys::Policy;
 use crate::limits::{Budget, Window};
 use crate::money::{Markup, NanoUsd};
 
-/// Most digits of an amount before its point.
-const DOLLAR_DIGITS: usize = 10;
-
 /// A field of a change: absent leaves what is there, null clears it, a value takes its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Set<T> {
@@ -38,6 +35,15 @@ impl<T> Set<T> {
             Set::Clear => Some(None),
             Set::To(value) => Some(Some(value)),
         }
+    }
+
+    /// The same, read.
+    pub(super) fn read<U>(self, read: impl FnOnce(T) -> Result<U, Refusal>) -> Result<Set<U>, Refusal> {
+        Ok(match self {
+            Set::Leave => Set::Leave,
+            Set::Clear => Set::Clear,
+            Set::To(value) => Set::To(read(value)?),
+        })
     }
 
     /// Changes what has an empty state.
@@ -100,15 +106,15 @@ pub struct PolicyWanted {
     pub networks: Set<Vec<String>>,
     /// Requests in any 60 seconds. 0 is none.
     #[serde(default, skip_serializing_if = "Set::is_left")]
-    #[schema(value_type = Option<u64>, maximum = 9_007_199_254_740_991_u64)]
+    #[schema(value_type = Option<u64>, maximum = 1_000_000_000_u64)]
     pub requests_per_minute: Set<u64>,
     /// Tokens (prompt and answer) in any 60 seconds.
     #[serde(default, skip_serializing_if = "Set::is_left")]
-    #[schema(value_type = Option<u64>, maximum = 9_007_199_254_740_991_u64)]
+    #[schema(value_type = Option<u64>, maximum = 1_000_000_000_000_u64)]
     pub tokens_per_minute: Set<u64>,
     /// Requests under way at once.
     #[serde(default, skip_serializing_if = "Set::is_left")]
-    #[schema(value_type = Option<u32>, maximum = 4_294_967_295_u32)]
+    #[schema(value_type = Option<u32>, maximum = 1_000_000_u32)]
     pub concurrent: Set<u32>,
     /// Budgets, at most one for each window. They are replaced as a whole.
     #[serde(default, skip_serializing_if = "Set::is_left")]
@@ -162,15 +168,15 @@ pub struct BudgetView {
     pub window: WindowWord,
     /// Requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(maximum = 9_007_199_254_740_991_u64)]
+    #[schema(maximum = 1_000_000_000_000_u64)]
     pub requests: Option<u64>,
     /// Tokens, prompt and answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(maximum = 9_007_199_254_740_991_u64)]
+    #[schema(maximum = 1_000_000_000_000_000_u64)]
     pub tokens: Option<u64>,
-    /// What the client may be charged, in dollars.
+    /// What the client may be charged, in dollars: at most a billion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "12.50", pattern = "^[0-9]{1,10}(\\.[0-9]{1,9})?$")]
+    #[schema(example = "12.50", pattern = "^([0-9]{1,9}(\\.[0-9]{1,9})?|1000000000)$")]
     pub money: Option<String>,
 }
 
@@ -246,7 +252,7 @@ pub(super) struct PolicyChange {
 impl PolicyWanted {
     /// Reads the texts in it. Whether its values can be taken is for the keys to say.
     pub(super) fn read(mut self) -> Result<PolicyChange, Refusal> {
-        let networks = read(std::mem::take(&mut self.networks), |networks| {
+        let networks = std::mem::take(&mut self.networks).read(|networks| {
             let read = |(at, text): (usize, String)| {
                 network(&text).ok_or_else(|| {
                     let told = "write a network as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1";
@@ -255,19 +261,21 @@ impl PolicyWanted {
             };
             networks.into_iter().enumerate().map(read).collect()
         })?;
-        let budgets = read(std::mem::take(&mut self.budgets), |budgets| {
+        let budgets = std::mem::take(&mut self.budgets).read(|budgets| {
             let read = |(at, budget): (usize, BudgetView)| {
-                let money = budget.money.as_deref().map(dollars).transpose();
+                let money = budget.money.map(|text| text.parse::<NanoUsd>()).transpose();
                 Ok(Budget {
                     window: budget.window.into(),
                     requests: budget.requests,
                     tokens: budget.tokens,
-                    money: money.map_err(|told| Refusal::invalid_body(&format!("policy.budgets[{at}].money"), told))?,
+                    money: money.map_err(|error| {
+                        Refusal::invalid_body(&format!("policy.budgets[{at}].money"), error.to_string())
+                    })?,
                 })
             };
             budgets.into_iter().enumerate().map(read).collect()
         })?;
-        let markup = read(std::mem::take(&mut self.markup), |text| {
+        let markup = std::mem::take(&mut self.markup).read(|text| {
             text.parse::<Markup>()
                 .map_err(|error| Refusal::invalid_body("policy.markup", error.to_string()))
         })?;
@@ -280,14 +288,6 @@ impl PolicyWanted {
     }
 }
 
-fn read<T, U>(set: Set<T>, read: impl FnOnce(T) -> Result<U, Refusal>) -> Result<Set<U>, Refusal> {
-    Ok(match set {
-        Set::Leave => Set::Leave,
-        Set::Clear => Set::Clear,
-        Set::To(value) => Set::To(read(value)?),
-    })
-}
-
 /// A network, or one address. Bits behind the prefix are cut off, IPv4 in IPv6 becomes IPv4.
 fn network(text: &str) -> Option<IpNet> {
     if let Ok(address) = text.parse::<std::net::IpAddr>() {
@@ -296,13 +296,21 @@ fn network(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().ok().map(|network| network.trunc())
 }
 
-/// An amount in dollars.
-fn dollars(text: &str) -> Result<NanoUsd, String> {
-    let whole = text.split('.').next().unwrap_or_default();
-    match text.parse::<NanoUsd>() {
-        Ok(money) if whole.len() <= DOLLAR_DIGITS => Ok(money),
-        Ok(_) => Err("an amount is at most 9,999,999,999 dollars".into()),
-        Err(error) => Err(error.to_string()),
+impl Set<PolicyWanted> {
+    /// Reads the texts in it.
+    pub(super) fn change(self) -> Result<Set<PolicyChange>, Refusal> {
+        self.read(PolicyWanted::read)
+    }
+}
+
+impl Set<PolicyChange> {
+    /// Changes the policy; cleared it allows everything.
+    pub(super) fn change_policy(self, policy: &mut Policy) {
+        match self {
+            Set::To(change) => change.apply(policy),
+            Set::Clear => *policy = Policy::default(),
+            Set::Leave => {}
+        }
     }
 }
 
@@ -385,7 +393,7 @@ mod tests {
                 "policy.budgets[0].money",
             ),
             (
-                r#"{"budgets": [{"window": "day", "money": "18446744073"}]}"#,
+                r#"{"budgets": [{"window": "day", "money": "18446744074"}]}"#,
                 "policy.budgets[0].money",
             ),
             (r#"{"markup": "1001"}"#, "policy.markup"),

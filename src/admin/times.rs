@@ -6,16 +6,16 @@ use jiff::tz::TimeZone;
 
 use crate::clock::UnixMicros;
 
-/// Reads `2026-01-31T12:00:00Z` (any offset), `2026-01-31` (its first moment, UTC), or `24h`, `7d` (so long before `now`;
+/// Reads `2026-01-31T12:00:00Z` (any offset), `2026-01-31` (its first moment in `zone`), or `24h`, `7d` (so long before `now`;
 /// units s, m, h, d, w).
-pub(super) fn read(text: &str, now: UnixMicros) -> Result<UnixMicros, String> {
+pub(super) fn read(text: &str, now: UnixMicros, zone: &TimeZone) -> Result<UnixMicros, String> {
     let text = text.trim();
     if let Some(ago) = ago(text) {
         return Ok(UnixMicros(now.0.saturating_sub(ago)));
     }
     if let Ok(day) = text.parse::<Date>()
         && text.len() == "2026-01-31".len()
-        && let Ok(start) = day.to_zoned(TimeZone::UTC)
+        && let Ok(start) = day.to_zoned(zone.clone())
     {
         return Ok(UnixMicros(start.timestamp().as_microsecond()));
     }
@@ -27,9 +27,7 @@ pub(super) fn read(text: &str, now: UnixMicros) -> Result<UnixMicros, String> {
     };
     match plus.parse::<Timestamp>() {
         Ok(time) => Ok(UnixMicros(time.as_microsecond())),
-        Err(_) => {
-            Err("write a time as 2026-01-31T12:00:00Z, a day as 2026-01-31 (UTC), or 24h, 7d for so long ago".into())
-        }
+        Err(_) => Err("write a time as 2026-01-31T12:00:00Z, a day as 2026-01-31, or 24h, 7d for so long ago".into()),
     }
 }
 
@@ -68,8 +66,10 @@ mod tests {
             ("1970-01-01T02:00:01+02:00", 1_000_000),
             ("1970-01-01T02:00:01 02:00", 1_000_000),
         ] {
-            assert_eq!(read(text, now), Ok(UnixMicros(expected)), "{text}");
+            assert_eq!(read(text, now, &TimeZone::UTC), Ok(UnixMicros(expected)), "{text}");
         }
+        let berlin = TimeZone::get("Europe/Berlin").expect("a zone");
+        assert_eq!(read("1970-01-02", now, &berlin), Ok(UnixMicros(82_800_000_000)));
         for text in [
             "",
             "h",
@@ -83,7 +83,7 @@ mod tests {
             "1970-01-01T00:00:00",
             "99999999999999999d",
         ] {
-            assert!(read(text, now).is_err(), "{text} is no time");
+            assert!(read(text, now, &TimeZone::UTC).is_err(), "{text} is no time");
         }
     }
 }

@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use jiff::tz::TimeZone;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
+use super::days::{self, Zone};
 use super::input::Asked;
 use super::refusal::{AnyRefusal, Refusal};
 use super::row::{RowView, UsageView};
 use super::times;
 use crate::clock::UnixMicros;
 use crate::ids::RequestId;
-use crate::ir::Usage;
 use crate::ledger::query::GROUPS_MAX;
 use crate::ledger::{Cursor, Filter, GroupBy, ReportLine};
 use crate::observe::rfc3339;
@@ -31,7 +32,7 @@ const MAX_LIMIT: usize = 1000;
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Which {
-    /// Began at or after: RFC 3339, a day (`2026-01-31`, UTC), or so long ago (`24h`, `7d`).
+    /// Began at or after: RFC 3339, a day (`2026-01-31`, of the report's `time_zone` or UTC), or so long ago (`24h`, `7d`).
     from: Option<String>,
     /// Began before; written as `from`.
     until: Option<String>,
@@ -53,8 +54,13 @@ pub(super) struct Which {
 
 impl Which {
     pub(super) fn filter(self, now: UnixMicros) -> Result<Filter, Refusal> {
+        self.filter_in(now, &TimeZone::UTC)
+    }
+
+    /// The same where days are those of a time zone.
+    fn filter_in(self, now: UnixMicros, zone: &TimeZone) -> Result<Filter, Refusal> {
         let time = |field: &str, text: Option<String>| match text {
-            Some(text) => times::read(&text, now)
+            Some(text) => times::read(&text, now, zone)
                 .map(Some)
                 .map_err(|told| Refusal::invalid_query(field, told)),
             None => Ok(None),
@@ -84,9 +90,14 @@ fn named<T: for<'de> Deserialize<'de>>(field: &str, word: &str) -> Result<T, Ref
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct By {
-    /// Comma-separated: `key`, `group`, `model`, `provider`, `credential`, `hour`, `day`, `week`, `month` (all UTC); and `route`,
-    /// `upstream_model`, as far back as single rows are kept. Nothing: one sum over all.
+    /// Comma-separated: `key`, `group`, `model`, `provider`, `credential`, `hour` (UTC), `day`, `week`, `month` (of `time_zone`); and
+    /// `route`, `upstream_model`, as far back as single rows are kept. Nothing: one sum over all.
     by: Option<String>,
+    /// Whose days, weeks and months count, in `by`, `from` and `until`: a name of the IANA database, as `Europe/Berlin`; UTC unless
+    /// given. Where they begin within an hour of UTC (as in `Asia/Kolkata`) the report is refused for times of which single rows are
+    /// removed: older sums are by hour of UTC.
+    #[param(max_length = 64, example = "Europe/Berlin")]
+    time_zone: Option<String>,
     /// In which order lines come: `group` (the default: by what they have in common), or the largest `charge`, `cost`, `requests`
     /// first.
     sort: Option<String>,
@@ -106,6 +117,9 @@ pub struct Report {
     pub until: Option<String>,
     /// What it is grouped by, in the order asked.
     pub by: Vec<String>,
+    /// Whose days, weeks and months they are.
+    #[schema(example = "UTC")]
+    pub time_zone: String,
     /// One line a group.
     pub lines: Vec<Sums>,
     /// How many more lines there are than `limit` let through.
@@ -176,40 +190,7 @@ impl Sums {
 /// Adds up all groups.
 fn total(lines: &[ReportLine]) -> ReportLine {
     let mut total = ReportLine::default();
-    for line in lines {
-        total.requests += line.requests;
-        total.attempts += line.attempts;
-        total.complete += line.complete;
-        total.errors += line.errors;
-        total.without_usage += line.without_usage;
-        total.estimated += line.estimated;
-        total.unpriced += line.unpriced;
-        total.cost += line.cost;
-        total.charge += line.charge;
-        total.request_bytes += line.request_bytes;
-        total.response_bytes += line.response_bytes;
-        let Usage {
-            input,
-            cache_read,
-            cache_write_5m,
-            cache_write_1h,
-            input_audio,
-            output,
-            reasoning,
-            output_audio,
-            // Told to clients, in no book.
-            cache_read_excess: _,
-            reasoning_excess: _,
-        } = line.usage;
-        total.usage.input += input;
-        total.usage.cache_read += cache_read;
-        total.usage.cache_write_5m += cache_write_5m;
-        total.usage.cache_write_1h += cache_write_1h;
-        total.usage.input_audio += input_audio;
-        total.usage.output += output;
-        total.usage.reasoning += reasoning;
-        total.usage.output_audio += output_audio;
-    }
+    lines.iter().for_each(|line| days::add(&mut total, line));
     total
 }
 
@@ -242,9 +223,16 @@ impl Sort {
     responses((status = 200, description = "The sums.", body = Report), AnyRefusal))]
 pub(super) async fn report(
     State(api): State<Arc<Api>>,
-    Asked(which, By { by, sort, limit }): Asked<Which, By>,
+    Asked(which, asked): Asked<Which, By>,
 ) -> Result<Json<Report>, Refusal> {
-    let filter = which.filter(api.state.clock.now())?;
+    let By {
+        by,
+        time_zone,
+        sort,
+        limit,
+    } = asked;
+    let zone = Zone::read(time_zone.as_deref())?;
+    let filter = which.filter_in(api.state.clock.now(), &zone.zone)?;
     let by: Vec<String> = by
         .as_deref()
         .unwrap_or_default()
@@ -263,7 +251,13 @@ pub(super) async fn report(
     let sort = sort.map(|word| named::<Sort>("sort", &word)).transpose()?;
     let limit = limit_of(limit.as_deref(), GROUPS_MAX)?.unwrap_or(GROUPS_MAX);
     let (from, until) = (filter.from, filter.until);
-    let mut lines = api.ask(move |ledger| ledger.report(&filter, &groups)).await?;
+    let time_zone = zone.name.clone();
+    let lines = api.ask(move |ledger| zone.report(ledger, &filter, &groups)).await?;
+    let mut lines = lines.ok_or_else(|| {
+        let told = "days there begin within an hour of UTC, which only single rows tell apart, and some of this time are removed; \
+                    ask for a later time, or in a time zone of whole hours";
+        Refusal::invalid_query("time_zone", told)
+    })?;
     sort.unwrap_or_default().sort(&mut lines);
     Ok(Json(Report {
         from: from.map(|at| rfc3339(at).to_string()),
@@ -272,6 +266,7 @@ pub(super) async fn report(
         more: lines.len().saturating_sub(limit),
         total: Sums::of(&total(&lines), &[]),
         by,
+        time_zone,
     }))
 }
 

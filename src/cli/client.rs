@@ -9,7 +9,8 @@ use anyhow::{Context, anyhow};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
-use ureq::{Agent, Body};
+use ureq::typestate::WithBody;
+use ureq::{Agent, Body, RequestBuilder};
 
 use super::Failure;
 use crate::admin::refusal::Refused;
@@ -73,6 +74,27 @@ impl Client {
         self.read(self.open(path, query)?)
     }
 
+    /// Asks for a whole list, page by page; `read` takes a page apart: what is on it, and the cursor of the next.
+    pub fn all<P: DeserializeOwned, T>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        read: impl Fn(P) -> (Vec<T>, Option<String>),
+    ) -> Result<Vec<T>, Failure> {
+        let (mut all, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let mut query = query.to_vec();
+            query.push(("limit", "1000"));
+            query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
+            let (page, next) = read(self.get(path, &query)?);
+            all.extend(page);
+            match next {
+                Some(next) => cursor = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
     /// Asks for something long: the answer's body as it comes. An answer that breaks off is an error of the reader.
     pub fn stream(&self, path: &str, query: &[(&str, &str)]) -> Result<impl Read + use<>, Failure> {
         let response = self.open(path, query)?;
@@ -81,33 +103,30 @@ impl Client {
 
     /// Changes something.
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: Option<&impl Serialize>) -> Result<T, Failure> {
-        let request = self
-            .agent
-            .post(format!("{}{path}", self.url))
-            .header("authorization", self.authorization());
-        let sent = match body {
-            Some(body) => request.send_json(body),
-            None => request.send_empty(),
-        };
+        let request = self.agent.post(format!("{}{path}", self.url));
+        if let Some(body) = body {
+            return self.send(request, body);
+        }
+        let sent = request.header("authorization", self.authorization()).send_empty();
         self.read(sent.map_err(|error| self.unreachable(error))?)
     }
 
     /// Puts something in its place.
     pub fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-        let request = self
-            .agent
-            .put(format!("{}{path}", self.url))
-            .header("authorization", self.authorization());
-        let sent = request.send_json(body);
-        self.read(sent.map_err(|error| self.unreachable(error))?)
+        self.send(self.agent.put(format!("{}{path}", self.url)), body)
     }
 
     /// Changes some fields of something.
     pub fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-        let request = self
-            .agent
-            .patch(format!("{}{path}", self.url))
-            .header("authorization", self.authorization());
+        self.send(self.agent.patch(format!("{}{path}", self.url)), body)
+    }
+
+    fn send<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder<WithBody>,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let request = request.header("authorization", self.authorization());
         let sent = request.send_json(body);
         self.read(sent.map_err(|error| self.unreachable(error))?)
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Failure;
 use super::client::Client;
 use super::keys::{How, to_the_second, used};
-use super::policy_flags::{Clear, PolicyFlags, lines, set};
+use super::policy_flags::{Clear, PolicyFlags, print_policy, set};
 use super::table::Table;
 use crate::admin::groups::{GroupList, GroupPatch, GroupView, GroupWanted};
 use crate::admin::policy::Set;
@@ -91,7 +91,8 @@ impl Groups {
                 )
             }
             Groups::List { how } => {
-                let groups = all(&Client::new(conf, &how.reach)?)?;
+                let client = Client::new(conf, &how.reach)?;
+                let groups = client.all("/api/v1/groups", &[], |page: GroupList| (page.groups, page.next))?;
                 match how.json {
                     true => super::print_json(&GroupList { groups, next: None }),
                     false => super::print(&table(&groups)),
@@ -152,20 +153,6 @@ fn path(id: &str) -> Result<String, Failure> {
     }
 }
 
-fn all(client: &Client) -> Result<Vec<GroupView>, Failure> {
-    let (mut groups, mut cursor) = (Vec::new(), None::<String>);
-    loop {
-        let mut query = vec![("limit", "1000")];
-        query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
-        let page: GroupList = client.get("/api/v1/groups", &query)?;
-        groups.extend(page.groups);
-        match page.next {
-            Some(next) => cursor = Some(next),
-            None => return Ok(groups),
-        }
-    }
-}
-
 fn table(groups: &[GroupView]) -> String {
     let mut table = Table::new()
         .text("GROUP")
@@ -188,13 +175,6 @@ fn show(group: &GroupView, json: bool) -> Result<(), Failure> {
         return super::print_json(group);
     }
     super::print(&table(std::slice::from_ref(group)))?;
-    let policy = lines(&group.policy);
-    if !policy.is_empty() {
-        let mut table = Table::new().text("MAY").text("");
-        policy
-            .iter()
-            .for_each(|(name, value)| table.row([name, value.as_str()]));
-        super::print(&format!("\n{}", table.render()))?;
-    }
+    print_policy(&group.policy)?;
     super::print(&format!("\n{}", used(&group.account)))
 }

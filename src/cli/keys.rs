@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 use super::client::{Client, Reach};
-use super::policy_flags::{Clear, Expires, PolicyFlags, lines, set};
+use super::policy_flags::{Clear, Expires, PolicyFlags, print_policy, set};
 use super::table::{Table, grouped};
 use crate::admin::account::AccountView;
 use crate::admin::key_secrets::RotateWanted;
@@ -169,10 +169,11 @@ impl Keys {
             } => {
                 let filters = [("group", group), ("owner", owner), ("tag", tag), ("state", state)];
                 let filters: Vec<_> = filters
-                    .into_iter()
-                    .filter_map(|(name, value)| Some((name, value?)))
+                    .iter()
+                    .filter_map(|(name, value)| Some((*name, value.as_deref()?)))
                     .collect();
-                let keys = all(&Client::new(conf, &how.reach)?, &filters)?;
+                let client = Client::new(conf, &how.reach)?;
+                let keys = client.all("/api/v1/keys", &filters, |page: KeyList| (page.keys, page.next))?;
                 if how.json {
                     super::print_json(&KeyList { keys, next: None })
                 } else {
@@ -235,22 +236,6 @@ fn change(conf: &Path, id: &str, patch: &KeyPatch, how: &How) -> Result<(), Fail
     show(&Client::new(conf, &how.reach)?.patch(&path, patch)?, how.json)
 }
 
-/// All keys which match, page by page.
-fn all(client: &Client, filters: &[(&str, String)]) -> Result<Vec<KeyView>, Failure> {
-    let (mut keys, mut cursor) = (Vec::new(), None::<String>);
-    loop {
-        let mut query: Vec<(&str, &str)> = filters.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        query.push(("limit", "1000"));
-        query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
-        let page: KeyList = client.get("/api/v1/keys", &query)?;
-        keys.extend(page.keys);
-        match page.next {
-            Some(next) => cursor = Some(next),
-            None => return Ok(keys),
-        }
-    }
-}
-
 /// The key alone on standard output, so that a script can take it.
 fn tell(made: &KeyMade, what: &str, json: bool) -> Result<(), Failure> {
     if json {
@@ -265,14 +250,7 @@ fn show(key: &KeyView, json: bool) -> Result<(), Failure> {
         return super::print_json(key);
     }
     super::print(&table(std::slice::from_ref(key)))?;
-    let policy = lines(&key.policy);
-    if !policy.is_empty() {
-        let mut table = Table::new().text("MAY").text("");
-        policy
-            .iter()
-            .for_each(|(name, value)| table.row([name, value.as_str()]));
-        super::print(&format!("\n{}", table.render()))?;
-    }
+    print_policy(&key.policy)?;
     if key.secrets.len() > 1 {
         let mut table = Table::new().text("SECRET").text("MADE").text("GOOD UNTIL");
         for secret in &key.secrets {

@@ -3,6 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::Failure;
+use super::table::Table;
 use crate::admin::policy::{BudgetView, PolicyView, PolicyWanted, Set, WindowWord};
 use crate::clock::{Clock, UnixMicros};
 use crate::config::duration;
@@ -187,8 +189,21 @@ impl FromStr for Expires {
     }
 }
 
+/// Prints what a policy limits, after an empty line; nothing if that is nothing.
+pub fn print_policy(policy: &PolicyView) -> Result<(), Failure> {
+    let lines = lines(policy);
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new().text("MAY").text("");
+    for (name, value) in &lines {
+        table.row([*name, value.as_str()]);
+    }
+    super::print(&format!("\n{}", table.render()))
+}
+
 /// What a policy limits, one line for each thing, for people.
-pub fn lines(policy: &PolicyView) -> Vec<(&'static str, String)> {
+fn lines(policy: &PolicyView) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     if policy.disabled {
         lines.push(("disabled", "yes".to_owned()));

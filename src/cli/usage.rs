@@ -1,7 +1,9 @@
 //! `tollgate usage`: what was used, through the admin API of the running gateway.
 
+mod compared;
 mod export;
 mod invoice;
+mod lines;
 mod reconcile;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +22,10 @@ pub enum Usage {
         /// What they are grouped by, comma-separated, in this order.
         #[arg(long, value_delimiter = ',', default_value = "key,model", value_name = "LIST")]
         by: Vec<Group>,
+        /// Whose days, weeks and months count, also in --from and --until: Europe/Berlin. Hours stay those of UTC. Where days begin
+        /// within an hour of UTC (Asia/Kolkata) it reaches back as far as single rows are kept.
+        #[arg(long, default_value = "UTC", value_name = "NAME")]
+        time_zone: String,
         /// In which order lines come: by group, or the largest first.
         #[arg(long, value_enum, default_value_t = Sort::Group)]
         sort: Sort,
@@ -58,6 +64,10 @@ pub enum Usage {
         reach: Reach,
     },
     /// Compares a provider's usage or cost export with the ledger. Exit code 1: they differ.
+    ///
+    /// It reads single rows: sums do not tell which model the provider was asked for. They are kept for `ledger.keep_rows` (90 days unless
+    /// set); of older days ours is too little, and the output says so. What of ours is estimated (the provider told no usage) stands in a
+    /// column of its own; a difference that is no larger is `within estimates`.
     Reconcile(reconcile::Reconcile),
 }
 
@@ -76,11 +86,11 @@ pub enum Group {
     Credential,
     /// Hour, UTC.
     Hour,
-    /// Day, UTC.
+    /// Day, of --time-zone.
     Day,
-    /// Week from Monday, UTC.
+    /// Week from Monday, of --time-zone.
     Week,
-    /// Month, UTC.
+    /// Month, of --time-zone.
     Month,
     /// Route; as far back as single rows are kept.
     Route,
@@ -143,7 +153,7 @@ pub enum Format {
 /// Which rows: every condition that is given must hold.
 #[derive(clap::Args, Debug, Default)]
 pub struct Which {
-    /// Began at or after: RFC 3339, a day (2026-01-31, UTC), or so long ago (24h, 7d).
+    /// Began at or after: RFC 3339, a day (2026-01-31, UTC unless --time-zone), or so long ago (24h, 7d).
     #[arg(long, value_name = "TIME")]
     pub from: Option<String>,
     /// Began before; written as --from.
@@ -190,6 +200,7 @@ impl Usage {
         match self {
             Usage::Report {
                 by,
+                time_zone,
                 sort,
                 limit,
                 which,
@@ -199,7 +210,7 @@ impl Usage {
             } => {
                 let by = by.into_iter().map(Group::as_str).collect::<Vec<_>>().join(",");
                 let mut query = which.query();
-                query.extend([("by", by.as_str()), ("sort", sort.as_str())]);
+                query.extend([("by", &*by), ("time_zone", &*time_zone), ("sort", sort.as_str())]);
                 let limit = limit.map(|limit| limit.to_string());
                 query.extend(limit.as_deref().map(|limit| ("limit", limit)));
                 let report: Report = Client::new(conf, &reach)?.get("/api/v1/usage/report", &query)?;

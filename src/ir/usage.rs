@@ -1,5 +1,7 @@
 //! Token counts in disjoint classes: each token is in exactly one, and totals are computed, never stored.
 
+use std::ops::{Add, AddAssign};
+
 use serde::{Deserialize, Serialize};
 
 /// What one answer cost in tokens. The classes are disjoint; a running total, never an increment.
@@ -117,6 +119,32 @@ impl Usage {
     }
 }
 
+impl Add for Usage {
+    type Output = Usage;
+
+    /// Class by class; a sum stops at the largest number instead of wrapping around.
+    fn add(self, other: Usage) -> Usage {
+        Usage {
+            input: self.input.saturating_add(other.input),
+            cache_read: self.cache_read.saturating_add(other.cache_read),
+            cache_write_5m: self.cache_write_5m.saturating_add(other.cache_write_5m),
+            cache_write_1h: self.cache_write_1h.saturating_add(other.cache_write_1h),
+            input_audio: self.input_audio.saturating_add(other.input_audio),
+            output: self.output.saturating_add(other.output),
+            reasoning: self.reasoning.saturating_add(other.reasoning),
+            output_audio: self.output_audio.saturating_add(other.output_audio),
+            cache_read_excess: self.cache_read_excess.saturating_add(other.cache_read_excess),
+            reasoning_excess: self.reasoning_excess.saturating_add(other.reasoning_excess),
+        }
+    }
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Usage) {
+        *self = *self + other;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,5 +192,41 @@ mod tests {
             ..Usage::default()
         };
         assert_eq!((usage.input_total(), usage.output_total()), (u64::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn sums_are_by_class_and_stop_at_the_largest_number() {
+        let one = Usage {
+            input: 1,
+            cache_read: 2,
+            cache_write_5m: 3,
+            cache_write_1h: 4,
+            input_audio: 5,
+            output: 6,
+            reasoning: 7,
+            output_audio: 8,
+            cache_read_excess: 9,
+            reasoning_excess: 10,
+        };
+        let mut sum = one;
+        sum += one;
+        let twice = Usage {
+            input: 2,
+            cache_read: 4,
+            cache_write_5m: 6,
+            cache_write_1h: 8,
+            input_audio: 10,
+            output: 12,
+            reasoning: 14,
+            output_audio: 16,
+            cache_read_excess: 18,
+            reasoning_excess: 20,
+        };
+        assert_eq!(sum, twice);
+        let most = Usage {
+            reasoning: u64::MAX,
+            ..Usage::default()
+        };
+        assert_eq!((most + one).reasoning, u64::MAX);
     }
 }

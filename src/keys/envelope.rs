@@ -119,20 +119,11 @@ fn check(master: &MasterKey) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
 
     use super::*;
     use crate::clock::Clock;
     use crate::keys::{Keys, NewKey};
-
-    fn master(byte: u8) -> MasterKey {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("key");
-        std::fs::write(&file, [byte; 32]).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o400)).unwrap();
-        MasterKey::load(&file, false).unwrap()
-    }
 
     fn store(folder: &tempfile::TempDir) -> Arc<Store> {
         Arc::new(Store::open(folder.path(), 16 << 20).unwrap())
@@ -145,7 +136,7 @@ mod tests {
     #[test]
     fn client_keys_outlive_their_master_key() {
         let folder = tempfile::tempdir().unwrap();
-        let (one, two, three) = (master(1), master(2), master(3));
+        let (one, two, three) = (MasterKey::of_byte(1), MasterKey::of_byte(2), MasterKey::of_byte(3));
         let store = store(&folder);
         assert!(
             !rotate(&store, &one, &two).unwrap(),
@@ -169,7 +160,7 @@ mod tests {
     #[test]
     fn a_store_from_before_envelopes_keeps_its_pepper() {
         let folder = tempfile::tempdir().unwrap();
-        let (one, two) = (master(1), master(2));
+        let (one, two) = (MasterKey::of_byte(1), MasterKey::of_byte(2));
         let store = store(&folder);
         store.meta().put(CHECK, &check(&one)).unwrap();
         assert!(is_there(&store).unwrap());
@@ -184,7 +175,7 @@ mod tests {
     #[test]
     fn a_changed_envelope_is_told_from_another_key() {
         let folder = tempfile::tempdir().unwrap();
-        let one = master(1);
+        let one = MasterKey::of_byte(1);
         let store = store(&folder);
         pepper(&store, &one).unwrap();
         let good = store.meta().get(FACT).unwrap().unwrap();

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::compiled::{Compiled, ModelLists, glob};
 use super::{KeysError, NewKey, Policy};
-use crate::limits::{Limits, Window};
+use crate::limits::{BadLimits, Limits};
 
 /// Longest name or owner of a key, in characters.
 pub const NAME_MAX: usize = 100;
@@ -22,9 +22,6 @@ const ROUTE_MAX: usize = 128;
 const WORD_MAX: usize = 64;
 /// Longest description of a group, in characters.
 const DESCRIPTION_MAX: usize = 500;
-/// Largest number of requests or tokens: every reader of JSON holds it exactly (RFC 8259, 6: 2^53 - 1).
-pub const KNOWN_MAX: u64 = (1 << 53) - 1;
-
 fn unfit(field: &'static str, why: impl Into<Cow<'static, str>>) -> KeysError {
     KeysError::Unfit { field, why: why.into() }
 }
@@ -168,46 +165,17 @@ fn has_twice<T: PartialEq>(list: &[T]) -> bool {
 }
 
 fn check_limits(limits: &Limits) -> Result<(), KeysError> {
-    let Limits {
-        requests_per_minute,
-        tokens_per_minute,
-        concurrent: _,
-        budgets,
-        time_zone,
-    } = limits;
-    let too_large = |number: &Option<u64>| number.is_some_and(|number| number > KNOWN_MAX);
-    for (field, number) in [
-        ("policy.requests_per_minute", requests_per_minute),
-        ("policy.tokens_per_minute", tokens_per_minute),
-    ] {
-        if too_large(number) {
-            return Err(unfit(field, "is larger than 9007199254740991"));
-        }
-    }
-    let windows: Vec<Window> = budgets.iter().map(|budget| budget.window).collect();
-    let why = if has_twice(&windows) {
-        "has two for one window"
-    } else if budgets
-        .iter()
-        .any(|budget| budget.requests.is_none() && budget.tokens.is_none() && budget.money.is_none())
-    {
-        "has one that limits nothing: give requests, tokens or money"
-    } else if budgets
-        .iter()
-        .any(|budget| too_large(&budget.requests) || too_large(&budget.tokens))
-    {
-        "has a number larger than 9007199254740991"
-    } else {
-        ""
-    };
-    if !why.is_empty() {
-        return Err(unfit("policy.budgets", why));
-    }
-    match time_zone {
-        Some(name) if jiff::tz::TimeZone::get(name).is_err() => Err(unfit(
-            "policy.time_zone",
-            "is no time zone of the IANA database, such as Europe/Berlin",
-        )),
-        _ => Ok(()),
-    }
+    limits.check().map_err(|bad| {
+        let field = match &bad {
+            BadLimits::UnknownTimeZone { .. } => "policy.time_zone",
+            BadLimits::Twice(_) | BadLimits::Empty(_) => "policy.budgets",
+            BadLimits::TooMuch { field, .. } => match *field {
+                "requests_per_minute" => "policy.requests_per_minute",
+                "tokens_per_minute" => "policy.tokens_per_minute",
+                "concurrent" => "policy.concurrent",
+                _ => "policy.budgets",
+            },
+        };
+        unfit(field, format!("can't be set: {bad}"))
+    })
 }

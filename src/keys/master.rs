@@ -56,6 +56,12 @@ pub enum MasterKeyError {
 }
 
 impl MasterKey {
+    /// One made of this byte.
+    #[cfg(test)]
+    pub(crate) fn of_byte(byte: u8) -> Self {
+        MasterKey(Zeroizing::new([byte; 32]))
+    }
+
     /// Reads the key; makes one (mode 0400) if the file is missing and `may_create`. Pass `may_create` only while the
     /// store has never seen a master key ([`crate::keys::Keys::sealed`]): with a new one all issued client keys are void.
     ///

@@ -81,28 +81,30 @@ pub(super) fn read_group(value: &[u8]) -> Option<(Group, u64)> {
     }
 }
 
-/// The form of version 2: its fields stand in this order.
+/// What versions 1 and 2 begin with. Their fields stand in this order: postcard writes them one behind the other, those of a struct
+/// within a struct too.
 #[derive(Deserialize)]
-struct FormWithTags {
+struct OldKey {
     id: KeyId,
     name: String,
     owner: Option<String>,
     last4: String,
     created_at: UnixMicros,
     revoked_at: Option<UnixMicros>,
+}
+
+/// The form of version 2.
+#[derive(Deserialize)]
+struct FormWithTags {
+    key: OldKey,
     tags: Vec<String>,
     mac: [u8; 32],
 }
 
-/// The form of version 1, likewise.
+/// The form of version 1.
 #[derive(Deserialize)]
 struct FormWithoutTags {
-    id: KeyId,
-    name: String,
-    owner: Option<String>,
-    last4: String,
-    created_at: UnixMicros,
-    revoked_at: Option<UnixMicros>,
+    key: OldKey,
     mac: [u8; 32],
 }
 
@@ -143,20 +145,13 @@ pub(super) fn read(value: &[u8]) -> Option<(ClientKey, Vec<KeySecret>, u64)> {
             let FormOfOneSecret { key, mac } = serde_json::from_slice(form).ok()?;
             (key, mac)
         }
-        (&WITH_TAGS, form) => postcard::from_bytes::<FormWithTags>(form).ok()?.today(),
+        (&WITH_TAGS, form) => {
+            let FormWithTags { key, tags, mac } = postcard::from_bytes(form).ok()?;
+            (key.today(tags), mac)
+        }
         (&WITHOUT_TAGS, form) => {
-            let form: FormWithoutTags = postcard::from_bytes(form).ok()?;
-            let form = FormWithTags {
-                id: form.id,
-                name: form.name,
-                owner: form.owner,
-                last4: form.last4,
-                created_at: form.created_at,
-                revoked_at: form.revoked_at,
-                tags: Vec::new(),
-                mac: form.mac,
-            };
-            form.today()
+            let FormWithoutTags { key, mac } = postcard::from_bytes(form).ok()?;
+            (key.today(Vec::new()), mac)
         }
         _ => return None,
     };
@@ -170,21 +165,20 @@ pub(super) fn read(value: &[u8]) -> Option<(ClientKey, Vec<KeySecret>, u64)> {
     Some((key, vec![secret], 1))
 }
 
-impl FormWithTags {
-    fn today(self) -> (ClientKey, [u8; 32]) {
-        let key = ClientKey {
+impl OldKey {
+    fn today(self, tags: Vec<String>) -> ClientKey {
+        ClientKey {
             id: self.id,
             name: self.name,
             owner: self.owner,
             last4: self.last4,
             created_at: self.created_at,
             revoked_at: self.revoked_at,
-            tags: self.tags,
+            tags,
             group: None,
             expires_at: None,
             policy: Policy::default(),
-        };
-        (key, self.mac)
+        }
     }
 }
 
@@ -233,6 +227,17 @@ mod tests {
             assert_eq!(again[0], VERSION);
             assert_eq!(read(&again), Some((key, secrets, 1)));
         }
+    }
+
+    #[test]
+    fn version_2_has_tags_before_its_hash() {
+        let first = frozen();
+        let (fields, mac) = first[1..].split_at(first.len() - 33);
+        let second = [&[WITH_TAGS], fields, b"\x02\x01a\x02bc", mac].concat();
+        let (key, secrets, _) = read(&second).expect("it is read");
+        let (older, same, _) = read(&first).expect("it is read");
+        let tags = vec!["a".to_owned(), "bc".to_owned()];
+        assert_eq!((key, secrets), (ClientKey { tags, ..older }, same));
     }
 
     #[test]

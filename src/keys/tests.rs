@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::clock::UnixMicros;
 use crate::limits::{Budget, Window};
+use crate::money::NanoUsd;
 
 const CACHE: u64 = 16 << 20;
 
@@ -472,6 +473,20 @@ fn policies_are_checked() {
         (
             "policy.tokens_per_minute",
             Box::new(|p| p.limits.tokens_per_minute = Some(1 << 53)),
+        ),
+        (
+            "policy.requests_per_minute",
+            Box::new(|p| p.limits.requests_per_minute = Some(1_000_000_001)),
+        ),
+        ("policy.concurrent", Box::new(|p| p.limits.concurrent = Some(1_000_001))),
+        (
+            "policy.budgets",
+            Box::new(|p| {
+                p.limits.budgets = vec![Budget {
+                    money: Some(NanoUsd::MAX),
+                    ..budget(Window::Total)
+                }];
+            }),
         ),
     ];
     for (field, change) in cases {

@@ -7,9 +7,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::decimal;
+
 /// Digits after the point of an amount in dollars.
 const DIGITS: usize = 9;
-const PER_DOLLAR: u64 = 1_000_000_000;
 
 /// Nano-dollars: 10^-9 US dollars. At most 18.4 billion dollars; sums stop there instead of wrapping around. As text: dollars,
 /// exactly, `0.0123`.
@@ -52,12 +53,7 @@ impl Sum for NanoUsd {
 
 impl fmt::Display for NanoUsd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (dollars, rest) = (self.0 / PER_DOLLAR, self.0 % PER_DOLLAR);
-        if rest == 0 {
-            return write!(f, "{dollars}");
-        }
-        let digits = format!("{rest:0DIGITS$}");
-        write!(f, "{dollars}.{}", digits.trim_end_matches('0'))
+        decimal::write(f, self.0, DIGITS)
     }
 }
 
@@ -72,15 +68,7 @@ impl FromStr for NanoUsd {
     type Err = BadAmount;
 
     fn from_str(text: &str) -> Result<Self, BadAmount> {
-        let (dollars, rest) = text.split_once('.').unwrap_or((text, "0"));
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        if !is_number(dollars) || !is_number(rest) || rest.len() > DIGITS {
-            return Err(BadAmount);
-        }
-        let dollars: u64 = dollars.parse().map_err(|_| BadAmount)?;
-        let nanos: u64 = format!("{rest:0<DIGITS$}").parse().map_err(|_| BadAmount)?;
-        let whole = dollars.checked_mul(PER_DOLLAR).ok_or(BadAmount)?;
-        whole.checked_add(nanos).map(NanoUsd).ok_or(BadAmount)
+        decimal::read(text, DIGITS).map(NanoUsd).ok_or(BadAmount)
     }
 }
 
@@ -92,7 +80,7 @@ mod tests {
     fn texts_are_exact_both_ways() {
         for (text, nanos) in [
             ("0", 0),
-            ("1", PER_DOLLAR),
+            ("1", 1_000_000_000),
             ("0.25", 250_000_000),
             ("0.000000001", 1),
             ("12.3", 12_300_000_000),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::NanoUsd;
+use super::{NanoUsd, decimal};
 
 /// A factor on the cost, in millionths: 1,250,000 charges a quarter more than the provider bills, 900,000 a tenth less, 0
 /// nothing. As text a decimal with up to 6 digits after the point, `1.25`; at most 1,000.
@@ -22,7 +22,7 @@ impl Default for Markup {
 
 const MILLION: u32 = 1_000_000;
 const DIGITS: usize = 6;
-const MOST: u32 = 1_000;
+const MOST: u32 = 1_000 * MILLION;
 
 impl Markup {
     /// What is charged for this cost, rounded up to a nano-dollar.
@@ -34,12 +34,7 @@ impl Markup {
 
 impl fmt::Display for Markup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, rest) = (self.0 / MILLION, self.0 % MILLION);
-        if rest == 0 {
-            return write!(f, "{whole}");
-        }
-        let digits = format!("{rest:0DIGITS$}");
-        write!(f, "{whole}.{}", digits.trim_end_matches('0'))
+        decimal::write(f, self.0.into(), DIGITS)
     }
 }
 
@@ -52,17 +47,11 @@ impl FromStr for Markup {
     type Err = BadMarkup;
 
     fn from_str(text: &str) -> Result<Self, BadMarkup> {
-        let (whole, rest) = text.split_once('.').unwrap_or((text, "0"));
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        if !is_number(whole) || !is_number(rest) || rest.len() > DIGITS {
-            return Err(BadMarkup);
-        }
-        let whole: u32 = whole.parse().ok().filter(|&whole| whole <= MOST).ok_or(BadMarkup)?;
-        let rest: u32 = format!("{rest:0<DIGITS$}").parse().map_err(|_| BadMarkup)?;
-        match whole * MILLION + rest {
-            factor if factor <= MOST * MILLION => Ok(Markup(factor)),
-            _ => Err(BadMarkup),
-        }
+        decimal::read(text, DIGITS)
+            .and_then(|factor| u32::try_from(factor).ok())
+            .filter(|&factor| factor <= MOST)
+            .map(Markup)
+            .ok_or(BadMarkup)
     }
 }
 

@@ -4,6 +4,7 @@
 //! key's or its group's [`Markup`]. Prices are read by `rules/`, kept per attempt by `proxy/`, and both sums stand in the ledger's row.
 
 mod amount;
+mod decimal;
 mod markup;
 mod price;
 mod rates;

@@ -1,7 +1,6 @@
 //! The vault over restarts, under other keys, with damaged records, and while the master key is replaced.
 
 use std::collections::HashSet;
-use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::clock::Clock;
@@ -29,20 +28,12 @@ impl House {
 
     /// As the gateway does.
     fn load(&self, store: Arc<Store>, to: u8, previous: Option<u8>) -> Result<Vault, VaultError> {
-        let previous = previous.map(master);
+        let previous = previous.map(MasterKey::of_byte);
         if let Some(previous) = &previous {
-            envelope::rotate(&store, previous, &master(to))?;
+            envelope::rotate(&store, previous, &MasterKey::of_byte(to))?;
         }
-        Vault::load(store, &master(to), previous.as_ref(), self.clock.clone())
+        Vault::load(store, &MasterKey::of_byte(to), previous.as_ref(), self.clock.clone())
     }
-}
-
-fn master(byte: u8) -> MasterKey {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("key");
-    std::fs::write(&file, [byte; 32]).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o400)).unwrap();
-    MasterKey::load(&file, false).unwrap()
 }
 
 fn value(vault: &Vault, name: &str) -> Option<String> {
@@ -129,7 +120,7 @@ fn records_open_at_their_own_name_and_times_only() {
     assert_eq!(value(&swapped, "one").as_deref(), Some("entered again"));
     // Every byte of a record counts: its times, its nonce, its text.
     let good = Record::read(&two).unwrap();
-    let sealer = Sealer::new(&master(1), PURPOSE);
+    let sealer = Sealer::new(&MasterKey::of_byte(1), PURPOSE);
     assert!(good.open(&sealer, "two").is_ok());
     for byte in 0..two.len() {
         for bit in 0..8 {
@@ -210,7 +201,7 @@ fn a_rotation_survives_every_interruption_with_many_records() {
     all_there(&vault);
     assert_eq!(vault.list(), fingerprints, "times and fingerprints are as they were");
     let text = std::fs::read(house.folder.path().join("store/facts.tgj")).unwrap();
-    let old = KeyMark::of(&master(1)).0;
+    let old = KeyMark::of(&MasterKey::of_byte(1)).0;
     assert!(
         !text.windows(8).any(|window| window == old),
         "nothing which the old key opens is left among the facts"

@@ -14,5 +14,6 @@ mod refusals;
 mod rules;
 mod secrets;
 mod support;
+mod time_zones;
 mod tokens;
 mod usage;

@@ -5,7 +5,7 @@ use tollgate::ir::Usage;
 use tollgate::money::NanoUsd;
 
 use crate::command_line::{Outcome, tollgate};
-use crate::support::{Gateway, HOUR};
+use crate::support::{self, Gateway, HOUR};
 
 /// Enters an attempt with these tokens: prompt, read from the cache, answer; and a cost of so many nano-dollars.
 fn enter(gateway: &Gateway, ago: i64, model: &str, (input, cache_read, output): (u64, u64, u64), cost: Option<u64>) {
@@ -108,12 +108,18 @@ async fn what_differs_is_told_by_day_and_model() {
     let costs = costs.replace("0.03", "0.04");
     let done = reconcile(&gateway, &costs, "").await;
     assert_eq!(done.code, Some(1));
-    let line = done.out.lines().nth(2).unwrap_or_default();
-    assert!(
-        line.starts_with("2026-01-31") || done.out.contains("0.06"),
-        "{}",
-        done.out
-    );
+    let cells: Vec<Vec<&str>> = done.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    let differs = [
+        "2026-01-31",
+        "claude-haiku-4-5",
+        "cost_usd",
+        "0.06",
+        "0.04",
+        "0",
+        "0.02",
+        "33.33%",
+    ];
+    assert!(cells.contains(&differs.to_vec()), "{}", done.out);
 }
 
 #[tokio::test]
@@ -123,6 +129,10 @@ async fn what_is_wrong_with_a_file_is_told_with_its_line() {
         (
             "date,model,cost\n2026-01-31,m,1\n2026-01-31,m,x\n",
             "invoice.csv, line 3: cost is \"x\"",
+        ),
+        (
+            "date,model,cost\r\n\r\n2026-01-31,m,1\r\n\r\n\r\n2026-01-31,m,x\r\n",
+            "invoice.csv, line 6: cost is \"x\"",
         ),
         ("day,price\n", "line 1: no column holds a model"),
         ("date,model,cost\n", "no line tells of any use"),
@@ -137,4 +147,98 @@ async fn what_is_wrong_with_a_file_is_told_with_its_line() {
     let file = "date,model,cost\n2026-01-31,m,1\n";
     let done = reconcile(&gateway, file, " --from 2026-02-01 --until 2026-02-01").await;
     assert!(done.err.contains("is not before"), "{}", done.err);
+}
+
+#[tokio::test]
+async fn what_an_estimate_explains_is_told_apart() {
+    let gateway = Gateway::start().await;
+    for (model, estimated) in [("gone", true), ("wrong", false), ("far", true)] {
+        enter(&gateway, 0, model, (1000, 0, 100), Some(1_000_000));
+        gateway.enter(HOUR, |opening, closing| {
+            opening.upstream_model = model.into();
+            closing.estimated = estimated;
+            closing.usage = Some(Usage {
+                input: 500,
+                output: 40,
+                ..Usage::default()
+            });
+            closing.cost = Some(NanoUsd(500_000));
+        });
+    }
+    let file = "date,model,input_tokens,output_tokens\n2026-01-31,gone,1500,170\n2026-01-31,wrong,1500,170\n\
+                2026-01-31,far,1500,200\n";
+    let done = reconcile(&gateway, file, "").await;
+    assert_eq!(
+        done.code,
+        Some(1),
+        "an estimate is a difference: {}{}",
+        done.out,
+        done.err
+    );
+    let cells: Vec<Vec<&str>> = done.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    for line in [
+        "2026-01-31 gone output_tokens 170 140 40 30 17.64% within estimates",
+        "2026-01-31 wrong output_tokens 170 140 0 30 17.64%",
+        "2026-01-31 far output_tokens 200 140 40 60 30.00%",
+        "0 of 3 days and models agree",
+        "1 differ by no more than what of ours is estimated",
+    ] {
+        let wanted: Vec<&str> = line.split(' ').collect();
+        assert!(cells.contains(&wanted), "{line}: {}", done.out);
+    }
+    let done = reconcile(&gateway, file, " --json").await;
+    let told: Value = serde_json::from_str(&done.out).expect("JSON");
+    assert_eq!((&told["agrees"], &told["within_estimates"]), (&false.into(), &1.into()));
+    let lines = told["lines"].as_array().expect("lines");
+    let gone = lines.iter().find(|line| line["model"] == "gone").expect("a line");
+    assert_eq!(gone["estimated"], 1, "attempts");
+    let output = &gone["amounts"]["output_tokens"];
+    assert_eq!(
+        (&output["estimated"], &output["agrees"], &output["within_estimates"]),
+        (&40.into(), &false.into(), &true.into())
+    );
+    assert_eq!(gone["amounts"]["input_tokens"]["agrees"], true);
+}
+
+#[tokio::test]
+async fn days_of_which_rows_are_removed_are_told() {
+    let old = |ledger: &tollgate::ledger::Ledger| {
+        for _ in 0..3 {
+            support::enter(ledger, 100 * 24 * HOUR, |opening, _| {
+                opening.upstream_model = "m".into()
+            });
+        }
+    };
+    let new = |ledger: &tollgate::ledger::Ledger| {
+        support::enter(ledger, 0, |opening, _| opening.upstream_model = "m".into());
+    };
+    let gateway = Gateway::start_after(&[&old, &new]).await;
+    let file = "date,model,input_tokens,output_tokens\n2025-10-23,m,39,21\n2026-01-31,m,13,7\n";
+    let done = reconcile(&gateway, file, "").await;
+    assert_eq!(done.code, Some(1), "{}{}", done.out, done.err);
+    let told = "ours is too little from 2025-10-23 to 2025-10-23: the single rows of 3 attempts there are removed";
+    assert!(done.out.contains(told), "{}", done.out);
+    assert!(
+        done.out.contains("rows removed") && !done.out.contains("only theirs"),
+        "{}",
+        done.out
+    );
+    let json = reconcile(&gateway, file, " --json").await;
+    let json: Value = serde_json::from_str(&json.out).expect("JSON");
+    assert_eq!(
+        json["removed_rows"],
+        serde_json::json!([{ "day": "2025-10-23", "attempts": 3 }])
+    );
+    let done = reconcile(&gateway, file, " --from 2026-01-01").await;
+    assert_eq!(done.code, Some(0), "{}{}", done.out, done.err);
+    assert!(!done.out.contains("removed"), "{}", done.out);
+    // Before there was anything nothing is removed.
+    let done = reconcile(&gateway, "date,model,input_tokens\n2025-01-01,m,1\n", "").await;
+    assert!(
+        done.out.contains("only theirs") && !done.out.contains("removed"),
+        "{}",
+        done.out
+    );
+    let help = tollgate(&gateway, "usage reconcile --help").await;
+    assert!(help.out.contains("ledger.keep_rows"), "{}", help.out);
 }

@@ -59,8 +59,27 @@ impl Gateway {
         Self::start_with(TOKEN, probe).await
     }
 
+    /// After this was entered at other times: of it only rows are left that are kept.
+    pub async fn start_after(entered: &[&dyn Fn(&Ledger)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        for enter in entered {
+            let store = Arc::new(Store::open(&folder.path().join("store"), 16 << 20).expect("the store opens"));
+            let journal = folder.path().join("journal");
+            let ledger = Ledger::start(&journal, &ledger_settings(), store, Arc::default(), Clock::manual(NOW))
+                .expect("the ledger starts");
+            enter(&ledger);
+            // Its last pass removes what is old.
+            ledger.shut_down();
+        }
+        Self::start_in(folder, TOKEN, Probe::new(Policy::default())).await
+    }
+
     async fn start_with(token: &str, probe: Probe) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        Self::start_in(folder, token, probe).await
+    }
+
+    async fn start_in(folder: TempDir, token: &str, probe: Probe) -> Self {
         let path = |name: &str| folder.path().join(name);
         let clock = Clock::manual(NOW);
         let store = Arc::new(Store::open(&path("store"), 16 << 20).expect("the store opens"));
@@ -68,18 +87,15 @@ impl Gateway {
         let keys =
             Arc::new(Keys::load(Arc::clone(&store), &master, Arc::default(), clock.clone()).expect("the keys load"));
         let tokens = Arc::new(Tokens::load(Arc::clone(&store), &master, clock.clone()).expect("the tokens load"));
-        let settings = config::Ledger {
-            durability: config::Durability::Process,
-            queue: 1024,
-            segment: 16 << 20,
-            sync_every: Duration::from_millis(5),
-            min_free: 0,
-            ballast: 0,
-            ..config::Ledger::default()
-        };
         let vault = Arc::new(Vault::load(Arc::clone(&store), &master, None, clock.clone()).expect("the secrets open"));
-        let ledger = Ledger::start(&path("journal"), &settings, store, Arc::default(), clock.clone())
-            .expect("the ledger starts");
+        let ledger = Ledger::start(
+            &path("journal"),
+            &ledger_settings(),
+            store,
+            Arc::default(),
+            clock.clone(),
+        )
+        .expect("the ledger starts");
         std::fs::create_dir(path("rules")).expect("a folder");
         std::fs::write(path("paid.key"), PROVIDER_KEY).expect("a file");
         write_rules(folder.path(), &good_rules(&path("paid.key")));
@@ -167,51 +183,68 @@ impl Gateway {
 
     /// Enters an attempt into the ledger which began so many microseconds before now.
     pub fn enter(&self, ago: i64, change: impl FnOnce(&mut Opening, &mut Closing)) -> AttemptId {
-        let mut opening = Opening {
-            id: AttemptId::new(),
-            request: RequestId("request-1".into()),
-            attempt: 1,
-            at: UnixMicros(NOW.0 - ago),
-            key: KeyId("AbCdEfGhIjKl".into()),
-            route: "a route".into(),
-            provider: "paid".into(),
-            credential: "main".into(),
-            operation: "chat".into(),
-            client_dialect: "dialect".into(),
-            provider_dialect: "dialect".into(),
-            model: "small".into(),
-            upstream_model: "small-1".into(),
-            stream: true,
-            group: "".into(),
-            reserved: NanoUsd::ZERO,
-            prompt_tokens: 0,
-            prompt_cost: None,
-            prompt_charge: NanoUsd::ZERO,
-        };
-        let mut closing = Closing {
-            status: Some(200),
-            usage: Some(Usage {
-                input: 10,
-                cache_read: 3,
-                output: 5,
-                reasoning: 2,
-                ..Usage::default()
-            }),
-            finish: Some(FinishKind::Stop),
-            response_id: Some("answer-1".into()),
-            request_bytes: 100,
-            response_bytes: 1000,
-            first_byte_us: Some(1500),
-            total_us: 9000,
-            ..Closing::default()
-        };
-        change(&mut opening, &mut closing);
-        let id = opening.id;
-        let mut entry = self.ledger.open(opening);
-        entry.closing = closing;
-        entry.close(Ended::Complete);
-        id
+        enter(&self.ledger, ago, change)
     }
+}
+
+fn ledger_settings() -> config::Ledger {
+    config::Ledger {
+        durability: config::Durability::Process,
+        queue: 1024,
+        segment: 16 << 20,
+        sync_every: Duration::from_millis(5),
+        min_free: 0,
+        ballast: 0,
+        ..config::Ledger::default()
+    }
+}
+
+/// Enters an attempt into a ledger which began so many microseconds before [`NOW`].
+pub fn enter(ledger: &Ledger, ago: i64, change: impl FnOnce(&mut Opening, &mut Closing)) -> AttemptId {
+    let mut opening = Opening {
+        id: AttemptId::new(),
+        request: RequestId("request-1".into()),
+        attempt: 1,
+        at: UnixMicros(NOW.0 - ago),
+        key: KeyId("AbCdEfGhIjKl".into()),
+        route: "a route".into(),
+        provider: "paid".into(),
+        credential: "main".into(),
+        operation: "chat".into(),
+        client_dialect: "dialect".into(),
+        provider_dialect: "dialect".into(),
+        model: "small".into(),
+        upstream_model: "small-1".into(),
+        stream: true,
+        group: "".into(),
+        reserved: NanoUsd::ZERO,
+        prompt_tokens: 0,
+        prompt_cost: None,
+        prompt_charge: NanoUsd::ZERO,
+    };
+    let mut closing = Closing {
+        status: Some(200),
+        usage: Some(Usage {
+            input: 10,
+            cache_read: 3,
+            output: 5,
+            reasoning: 2,
+            ..Usage::default()
+        }),
+        finish: Some(FinishKind::Stop),
+        response_id: Some("answer-1".into()),
+        request_bytes: 100,
+        response_bytes: 1000,
+        first_byte_us: Some(1500),
+        total_us: 9000,
+        ..Closing::default()
+    };
+    change(&mut opening, &mut closing);
+    let id = opening.id;
+    let mut entry = ledger.open(opening);
+    entry.closing = closing;
+    entry.close(Ended::Complete);
+    id
 }
 
 impl Drop for Gateway {

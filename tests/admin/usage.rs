@@ -354,3 +354,20 @@ async fn sums_of_every_time_and_place() {
         assert_eq!(answer.refused(400, query).0, "invalid_query");
     }
 }
+
+#[tokio::test]
+async fn estimated_rows_are_exported_alone() {
+    let gateway = Gateway::start().await;
+    gateway.enter(0, |_, closing| closing.estimated = true);
+    gateway.enter(0, |_, _| {});
+    gateway.enter(0, |_, _| {});
+    for (query, lines) in [("", 3), ("?estimated=true", 1), ("?estimated=false", 2)] {
+        let path = format!("/api/v1/usage/export{query}");
+        let answer = Answer::of(gateway.request(Method::GET, &path)).await;
+        assert_eq!(answer.text.lines().count(), lines, "{query}");
+    }
+    let answer = Answer::of(gateway.request(Method::GET, "/api/v1/usage/export?estimated=1")).await;
+    assert_eq!(answer.refused(400, "1").1.as_deref(), Some("estimated"));
+    let none = Answer::of(gateway.request(Method::GET, "/api/v1/usage/export?estimated=true&provider=other")).await;
+    assert_eq!((none.status.as_u16(), none.text.as_str()), (200, ""));
+}

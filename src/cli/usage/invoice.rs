@@ -17,6 +17,7 @@ use std::io::Read;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use super::lines::{Lines, line_ends};
 use crate::cli::Failure;
 use crate::cli::prices::decimal::scaled;
 use crate::observe::redact::printable;
@@ -230,7 +231,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn find(titles: &csv::StringRecord, format: Format) -> Result<Self, Failure> {
+    fn find(titles: &csv::StringRecord, format: Format) -> Result<Self, String> {
         let titles: Vec<String> = titles.iter().map(plain).collect();
         let mut places = Vec::new();
         for (column, names) in TITLES {
@@ -266,10 +267,10 @@ impl Columns {
         };
         match missing {
             None => Ok(Columns { places, titles }),
-            Some(missing) => Err(Failure::Given(format!(
-                "line 1: no column holds {missing}; the columns are: {}",
+            Some(missing) => Err(format!(
+                "no column holds {missing}; the columns are: {}",
                 printable(&titles.join(", "), 1000)
-            ))),
+            )),
         }
     }
 
@@ -307,17 +308,17 @@ fn plain(title: &str) -> String {
 pub(super) fn read(from: impl Read, format: Format) -> Result<Invoice, Failure> {
     let mut reader = csv::ReaderBuilder::new()
         .flexible(true)
-        .trim(csv::Trim::All)
-        .from_reader(from);
-    let titles = reader.headers().map_err(|error| unreadable(&error))?.clone();
-    let columns = Columns::find(&titles, format)?;
+        .has_headers(false)
+        .from_reader(Lines::new(from));
+    // An empty file has no titles.
+    let (line, titles) = next(&mut reader)?.unwrap_or_else(|| (1, csv::StringRecord::new()));
+    let wrong = |told: String| Failure::Given(format!("line {line}: {told}"));
+    let columns = Columns::find(&titles, format).map_err(wrong)?;
     let mut invoice = Invoice {
         tells: columns.tells(),
         sums: BTreeMap::new(),
     };
-    let mut record = csv::StringRecord::new();
-    while reader.read_record(&mut record).map_err(|error| unreadable(&error))? {
-        let line = record.position().map_or(0, csv::Position::line);
+    while let Some((line, record)) = next(&mut reader)? {
         let wrong = |told: String| Failure::Given(format!("line {line}: {told}"));
         let Some((day, model, sums)) = columns.read(&record).map_err(wrong)? else {
             continue;
@@ -333,14 +334,23 @@ pub(super) fn read(from: impl Read, format: Format) -> Result<Invoice, Failure> 
     Ok(invoice)
 }
 
-fn unreadable(error: &csv::Error) -> Failure {
-    let line = error.position().map_or(0, csv::Position::line);
-    let told = match error.kind() {
-        csv::ErrorKind::Utf8 { .. } => "not UTF-8; save it as CSV in UTF-8".to_owned(),
-        csv::ErrorKind::Io(error) => error.to_string(),
-        _ => error.to_string(),
-    };
-    Failure::Given(format!("line {line}: {told}"))
+/// The next record, its cells trimmed, and the line it begins on.
+fn next<R: Read>(reader: &mut csv::Reader<Lines<R>>) -> Result<Option<(u64, csv::StringRecord)>, Failure> {
+    let mut record = csv::ByteRecord::new();
+    match reader.read_byte_record(&mut record) {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        Err(error) => return Err(Failure::Given(error.to_string())),
+    }
+    let within = record.iter().map(line_ends).sum();
+    let line = reader.get_ref().of_record(reader.position().byte(), within);
+    record.trim();
+    match csv::StringRecord::from_byte_record(record) {
+        Ok(record) => Ok(Some((line, record))),
+        Err(_) => Err(Failure::Given(format!(
+            "line {line}: not UTF-8; save it as CSV in UTF-8"
+        ))),
+    }
 }
 
 impl Columns {

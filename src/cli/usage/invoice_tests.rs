@@ -106,3 +106,30 @@ fn what_is_wrong_is_told_with_its_line() {
     }
     assert!(read(&b"date,model,cost\n2026-01-30,\xff,1\n"[..], Format::Auto).is_err());
 }
+
+#[test]
+fn what_is_wrong_is_told_with_the_line_it_stands_on() {
+    let far = "2026-01-31,m,1\n".repeat(2000);
+    for (text, line) in [
+        ("date,model,cost\n2026-01-31,m,1\n2026-01-31,m,x\n".to_owned(), 3),
+        ("date,model,cost\n\n\n2026-01-31,m,x".to_owned(), 4),
+        ("\ndate,model,cost\n2026-01-31,m,1\n\n2026-01-31,m,x\n\n".to_owned(), 5),
+        (
+            "date,model,cost\r\n2026-01-31,m,1\r\n\r\n2026-01-31,m,x\r\n".to_owned(),
+            4,
+        ),
+        ("\u{feff}date,model,cost\r\n2026-01-31,m,x".to_owned(), 2),
+        (
+            "date,model,cost\n2026-01-31,\"m\n\nn\",1\n2026-01-31,\"m\nn\",x\n".to_owned(),
+            5,
+        ),
+        (format!("date,model,cost\n{far}\n2026-01-31,m,x\n{far}"), 2003),
+    ] {
+        let told = read_text(&text, Format::Auto).expect_err(&text);
+        assert!(told.starts_with(&format!("line {line}: cost is")), "{line}: {told}");
+    }
+    let told = read_text("\n\ndate,price\n", Format::Auto).expect_err("no model");
+    assert!(told.starts_with("line 3: no column holds a model"), "{told}");
+    let told = read(&b"date,model,cost\n\n2026-01-31,\xff,1\n"[..], Format::Auto);
+    assert!(matches!(told, Err(Failure::Given(told)) if told.starts_with("line 3: not UTF-8")));
+}

@@ -42,76 +42,44 @@ fn whole() -> Listed {
     }
 }
 
-fn millions(usage: Usage) -> Usage {
-    let Usage {
-        input,
-        cache_read,
-        cache_write_5m,
-        cache_write_1h,
-        input_audio,
-        output,
-        reasoning,
-        output_audio,
-        ..
-    } = usage;
-    let mega = |count: u64| count * 1_000_000;
-    Usage {
-        input: mega(input),
-        cache_read: mega(cache_read),
-        cache_write_5m: mega(cache_write_5m),
-        cache_write_1h: mega(cache_write_1h),
-        input_audio: mega(input_audio),
-        output: mega(output),
-        reasoning: mega(reasoning),
-        output_audio: mega(output_audio),
-        ..Usage::default()
-    }
-}
+/// One class of the tokens.
+type ClassOf = fn(&mut Usage) -> &mut u64;
 
 #[test]
 fn each_class_has_its_rate() {
     let mut listed = whole();
     listed.tiers.clear();
     let price = Price::new(&listed);
-    let one = |usage: Usage, extras: Extras<'_>| (price.cost(&millions(usage), extras).0 - 500) / (DOLLAR / 100);
+    // In cents, without the price of the request itself.
+    let cents = |usage: Usage, extras: Extras<'_>| (price.cost(&usage, extras).0 - 500) / (DOLLAR / 100);
     let none = Extras::default;
-    let u = Usage::default;
-    assert_eq!(one(Usage { input: 1, ..u() }, none()), 200);
-    assert_eq!(
-        one(Usage { cache_read: 1, ..u() }, none()),
-        20,
-        "cached tokens are not billed in full"
-    );
-    assert_eq!(
-        one(
-            Usage {
-                cache_write_5m: 1,
-                ..u()
-            },
-            none()
-        ),
-        250
-    );
-    assert_eq!(
-        one(
-            Usage {
-                cache_write_1h: 1,
-                ..u()
-            },
-            none()
-        ),
-        400
-    );
-    assert_eq!(one(Usage { input_audio: 1, ..u() }, none()), 600);
-    assert_eq!(one(Usage { output: 1, ..u() }, none()), 1000);
-    assert_eq!(one(Usage { reasoning: 1, ..u() }, none()), 1200);
-    assert_eq!(one(Usage { output_audio: 1, ..u() }, none()), 2000);
+    let million = |class: ClassOf| {
+        let mut usage = Usage::default();
+        *class(&mut usage) = 1_000_000;
+        usage
+    };
+    let classes: [(ClassOf, u64); 8] = [
+        (|usage| &mut usage.input, 200),
+        // Cached tokens are not billed in full.
+        (|usage| &mut usage.cache_read, 20),
+        (|usage| &mut usage.cache_write_5m, 250),
+        (|usage| &mut usage.cache_write_1h, 400),
+        (|usage| &mut usage.input_audio, 600),
+        (|usage| &mut usage.output, 1000),
+        (|usage| &mut usage.reasoning, 1200),
+        (|usage| &mut usage.output_audio, 2000),
+    ];
+    for (class, rate) in classes {
+        let usage = million(class);
+        assert_eq!(cents(usage, none()), rate, "{usage:?}");
+    }
     let sound = Extras {
         cached_audio: 1_000_000,
         ..none()
     };
-    assert_eq!(one(Usage { cache_read: 2, ..u() }, sound), 20 + 60);
-    assert_eq!(one(u(), sound), 0, "a part is never more than its class");
+    let cached = million(|usage| &mut usage.cache_read);
+    assert_eq!(cents(cached + cached, sound), 20 + 60);
+    assert_eq!(cents(Usage::default(), sound), 0, "a part is never more than its class");
     let pictures = Extras {
         image_tokens: 1_000_000,
         images_out: 2,
@@ -119,7 +87,8 @@ fn each_class_has_its_rate() {
         ..none()
     };
     // Six hundredths of a cent are cut by the division: 3 pictures of 0.001 dollars.
-    assert_eq!(one(Usage { output: 2, ..u() }, pictures), 1000 + 3000 + 8);
+    let output = million(|usage| &mut usage.output);
+    assert_eq!(cents(output + output, pictures), 1000 + 3000 + 8);
 }
 
 #[test]

@@ -175,7 +175,7 @@ async fn a_full_disk_is_waited_out() {
 
     let shown = balances(&gateway, &keys).await;
     verify(&gateway, "after it was full").await;
-    let served = provider.sandbox.served();
+    let served = provider.sandboxed.sandbox.served();
     let called: HashSet<&str> = served.iter().filter_map(|call| call.id.as_deref()).collect();
     assert_eq!(gateway.stop().await, 0, "{}", gateway.log());
     let (rows, _) = at_rest(&gateway);

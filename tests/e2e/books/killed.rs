@@ -154,7 +154,7 @@ async fn killed_at_random_with_budgets() {
                 .unwrap_or_else(|| panic!("round {round}: {id} was answered ({status})"));
             not_closed += usize::from(row["ended"] == "interrupted");
         }
-        let lost = provider.sandbox.served();
+        let lost = provider.sandboxed.sandbox.served();
         let lost: Vec<_> = lost
             .iter()
             .filter(|call| !book.contains_key(call.id.as_deref().unwrap()))

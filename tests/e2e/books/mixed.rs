@@ -320,10 +320,10 @@ async fn a_mixed_hour_in_small() {
     for provider in &providers {
         // It may notice a moment later that somebody left.
         let counts = until("nothing is open at the provider", Duration::from_secs(20), || async {
-            Some(provider.sandbox.counts()).filter(|counts| counts.open.is_empty())
+            Some(provider.sandboxed.sandbox.counts()).filter(|counts| counts.open.is_empty())
         })
         .await;
-        let served = provider.sandbox.served();
+        let served = provider.sandboxed.sandbox.served();
         assert_eq!(served.len() as u64, counts.total.received, "all of it is remembered");
         let mut calls: HashMap<&str, Vec<&Served>> = HashMap::new();
         for one in &served {

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tollgate::clock::Clock;
 use tollgate::config;
 use tollgate::ids::GroupId;
@@ -20,46 +19,33 @@ use tollgate::keys::{Keys, NewGroup, NewKey, Policy};
 use tollgate::ledger::{Filter, GroupBy, Ledger, ReportLine, Row};
 use tollgate::limits::{Accounts, Budget, Limits, Window};
 use tollgate::money::NanoUsd;
-use tollgate::sandbox::{self, Sandbox};
 use tollgate::store::Store;
 
 use crate::support::client::{self, Connection};
 use crate::support::dialect::Dialect;
 use crate::support::gateway::Gateway;
+use crate::support::sandboxed::Sandboxed;
 
 /// Whether to take the time.
 fn is_long() -> bool {
     std::env::var_os("TOLLGATE_LONG").is_some_and(|value| value == "1")
 }
 
-/// A provider: a sandbox in this process.
+/// A provider with a name.
 struct Provider {
     name: &'static str,
-    address: SocketAddr,
-    sandbox: Arc<Sandbox>,
-    task: tokio::task::JoinHandle<()>,
+    sandboxed: Sandboxed,
 }
 
 impl Provider {
     async fn start(name: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let sandbox = Sandbox::new(true);
-        let serve = sandbox::serve(listener, sandbox.clone(), std::future::pending());
-        let task = tokio::spawn(async move {
-            let _ = serve.await;
-        });
-        Provider {
-            name,
-            address,
-            sandbox,
-            task,
-        }
+        let sandboxed = Sandboxed::start().await;
+        Provider { name, sandboxed }
     }
 
     /// Its rules; `dialects` of `openai_chat`, `openai_responses`, `anthropic`, `gemini`. It is asked whatever it answered before.
     fn rules(&self, dialects: &[&str]) -> String {
-        let (name, address) = (self.name, self.address);
+        let (name, address) = (self.name, self.sandboxed.address);
         let dialects = dialects.iter().map(|dialect| match *dialect {
             "openai_chat" | "openai_responses" => format!("{dialect} = \"http://{address}/v1\""),
             _ => format!("{dialect} = \"http://{address}\""),
@@ -69,12 +55,6 @@ impl Provider {
             "[provider.{name}]\ndialects = {{ {dialects} }}\nhealth = \"off\"\ncooldown = \"off\"\n\
              [[provider.{name}.credential]]\nname = \"main\"\nkey = \"env:E2E_PROVIDER_KEY\"\n"
         )
-    }
-}
-
-impl Drop for Provider {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

@@ -4,7 +4,6 @@ use tollgate::keys::Policy;
 use tollgate::limits::{Budget, Limits, Window};
 
 use super::*;
-use crate::support::client::Connection;
 use crate::support::dialect::{Dialect, record};
 use crate::support::provider::{Answer, Provider as Scripted};
 
@@ -171,18 +170,7 @@ async fn who_goes_away_pays_for_what_came() {
     let (gateway, _provider, keys) = setting("", "", &[dollars("1"), dollars("1")]).await;
     let model = "priced,tokens=100000,pace=5ms";
     for (key, dialect) in keys.iter().zip([Dialect::Chat, Dialect::Messages]) {
-        let body = dialect.body(model, true);
-        let (name, value) = dialect.key_header(key);
-        let length = body.len().to_string();
-        let headers = [
-            (name, value.as_str()),
-            ("content-type", "application/json"),
-            ("content-length", &length),
-        ];
-        let mut connection = Connection::open(gateway.ports.http).await;
-        let mut bytes = client::head("POST", &dialect.path(model, true), &headers);
-        bytes.extend_from_slice(&body);
-        connection.send(&bytes).await;
+        let mut connection = begin(&gateway, key, dialect, model, true).await;
         connection.started(2000).await;
         drop(connection);
         gateway.idle().await;

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use tollgate::money::NanoUsd;
 
 use super::*;
-use crate::support::client::Connection;
 use crate::support::dialect::ALL;
 use crate::support::{h2, until};
 
@@ -25,13 +24,35 @@ struct Leaver<'a> {
     model: &'a str,
 }
 
-impl Leaver<'_> {
+impl<'a> Leaver<'a> {
+    /// Of a stream over HTTP/1.1.
+    fn of_a_stream(dialect: Dialect, key: &'a str, model: &'a str) -> Self {
+        Leaver {
+            dialect,
+            stream: true,
+            http2: false,
+            key,
+            model,
+        }
+    }
+
     /// … once its answer comes after so long, if it comes whole.
     fn after(self, wait: &str) -> String {
         match self.stream {
             true => self.model.to_owned(),
             false => format!("{},first={wait}", self.model),
         }
+    }
+
+    /// Asks a provider that was asked nothing before, and leaves within the answer, which comes after so long if it comes whole. The
+    /// model asked for, once the gateway is done with it.
+    async fn leave_alone(self, wait: &str, gateway: &Gateway, provider: &Provider) -> String {
+        let model = self.after(wait);
+        provider.sandbox.reset();
+        let leaver = Leaver { model: &model, ..self };
+        leaver.leave(gateway, provider, false).await;
+        gateway.idle().await;
+        model
     }
 
     /// Asks, and leaves: within the answer, or where `early` or the answer comes whole, once the provider has the request.
@@ -48,10 +69,10 @@ impl Leaver<'_> {
             })
             .await;
         };
-        let path = self.dialect.path(self.model, self.stream);
-        let body = self.dialect.body(self.model, self.stream);
-        let (name, value) = self.dialect.key_header(self.key);
         if self.http2 {
+            let path = self.dialect.path(self.model, self.stream);
+            let body = self.dialect.body(self.model, self.stream);
+            let (name, value) = self.dialect.key_header(self.key);
             let connection = h2::Connection::open(gateway.ports.h2c).await;
             let request = http::Request::post(format!("http://gateway.test{path}"))
                 .header(name, value)
@@ -71,16 +92,7 @@ impl Leaver<'_> {
             }
             return;
         }
-        let length = body.len().to_string();
-        let headers = [
-            (name, value.as_str()),
-            ("content-type", "application/json"),
-            ("content-length", &length),
-        ];
-        let mut connection = Connection::open(gateway.ports.http).await;
-        connection
-            .send(&[client::head("POST", &path, &headers), body].concat())
-            .await;
+        let mut connection = begin(gateway, self.key, self.dialect, self.model, self.stream).await;
         if waits {
             reached().await;
         } else {
@@ -126,17 +138,10 @@ async fn an_answer_read_on_is_charged_to_the_token() {
     let (mut sum, mut count) = (NanoUsd::ZERO, 0);
     for leaver in leavers(&keys[0], model) {
         let what = format!("{leaver:?}");
-        let model = leaver.after("1s");
-        let leaver = Leaver {
-            model: &model,
-            ..leaver
-        };
-        provider.sandbox.reset();
-        leaver.leave(&gateway, &provider, false).await;
-        gateway.idle().await;
+        let model = leaver.leave_alone("1s", &gateway, &provider).await;
         count += 1;
         // (Checks of its health are none of the model.)
-        let counts = provider.sandbox.counts().models[leaver.model];
+        let counts = provider.sandbox.counts().models[&model];
         assert_eq!(
             (counts.received, counts.completed, counts.aborted),
             (1, 1, 0),
@@ -167,18 +172,11 @@ async fn an_answer_cut_off_is_charged_by_an_estimate() {
     for model in ["priced,tokens=3000,pace=10ms", "brief-priced,tokens=3000,pace=10ms"] {
         for leaver in leavers(&keys[0], model) {
             let what = format!("{leaver:?}");
-            let model = leaver.after("30s");
-            let leaver = Leaver {
-                model: &model,
-                ..leaver
-            };
-            provider.sandbox.reset();
-            leaver.leave(&gateway, &provider, false).await;
-            gateway.idle().await;
+            let model = leaver.leave_alone("30s", &gateway, &provider).await;
             count += 1;
             let all = lines(&gateway, count).await;
             until(&format!("{what} aborts"), Duration::from_secs(20), || async {
-                (provider.sandbox.counts().models[leaver.model].aborted == 1).then_some(())
+                (provider.sandbox.counts().models[&model].aborted == 1).then_some(())
             })
             .await;
             sum += check(&all[count - 1], true, &what);
@@ -203,13 +201,7 @@ async fn leaving_before_the_first_byte_is_the_same() {
     .into_iter()
     .enumerate()
     {
-        let leaver = Leaver {
-            dialect: Dialect::Chat,
-            stream: true,
-            http2: false,
-            key: &keys[0],
-            model,
-        };
+        let leaver = Leaver::of_a_stream(Dialect::Chat, &keys[0], model);
         leaver.leave(&gateway, &provider, true).await;
         gateway.idle().await;
         let all = lines(&gateway, count + 1).await;
@@ -221,13 +213,7 @@ async fn leaving_before_the_first_byte_is_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_so_many_are_read_on_at_once() {
     let (gateway, provider, keys) = setting(ROUTES, "drains = 1", &[dollars("1")]).await;
-    let leaver = Leaver {
-        dialect: Dialect::Chat,
-        stream: true,
-        http2: false,
-        key: &keys[0],
-        model: "drain-priced,tokens=150,pace=20ms",
-    };
+    let leaver = Leaver::of_a_stream(Dialect::Chat, &keys[0], "drain-priced,tokens=150,pace=20ms");
     leaver.leave(&gateway, &provider, false).await;
     leaver.leave(&gateway, &provider, false).await;
     gateway.idle().await;
@@ -243,13 +229,7 @@ async fn only_so_many_are_read_on_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_asked_again_for_a_client_that_left() {
     let (gateway, provider, keys) = setting(ROUTES, "", &[dollars("1")]).await;
-    let leaver = Leaver {
-        dialect: Dialect::Messages,
-        stream: true,
-        http2: false,
-        key: &keys[0],
-        model: "drain-priced,first=500ms,status=500",
-    };
+    let leaver = Leaver::of_a_stream(Dialect::Messages, &keys[0], "drain-priced,first=500ms,status=500");
     leaver.leave(&gateway, &provider, true).await;
     gateway.idle().await;
     let counts = provider.sandbox.counts().models[leaver.model];
@@ -280,37 +260,26 @@ async fn timed(timeouts: &'static str) -> (Gateway, Provider) {
 async fn no_attempt_begins_for_a_client_that_left_in_between() {
     let (gateway, provider) = timed("on_abort = { drain = \"5s\" }\n[retries]\nwait = \"3s\"\nmax_wait = \"3s\"").await;
     let key = gateway.key.clone();
-    let body = Dialect::Chat.body("priced,status=503", true);
-    let (name, value) = Dialect::Chat.key_header(&key);
-    let length = body.len().to_string();
-    let headers = [
-        (name, value.as_str()),
-        ("content-type", "application/json"),
-        ("content-length", &length),
-    ];
-    let head = client::head("POST", "/v1/chat/completions", &headers);
-    let asked = [head, body].concat();
+    let model = "priced,status=503";
     let failed = |count| {
         let provider = &provider;
         until("an attempt failed", Duration::from_secs(20), move || async move {
             let counts = provider.sandbox.counts().models;
-            let counts = counts.get("priced,status=503").copied().unwrap_or_default();
+            let counts = counts.get(model).copied().unwrap_or_default();
             (counts.completed >= count).then_some(())
         })
     };
-    let mut connection = Connection::open(gateway.ports.http).await;
-    connection.send(&asked).await;
+    let connection = begin(&gateway, &key, Dialect::Chat, model, true).await;
     // The third attempt waits for more than a second.
     failed(2).await;
     drop(connection);
     gateway.idle().await;
     // (Checks of its health are none of the model.)
-    assert_eq!(provider.sandbox.counts().models["priced,status=503"].received, 2);
+    assert_eq!(provider.sandbox.counts().models[model].received, 2);
     let rows = gateway.settled_rows(3).await;
     assert_eq!(rows[2]["ended"], "client_gone", "it was found before anything was sent");
     // Who stays sees more of them.
-    let mut connection = Connection::open(gateway.ports.http).await;
-    connection.send(&asked).await;
+    let _stays = begin(&gateway, &key, Dialect::Chat, model, true).await;
     failed(5).await;
 }
 
@@ -318,24 +287,8 @@ async fn no_attempt_begins_for_a_client_that_left_in_between() {
 async fn who_takes_nothing_counts_as_gone() {
     let (gateway, provider) = timed("write_stall = \"300ms\"").await;
     let key = gateway.key.clone();
-    let leaver = Leaver {
-        dialect: Dialect::Chat,
-        stream: true,
-        http2: false,
-        key: &key,
-        model: "drain-priced,tokens=400,pad=100000",
-    };
-    let body = leaver.dialect.body(leaver.model, true);
-    let (name, value) = leaver.dialect.key_header(leaver.key);
-    let length = body.len().to_string();
-    let headers = [
-        (name, value.as_str()),
-        ("content-type", "application/json"),
-        ("content-length", &length),
-    ];
-    let mut connection = Connection::open(gateway.ports.http).await;
-    let head = client::head("POST", "/v1/chat/completions", &headers);
-    connection.send(&[head, body].concat()).await;
+    let leaver = Leaver::of_a_stream(Dialect::Chat, &key, "drain-priced,tokens=400,pad=100000");
+    let mut connection = begin(&gateway, leaver.key, leaver.dialect, leaver.model, true).await;
     let line = lines(&gateway, 1).await.remove(0);
     check(&line, false, "stalled");
     assert_eq!(provider.sandbox.counts().models[leaver.model].completed, 1);
@@ -349,13 +302,7 @@ async fn who_takes_nothing_counts_as_gone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn models_with_a_tokenizer_are_counted_by_it() {
     let (gateway, provider, keys) = setting(ROUTES, "", &[dollars("1")]).await;
-    let leaver = Leaver {
-        dialect: Dialect::Chat,
-        stream: true,
-        http2: false,
-        key: &keys[0],
-        model: "gpt-4o-priced,tokens=3000,pace=5ms",
-    };
+    let leaver = Leaver::of_a_stream(Dialect::Chat, &keys[0], "gpt-4o-priced,tokens=3000,pace=5ms");
     leaver.leave(&gateway, &provider, false).await;
     gateway.idle().await;
     let line = lines(&gateway, 1).await.remove(0);

@@ -9,43 +9,16 @@ use std::fs;
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tollgate::clock::Clock;
 use tollgate::keys::master::MasterKey;
 use tollgate::keys::{Keys, NewKey, Policy};
 use tollgate::limits::{Accounts, Budget, Limits, Window};
-use tollgate::sandbox::{self, Sandbox};
 use tollgate::store::Store;
 
-use crate::support::client::{self, Reply};
+use crate::support::client::{self, Connection, Reply};
 use crate::support::dialect::Dialect;
 use crate::support::gateway::{Gateway, Options, rules_for};
-
-/// The sandbox provider, in this process: it remembers what it was asked.
-struct Provider {
-    address: std::net::SocketAddr,
-    sandbox: Arc<Sandbox>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Provider {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let sandbox = Sandbox::new(true);
-        let serve = sandbox::serve(listener, sandbox.clone(), std::future::pending());
-        let task = tokio::spawn(async move {
-            let _ = serve.await;
-        });
-        Provider { address, sandbox, task }
-    }
-}
-
-impl Drop for Provider {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
+use crate::support::sandboxed::Sandboxed as Provider;
 
 /// One dollar for a million tokens of input, two for output.
 const PRICES: &str = "[[price]]\nname = \"*priced*\"\ninput = 1\noutput = 2\n";
@@ -136,6 +109,22 @@ async fn post(gateway: &Gateway, key: &str, dialect: Dialect, path: &str, body: 
     let (name, value) = dialect.key_header(key);
     let headers = [(name, value.as_str()), ("content-type", "application/json")];
     client::send(gateway.ports.http, "POST", path, &headers, body).await
+}
+
+/// A request of a dialect with a key, sent on a connection of its own; its answer is not read yet.
+async fn begin(gateway: &Gateway, key: &str, dialect: Dialect, model: &str, stream: bool) -> Connection {
+    let body = dialect.body(model, stream);
+    let (name, value) = dialect.key_header(key);
+    let length = body.len().to_string();
+    let headers = [
+        (name, value.as_str()),
+        ("content-type", "application/json"),
+        ("content-length", &length),
+    ];
+    let head = client::head("POST", &dialect.path(model, stream), &headers);
+    let mut connection = Connection::open(gateway.ports.http).await;
+    connection.send(&[head, body].concat()).await;
+    connection
 }
 
 /// What `GET /v1/key` says.

@@ -6,6 +6,7 @@ pub mod gateway;
 pub mod h2;
 pub mod keyed;
 pub mod provider;
+pub mod sandboxed;
 pub mod setup;
 pub mod tls_front;
 
