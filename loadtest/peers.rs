@@ -163,6 +163,9 @@ impl Programs {
                     _ => include_str!("tollgate-rules.toml"),
                 };
                 let (process, key) = self.gateway(sandbox, listen, &dir, built_in)?;
+                if name == "tollgate" {
+                    self.bind(&key, &dir)?;
+                }
                 headers = vec![format!("authorization: Bearer {key}")];
                 process
             }
@@ -176,6 +179,30 @@ impl Programs {
         };
         wait(&mut peer, listen, &dir)?;
         Ok(peer)
+    }
+
+    /// Gives the key what a customer's has: a group, limits of both a minute and at once, budgets of both, a markup. None of them
+    /// is ever reached.
+    fn bind(&self, key: &str, dir: &Path) -> anyhow::Result<()> {
+        let id = key
+            .strip_prefix("sk-tg-")
+            .and_then(|rest| rest.split_once('-'))
+            .with_context(|| format!("no key of the gateway is like the one in {}", dir.display()))?
+            .0;
+        let limits = ["--rpm=900000000", "--tpm=900000000000", "--concurrent=100000"];
+        let budgets = ["--budget=day:tokens=900000000000", "--budget=month:money=900000000"];
+        for what in [["groups", "create", "load"], ["keys", "update", id]] {
+            let mut command = Command::new(self.tollgate()?);
+            command.args(what).arg("--conf").arg(dir.join("tollgate.toml"));
+            if what[0] == "keys" {
+                command.args(["--group=load", "--markup=1.25"]);
+            }
+            let done = command.args(limits).args(budgets).current_dir(dir).output()?;
+            if !done.status.success() {
+                bail!("{}: {}", what.join(" "), String::from_utf8_lossy(&done.stderr).trim());
+            }
+        }
+        Ok(())
     }
 
     fn nginx(&self, sandbox: SocketAddr, listen: SocketAddr, dir: &Path) -> anyhow::Result<Process> {

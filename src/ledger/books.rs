@@ -4,7 +4,7 @@
 //! accounts, before the first request. Afterwards a thread of its own ([`super::bookkeeper`]) follows the journal and writes
 //! checkpoints. Nothing here knows the store: books are right, and the gateway serves, whatever became of it.
 //!
-//! A balance does not depend on the order of rows ([`account::add`]), so the books and the accounts, in which attempts settle in
+//! A balance does not depend on the order of rows ([`Calendar::add`]), so the books and the accounts, in which attempts settle in
 //! another order, come to the same.
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::clock::UnixMicros;
 use crate::ids::{GroupId, KeyId};
-use crate::limits::{AccountId, Accounts, Balance, Limits, Spent, account};
+use crate::limits::{AccountId, Accounts, Balance, Calendar, Spent};
 
 use super::checkpoint::{Checkpoint, Files, Mark};
 use super::form::{self, RowRef};
@@ -305,7 +305,10 @@ struct Table {
 struct Entry {
     id: AccountId,
     balance: Balance,
-    limits: Limits,
+    /// As the limits named it when `calendar` was made.
+    zone: Option<String>,
+    /// Kept from row to row: to ask a time zone anew costs more than all else that is done for a row.
+    calendar: Calendar,
     reading: u64,
 }
 
@@ -318,7 +321,7 @@ impl Kept {
     /// Adds one row to the accounts of its key and its group.
     pub(super) fn add(&mut self, key: &str, group: &str, at: UnixMicros, spent: Spent, accounts: &Accounts) {
         let reading = self.reading;
-        let add = |entry: &mut Entry| account::add(&entry.limits, &mut entry.balance, at, spent);
+        let add = |entry: &mut Entry| entry.calendar.add(&mut entry.balance, at, spent);
         add(self.keys.entry(key, reading, accounts, key_account));
         if !group.is_empty() {
             add(self.groups.entry(group, reading, accounts, group_account));
@@ -347,8 +350,10 @@ impl Table {
                 let at = self.entries.len();
                 let account = account(id);
                 self.places.insert(id.into(), at);
+                let limits = accounts.get(&account).limits();
                 self.entries.push(Entry {
-                    limits: accounts.get(&account).limits(),
+                    calendar: Calendar::of(&limits),
+                    zone: limits.time_zone,
                     id: account,
                     balance: Balance::default(),
                     reading,
@@ -358,7 +363,11 @@ impl Table {
         };
         let entry = &mut self.entries[at];
         if entry.reading != reading {
-            entry.limits = accounts.get(&entry.id).limits();
+            let limits = accounts.get(&entry.id).limits();
+            if limits.time_zone != entry.zone {
+                entry.calendar = Calendar::of(&limits);
+                entry.zone = limits.time_zone;
+            }
             entry.reading = reading;
         }
         entry

@@ -2,6 +2,7 @@
 //! held for ever; and it does not count connections. Both are done here, around its HTTP application.
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,15 +100,21 @@ impl ServerApp for Door {
     }
 }
 
-#[async_trait]
+// What `async_trait` would write, by hand: the session, some kilobytes, goes straight into the proxy's future. An `async fn` would
+// keep a place for it in a future of its own, and copy it there first.
 impl HttpServerApp for Http {
-    async fn process_new_http(
-        self: &Arc<Self>,
+    fn process_new_http<'app, 'shutdown, 'both>(
+        self: &'app Arc<Self>,
         session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
+        shutdown: &'shutdown ShutdownWatch,
+    ) -> Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'both>>
+    where
+        'app: 'both,
+        'shutdown: 'both,
+        Self: 'both,
+    {
         if session.is_http2() {
-            return self.proxy.process_new_http(session, shutdown).await;
+            return self.proxy.process_new_http(session, shutdown);
         }
         let begun = REQUESTS
             .try_with(|requests| requests.replace(requests.get() + 1))
@@ -118,22 +125,19 @@ impl HttpServerApp for Http {
         } else {
             self.keepalive + self.header
         };
-        // Made before the block: the session moves into it at once, and is not kept twice.
         let mut work = self.proxy.process_new_http(session, shutdown);
-        HEADER_COMPLETE
-            .scope(Cell::new(false), async move {
-                tokio::select! {
-                    biased;
-                    reused = &mut work => return reused,
-                    () = tokio::time::sleep(deadline) => {}
-                }
-                if HEADER_COMPLETE.with(Cell::get) {
-                    work.await
-                } else {
-                    None
-                }
-            })
-            .await
+        Box::pin(HEADER_COMPLETE.scope(Cell::new(false), async move {
+            tokio::select! {
+                biased;
+                reused = &mut work => return reused,
+                () = tokio::time::sleep(deadline) => {}
+            }
+            if HEADER_COMPLETE.with(Cell::get) {
+                work.await
+            } else {
+                None
+            }
+        }))
     }
 
     fn h2_options(&self) -> Option<H2Options> {
@@ -145,7 +149,11 @@ impl HttpServerApp for Http {
         Some(&self.options)
     }
 
-    async fn http_cleanup(&self) {
-        self.proxy.http_cleanup().await;
+    fn http_cleanup<'app, 'both>(&'app self) -> Pin<Box<dyn Future<Output = ()> + Send + 'both>>
+    where
+        'app: 'both,
+        Self: 'both,
+    {
+        self.proxy.http_cleanup()
     }
 }
