@@ -6,15 +6,15 @@
 //!
 //! Waking a sleeping thread costs system calls and context switches, more than all the rest of handing over. So after each
 //! batch the writer naps for [`NAP`] and looks again by itself; only when it found nothing does it sleep until it is woken.
-//! And who waits for a record does not wake it, but writes what waits itself, if nobody else is writing and it is little
-//! ([`HELP_MOST`]): one `write(2)` into the page cache, about a microsecond. Only syncing, which waits for the disk, is
-//! never done by a request's thread.
+//! And who waits for a record does not wake it, but writes what waits itself, if it is little ([`HELP_MOST`]): one `write(2)` into
+//! the page cache, about a microsecond. If somebody else is writing just then, that one looks again when it is done
+//! ([`Journal::is_wanted`]), and writes this record too. Only syncing, which waits for the disk, is never done by a request's thread.
 
 use std::cell::RefCell;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
@@ -35,6 +35,8 @@ use super::{ADMIT_WAIT, Closing, Ended, LedgerError, Opening, form, ingest, writ
 pub(super) const NAP: Duration = Duration::from_millis(1);
 /// Most bytes which a request's thread writes itself.
 pub(super) const HELP_MOST: usize = 64 << 10;
+/// How often a request's thread writes for others before it leaves the rest to the writer.
+const HELP_TURNS: u32 = 4;
 /// Largest buffer that is kept for the next batch, in bytes; a larger one (after a stall) is given back.
 pub(super) const BUFFER_KEPT: usize = 4 << 20;
 
@@ -114,6 +116,8 @@ pub(super) struct Journal {
     handed: AtomicU64,
     /// Number of the last record in the file.
     pub(super) written: AtomicU64,
+    /// Number of the last record somebody waits for.
+    wanted: AtomicU64,
     /// Number of the last record synced.
     pub(super) synced: AtomicU64,
     pub(super) end: Mutex<Written>,
@@ -160,6 +164,7 @@ impl Journal {
             ingest,
             handed: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            wanted: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             end: Mutex::default(),
             synced_end: Mutex::default(),
@@ -241,30 +246,50 @@ impl Journal {
 
     /// Waits until it is.
     pub(super) async fn safe(&self, number: u64) {
-        self.help(number);
-        self.wait_for(|| self.is_safe(number)).await;
+        let wake = !self.help(number);
+        self.wait_for(|| self.is_safe(number), wake).await;
     }
 
-    /// Writes what waits, up to the record, if that is little and nobody else does.
-    fn help(&self, number: u64) {
-        if self.written.load(Ordering::Acquire) >= number
-            || self.failed.load(Ordering::Relaxed)
-            || self.stuck.load(Ordering::Relaxed)
-        {
-            return;
+    /// Does somebody wait for a record which is not in the file? Who has held [`Journal::writing`] asks it afterwards: who wanted
+    /// to write meanwhile, and could not, relies on it.
+    pub(super) fn is_wanted(&self) -> bool {
+        // With the one in `help`: either this sees what is wanted there, or that one finds the lock free.
+        fence(Ordering::SeqCst);
+        self.wanted.load(Ordering::Relaxed) > self.written.load(Ordering::Acquire)
+    }
+
+    /// Writes what waits, up to the record, if that is little. True: it is written, or whoever is writing will do so. False: the writer
+    /// is to do it.
+    fn help(&self, number: u64) -> bool {
+        if self.written.load(Ordering::Acquire) >= number {
+            return true;
         }
-        let Some(mut batch) = self.writing.try_lock() else {
-            return;
-        };
-        if self.buffer.lock().bytes.len() > HELP_MOST {
-            return;
+        self.wanted.fetch_max(number, Ordering::Relaxed);
+        for _ in 0..HELP_TURNS {
+            if self.failed.load(Ordering::Relaxed) || self.stuck.load(Ordering::Relaxed) {
+                return false;
+            }
+            fence(Ordering::SeqCst);
+            let Some(mut batch) = self.writing.try_lock() else {
+                return true;
+            };
+            // What found no room before stays in the batch; the writer tries again.
+            if !batch.bytes.is_empty() || self.buffer.lock().bytes.len() > HELP_MOST {
+                break;
+            }
+            match writer::write_waiting(self, &mut batch) {
+                Ok(writer::Wrote::Stuck) => break,
+                Ok(writer::Wrote::All | writer::Wrote::Nothing) => {}
+                Err(error) => self.fail(&error),
+            }
+            drop(batch);
+            if !self.is_wanted() {
+                return true;
+            }
         }
-        if !batch.bytes.is_empty() {
-            return; // it found no room before; the writer tries again
-        }
-        if let Err(error) = writer::write_waiting(self, &mut batch) {
-            self.fail(&error);
-        }
+        // For those too who rely on this thread.
+        self.writer.wake();
+        false
     }
 
     /// Waits until all that was handed over before is written and synced: a few milliseconds. Blocking; false: it failed, or there is
@@ -295,12 +320,13 @@ impl Journal {
         if has_room() {
             return Ok(());
         }
-        tokio::time::timeout(ADMIT_WAIT, self.wait_for(has_room))
+        tokio::time::timeout(ADMIT_WAIT, self.wait_for(has_room, true))
             .await
             .map_err(|_| LedgerError::Behind)
     }
 
-    async fn wait_for(&self, done: impl Fn() -> bool) {
+    /// Waits; `wake`: the writer is needed for it.
+    async fn wait_for(&self, done: impl Fn() -> bool, wake: bool) {
         while !done() {
             let mut progress = std::pin::pin!(self.progress.notified());
             // Registered before looking again: a batch finished in between is not missed.
@@ -308,7 +334,9 @@ impl Journal {
             if done() {
                 return;
             }
-            self.writer.wake();
+            if wake {
+                self.writer.wake();
+            }
             progress.await;
         }
     }

@@ -540,6 +540,43 @@ fn an_opening_that_is_written_is_in_the_file() {
     }
 }
 
+/// Who finds another one writing goes by it that this one writes for him too: nobody may wait for ever, nor for the second's sleep of
+/// a writer that nobody wakes.
+#[test]
+fn who_waits_while_another_writes_is_written_too() {
+    const THREADS: u64 = 8;
+    const EACH: u64 = 400;
+    for durability in [Durability::Process, Durability::Power] {
+        let data = tempfile::tempdir().unwrap();
+        let settings = crate::config::Ledger {
+            durability,
+            ..settings()
+        };
+        let ledger = Arc::new(open_at(data.path(), &settings));
+        let (done, all_done) = mpsc::channel();
+        for thread in 0..THREADS {
+            let (ledger, done) = (ledger.clone(), done.clone());
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                for n in 0..EACH {
+                    let row = samples::row(thread * EACH + n);
+                    let mut entry = ledger.open(row.opening.clone());
+                    runtime.block_on(entry.written());
+                    assert!(entry.is_written());
+                    entry.closing = row.closing;
+                    entry.close(row.ended);
+                }
+                done.send(()).unwrap();
+            });
+        }
+        for _ in 0..THREADS {
+            // Far more than it takes; a lost wake-up would last for ever.
+            all_done.recv_timeout(Duration::from_secs(120)).unwrap();
+        }
+        assert_eq!(all_rows(&ledger).len() as u64, THREADS * EACH);
+    }
+}
+
 #[test]
 fn a_journal_that_fails_is_reported_and_nothing_more_is_admitted() {
     let runtime = tokio::runtime::Builder::new_current_thread()

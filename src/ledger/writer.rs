@@ -77,6 +77,8 @@ pub(super) fn write(journal: &Journal) {
                 return;
             }
             Ok(Wrote::Stuck) => std::thread::sleep(disk::RETRY_EVERY),
+            // Handed over while this thread held the lock.
+            Ok(_) if journal.is_wanted() => {}
             Ok(Wrote::All) => {
                 journal.writer.nap(NAP);
                 napped = true;
