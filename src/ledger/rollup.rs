@@ -47,7 +47,7 @@ pub(super) struct Sums {
     pub(super) without_usage: u64,
     pub(super) estimated: u64,
     pub(super) unpriced: u64,
-    /// Classes in the order of [`Sums::usage`].
+    /// Classes in the order of [`classes`].
     pub(super) tokens: [u64; 8],
     pub(super) cost: NanoUsd,
     pub(super) charge: NanoUsd,
@@ -111,25 +111,16 @@ impl Sums {
     }
 
     pub(super) fn usage(&self) -> Usage {
-        let [
-            input,
-            cache_read,
-            cache_write_5m,
-            cache_write_1h,
-            input_audio,
-            output,
-            reasoning,
-            output_audio,
-        ] = self.tokens;
+        let tokens = &self.tokens;
         Usage {
-            input,
-            cache_read,
-            cache_write_5m,
-            cache_write_1h,
-            input_audio,
-            output,
-            reasoning,
-            output_audio,
+            input: tokens[0],
+            cache_read: tokens[1],
+            cache_write_5m: tokens[2],
+            cache_write_1h: tokens[3],
+            input_audio: tokens[4],
+            output: tokens[5],
+            reasoning: tokens[6],
+            output_audio: tokens[7],
             ..Usage::default()
         }
     }
