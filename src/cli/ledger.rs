@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Failure;
 use super::client::{Client, Reach};
 use super::table::grouped;
-use crate::admin::ledger::VerdictView;
+use crate::ledger::Verdict;
 
 /// The books.
 #[derive(clap::Subcommand, Debug)]
@@ -28,8 +28,8 @@ impl Ledger {
     /// Runs the command.
     pub fn execute(self, conf: &Path) -> Result<(), Failure> {
         let Ledger::Verify { data, json, reach } = self;
-        let verdict: VerdictView = match data {
-            Some(data) => crate::ledger::verify_folder(&data)?.into(),
+        let verdict: Verdict = match data {
+            Some(data) => crate::ledger::verify_folder(&data)?,
             None => Client::new(conf, &reach)?.get("/api/v1/ledger/verify", &[])?,
         };
         if json {
@@ -44,7 +44,7 @@ impl Ledger {
     }
 }
 
-fn told(verdict: &VerdictView) -> String {
+fn told(verdict: &Verdict) -> String {
     let mut text = format!(
         "{} rows, {} sums by day, {} accounts; {} closed and {} open attempts in {} journal files\n",
         grouped(verdict.rows),

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::limits::{AccountId, Accounts, Balance, Spent, Window};
 use crate::store::Store;
@@ -34,8 +35,8 @@ const IDS_MAX: usize = 16 << 20;
 /// Most differences that are told.
 const DIFFERENCES_MAX: usize = 100;
 
-/// What was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What comparing journals, rows, sums and balances found. Told as it is, also by the admin API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Verdict {
     /// Everything adds up.
     pub ok: bool,
