@@ -1,5 +1,7 @@
 //! Store, keys and ledger together, as `app.rs` joins them: what a restart, a broken store and a lost index leave.
 
+mod ledger_rows;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tollgate::clock::{Clock, UnixMicros};
 use tollgate::config::{self, Durability};
-use tollgate::ids::{AttemptId, GroupId, KeyId, RequestId};
+use tollgate::ids::{GroupId, KeyId};
 use tollgate::keys::{KeyError, Keys, MasterKey, NewKey};
 use tollgate::ledger::{Ended, Entry, Filter, GroupBy, Ledger, Opening};
 use tollgate::limits::{AccountId, Accounts, Admission, Chain, Estimate};
@@ -47,27 +49,7 @@ fn open(data: &Path) -> Books {
 }
 
 fn opening(key: &KeyId, n: i64) -> Opening {
-    Opening {
-        id: AttemptId::new(),
-        request: RequestId(format!("r{n}").into()),
-        attempt: 1,
-        at: UnixMicros(1_760_000_000_000_000 + n),
-        key: key.clone(),
-        route: "".into(),
-        provider: "p".into(),
-        credential: "c".into(),
-        operation: "chat".into(),
-        client_dialect: "d".into(),
-        provider_dialect: "d".into(),
-        model: "m".into(),
-        upstream_model: "m".into(),
-        stream: false,
-        group: "".into(),
-        reserved: NanoUsd::ZERO,
-        prompt_tokens: 0,
-        prompt_cost: None,
-        prompt_charge: NanoUsd::ZERO,
-    }
+    ledger_rows::opening(key, n, UnixMicros(1_760_000_000_000_000 + n))
 }
 
 #[test]
