@@ -60,6 +60,9 @@ fn told(verdict: &Verdict) -> String {
     if verdict.more > 0 {
         text.push_str(&format!("  and {} more\n", grouped(verdict.more)));
     }
+    for note in &verdict.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
     if verdict.ok {
         text.push_str("everything adds up\n");
     }

@@ -5,9 +5,12 @@
 //! then; from there a dead process's journal is read again, for openings only, so that what it left open becomes
 //! a row marked as interrupted, together with the note that this journal is finished.
 //!
-//! Journals which are taken in are kept, the newest of them (`[ledger] archive`): a store which broke is filled from them.
+//! Journals which are taken in are kept, the newest of them (`[ledger] archive`), and the sums are written beside the store: one
+//! which broke is filled from both ([`refill`]).
 
 mod dead;
+mod keep_sums;
+mod refill;
 mod removal;
 mod requests;
 
@@ -19,7 +22,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::clock::UnixMicros;
-use crate::store::rows::Block;
+use crate::store::rows::{Applied, Block};
 use crate::store::{Store, StoreError};
 
 use super::blocks::{Compressor, Tail};
@@ -30,6 +33,8 @@ use super::reader::{End, Reader, Stop};
 use super::segment::{self, Boot, Segment, State};
 use super::verify::{Question, Verdict};
 use super::{LedgerError, rollup, verify};
+
+use keep_sums::KeptSums;
 
 pub(super) use requests::Requests;
 
@@ -128,6 +133,8 @@ fn pass(
         if what.verify {
             ingest.looked_for_dead = None;
         }
+        let now = journal.settings.clock.now();
+        ingest.refill(now, requests)?;
         ingest.take_in_the_dead(requests)?;
         let end = *journal.synced_end.lock();
         ingest.take_in_own(End::At(end.position))?;
@@ -139,6 +146,9 @@ fn pass(
             ingest.pruned = Instant::now();
             ingest.prune()?;
             ingest.forget(journal)?;
+            if ingest.keep_sums(now, what.stop)? {
+                ingest.prune()?;
+            }
         }
         if what.verify {
             let verdict = ingest.verify(journal)?;
@@ -178,6 +188,9 @@ pub(super) struct Ingest {
     /// Bytes of journal to keep.
     archive: u64,
     keeper: Arc<Bookkeeper>,
+    kept: KeptSums,
+    /// The store has what an older one had.
+    filled: bool,
 }
 
 impl Ingest {
@@ -190,6 +203,8 @@ impl Ingest {
     ) -> Result<Self, LedgerError> {
         let applied = store.rows().applied(&boot)?;
         Ok(Ingest {
+            kept: KeptSums::new(&folder),
+            filled: false,
             folder,
             compressor: Compressor::new()?,
             tail: Tail::after(store.rows().last()?),
@@ -287,12 +302,13 @@ impl Ingest {
 
     /// Writes what was read, and how far, as one.
     fn commit(&mut self, reader: &Reader, finished: bool) -> Result<(), LedgerError> {
+        self.commit_at(&reader.boot, &reader.progress(finished))
+    }
+
+    fn commit_at(&mut self, boot: &Boot, applied: &Applied) -> Result<(), LedgerError> {
         let full = self.full.len();
         self.full.extend(self.tail.block(&mut self.compressor)?);
-        let written = self
-            .store
-            .rows()
-            .apply(&self.full, &reader.boot, &reader.progress(finished), self.total);
+        let written = self.store.rows().apply(&self.full, boot, applied, self.total);
         self.full.truncate(full);
         written?;
         self.full.clear();

@@ -24,6 +24,7 @@ use crate::store::sums::Period;
 use super::books::{Books, Kept};
 use super::form;
 use super::query;
+use super::reach::Reach;
 use super::reader::{End, Reader, Stop};
 use super::report::{Cursor, Filter};
 use super::rollup::{self, DAY, Name, Sums};
@@ -58,6 +59,9 @@ pub struct Verdict {
     pub differences: Vec<String>,
     /// Differences that are not told.
     pub more: u64,
+    /// What is known to be missing or set aside, and is no difference.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 impl Verdict {
@@ -99,6 +103,7 @@ pub(super) fn check(question: &Question<'_>) -> Result<Verdict, LedgerError> {
     ids(&mut walk.ids, &mut closed, &mut verdict);
     sums(question, &walk, &mut verdict)?;
     balances(question, &walk, &mut verdict)?;
+    verdict.notes = Reach::of(question.folder, question.store)?.notes(question.folder);
     verdict.ok = verdict.differences.is_empty();
     Ok(verdict)
 }
@@ -110,7 +115,7 @@ fn short(id: crate::ids::AttemptId) -> u64 {
 
 fn walk(question: &Question<'_>, accounts: &Accounts, verdict: &mut Verdict) -> Result<Walk, LedgerError> {
     let store = question.store;
-    let rolled = store.rows().rolled()?;
+    let rolled = store.rows().rolled()?.unwrap_or_default();
     let mut walk = Walk {
         ids: Vec::new(),
         kept: Kept::default(),
@@ -126,7 +131,7 @@ fn walk(question: &Question<'_>, accounts: &Accounts, verdict: &mut Verdict) -> 
                 block: rolled.block,
                 row: rolled.rows,
             };
-        if is_rolled && opening.at.0 >= rolled.since {
+        if is_rolled {
             let day = rollup::number(opening.at.0, DAY);
             walk.days.entry(day).or_default().add_row(&row);
         }
@@ -257,8 +262,8 @@ fn sums(question: &Question<'_>, walk: &Walk, verdict: &mut Verdict) -> Result<(
             by_hour.entry(hour / 24).or_default().add(&rollup::decode(&bytes)?);
         }
     }
-    // Of a day in which rows were removed, or which another store summed, there may be fewer rows.
-    let since = rows.removed_before()?.max(rows.rolled()?.since);
+    // Of a day in which rows were removed, or did not come back, there may be fewer rows.
+    let since = rows.removed_before()?;
     let first_whole = rollup::number(since, DAY) + u32::from(since > 0);
     let days: std::collections::BTreeSet<u32> = by_day
         .keys()

@@ -65,26 +65,15 @@ impl Ingest {
             self.read(&mut reader, segments, End::Dead)?;
             // Listed again: a damaged segment has another name by now.
             let segments = segment::list(&self.folder)?.remove(&boot).unwrap_or_default();
-            let left_open = reader.left_open(&segments)?;
-            let mut payload = Vec::new();
-            for opening in &left_open {
-                payload.clear();
-                if let Err(e) =
-                    form::write_closed(opening, &Closing::unknown(opening), Ended::Interrupted, &mut payload)
-                {
-                    tracing::error!(error = %e, id = %opening.id, "an interrupted attempt could not be encoded");
-                    continue;
-                }
-                self.add(&payload, opening.at)?;
-            }
+            let interrupted = self.enter_left_open(&reader, &segments)?;
             self.commit(&reader, true)?;
             if let Some(metrics) = metrics() {
-                metrics.interrupted.inc_by(left_open.len() as u64);
+                metrics.interrupted.inc_by(interrupted);
             }
             tracing::info!(
                 boot,
                 rows = self.total - before,
-                interrupted = left_open.len(),
+                interrupted,
                 "the journal of an earlier process was taken in"
             );
         }
@@ -94,5 +83,27 @@ impl Ingest {
         }
         segment::remove_lock(&self.folder, &boot);
         Ok(())
+    }
+
+    /// Makes rows of what is open at the end of a dead process's journal; how many.
+    pub(super) fn enter_left_open(
+        &mut self,
+        reader: &Reader,
+        segments: &BTreeMap<u32, Segment>,
+    ) -> Result<u64, LedgerError> {
+        let mut entered = 0;
+        let mut payload = Vec::new();
+        for opening in &reader.left_open(segments)? {
+            payload.clear();
+            match form::write_closed(opening, &Closing::unknown(opening), Ended::Interrupted, &mut payload) {
+                Ok(()) => self.add(&payload, opening.at)?,
+                Err(e) => {
+                    tracing::error!(error = %e, id = %opening.id, "an interrupted attempt could not be encoded");
+                    continue;
+                }
+            }
+            entered += 1;
+        }
+        Ok(entered)
     }
 }

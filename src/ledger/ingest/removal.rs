@@ -34,7 +34,7 @@ impl Ingest {
     }
 
     /// Removes the oldest journals beyond the archive's size, and what the store remembers of journals that are gone.
-    pub(super) fn prune(&self) -> Result<(), LedgerError> {
+    pub(super) fn prune(&mut self) -> Result<(), LedgerError> {
         let boots = segment::list(&self.folder)?;
         for boot in self.store.rows().journals()? {
             if !boots.contains_key(&boot) {
@@ -44,12 +44,13 @@ impl Ingest {
         let mut kept = 0;
         for (boot, segments) in boots.iter().rev() {
             for (&number, segment) in segments.iter().rev() {
-                if segment.state == State::Fresh {
+                // A damaged one is all there is of what stands behind the damage: it stays until it is repaired.
+                if matches!(segment.state, State::Fresh | State::Damaged) {
                     continue;
                 }
                 kept += segment.bytes;
-                // The balances on disk must not need it either; then it goes the next time.
-                if kept > self.archive && self.keeper.covers(boot, number) {
+                // Neither balances nor sums on disk must need it; then it goes the next time.
+                if kept > self.archive && self.kept.covers(boot, number) && self.keeper.covers(boot, number) {
                     fs::remove_file(&segment.path).map_err(segment::io_error(&segment.path))?;
                 }
             }
