@@ -84,9 +84,25 @@ fn lock_path(folder: &Path, boot: &str) -> PathBuf {
     folder.join(format!("{boot}.lock"))
 }
 
-/// Every segment of every boot.
-pub(super) fn list(folder: &Path) -> Result<BTreeMap<Boot, BTreeMap<u32, Segment>>, LedgerError> {
-    let mut boots: BTreeMap<Boot, BTreeMap<u32, Segment>> = BTreeMap::new();
+/// How often a folder is listed again, in which files are renamed meanwhile.
+const LISTED_MOST: u32 = 100;
+
+/// Segments by boot and number.
+pub(super) type Segments = BTreeMap<Boot, BTreeMap<u32, Segment>>;
+
+/// Every segment of every boot. One that another thread renames meanwhile is never left out: whoever reads on would skip it.
+pub(super) fn list(folder: &Path) -> Result<Segments, LedgerError> {
+    for _ in 0..LISTED_MOST {
+        if let Some(segments) = list_once(folder)? {
+            return Ok(segments);
+        }
+    }
+    Err(io_error(folder)(io::Error::other("its files change while it is read")))
+}
+
+/// `None`: a file had another name, or was gone, when it was looked at.
+fn list_once(folder: &Path) -> Result<Option<Segments>, LedgerError> {
+    let mut boots = Segments::new();
     for entry in fs::read_dir(folder).map_err(io_error(folder))? {
         let entry = entry.map_err(io_error(folder))?;
         let Some((boot, number, state)) = entry.file_name().to_str().and_then(parse_name) else {
@@ -94,7 +110,7 @@ pub(super) fn list(folder: &Path) -> Result<BTreeMap<Boot, BTreeMap<u32, Segment
         };
         let bytes = match entry.metadata() {
             Ok(metadata) => metadata.len(),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue, // renamed meanwhile; seen next time
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(io_error(&entry.path())(e)),
         };
         let segment = Segment {
@@ -108,7 +124,7 @@ pub(super) fn list(folder: &Path) -> Result<BTreeMap<Boot, BTreeMap<u32, Segment
             segments.insert(number, segment);
         }
     }
-    Ok(boots)
+    Ok(Some(boots))
 }
 
 /// What a file's name says; `None`: it is no segment's.
@@ -242,6 +258,27 @@ mod tests {
             assert_eq!(parsed(bad), None, "{bad}");
         }
         assert_eq!(parse_name("short-00001.tgj"), None);
+    }
+
+    #[test]
+    fn a_segment_that_is_renamed_meanwhile_is_in_every_list() {
+        const SEGMENTS: u32 = 400;
+        let folder = tempfile::tempdir().unwrap();
+        let boot = "b".repeat(32);
+        for number in 1..=SEGMENTS {
+            fs::write(segment_path(folder.path(), &boot, number), b"").unwrap();
+        }
+        let all = list(folder.path()).unwrap();
+        std::thread::scope(|scope| {
+            let renaming = scope.spawn(|| {
+                for segment in all[&boot].values() {
+                    mark(segment, State::Done).unwrap();
+                }
+            });
+            while !renaming.is_finished() {
+                assert_eq!(list(folder.path()).unwrap()[&boot].len() as u32, SEGMENTS);
+            }
+        });
     }
 
     #[test]
