@@ -49,21 +49,31 @@ impl KeptSums {
 
     /// Would the sums be found again without this segment, from either of the files? If not, they are written.
     pub(super) fn covers(&mut self, boot: &str, segment: u32) -> bool {
-        let covered = self.covered.get_or_insert_with(|| {
-            [self.pair.before(), self.pair.newest()].map(|path| match snapshot::read(&path) {
-                Ok(Some(snapshot)) => first_needed(&snapshot.head.marks),
-                // One that is unreadable is told of when it is needed.
-                Ok(None) | Err(_) => BTreeMap::new(),
-            })
-        });
-        let covers = covered
+        let covers = self
+            .covered()
             .iter()
             .all(|needed| needed.get(boot).is_some_and(|&needed| segment < needed));
         self.wanted |= !covers;
         covers
     }
 
-    fn is_due(&self, stop: bool) -> bool {
+    /// What the files on disk cover. The first time they are read for it; what is unreadable covers nothing, and is written anew.
+    fn covered(&mut self) -> &mut [BTreeMap<Boot, u32>; 2] {
+        self.covered.get_or_insert_with(|| {
+            [self.pair.before(), self.pair.newest()].map(|path| match snapshot::read(&path) {
+                Ok(Some(snapshot)) => first_needed(&snapshot.head.marks),
+                Ok(None) => BTreeMap::new(),
+                Err(why) => {
+                    tracing::error!(file = %path.display(), why, "the sums on disk are unreadable; they are written anew");
+                    self.wanted = true;
+                    BTreeMap::new()
+                }
+            })
+        })
+    }
+
+    fn is_due(&mut self, stop: bool) -> bool {
+        self.covered();
         let now = Instant::now();
         if stop {
             let bytes = std::fs::metadata(self.pair.newest()).map_or(0, |metadata| metadata.len());
@@ -92,7 +102,7 @@ impl KeptSums {
             "the sums were written beside the store"
         );
         let newest = first_needed(&head.marks);
-        let covered = self.covered.get_or_insert_default();
+        let covered = self.covered();
         covered.swap(0, 1);
         covered[1] = newest;
         self.not_before = Instant::now() + begun.elapsed() * REST;
