@@ -272,7 +272,8 @@ impl Ingest {
                     if segment.state == State::Fresh {
                         tracing::error!(
                             %error,
-                            "the journal is damaged; what stands before the damage was taken in, the file is kept as .damaged"
+                            "the journal is damaged; what stands before the damage was taken in, the file is kept as .damaged; stop the \
+                             gateway and say `tollgate ledger repair` to take over what can be read behind it"
                         );
                         if let Some(metrics) = metrics() {
                             metrics.damaged.inc();

@@ -20,8 +20,10 @@ pub mod query;
 mod reach;
 mod reader;
 pub mod record;
+mod repair;
 pub mod report;
 mod rollup;
+mod salvage;
 mod segment;
 mod snapshot;
 mod verify;
@@ -52,6 +54,7 @@ pub use entry::Entry;
 pub use journal::FatalHook;
 pub use reach::{Reach, Refilled};
 pub use record::{Closing, Ended, Opening, Row};
+pub use repair::{Repair, RepairedFile, repair_folder};
 pub use report::{BadCursor, Cursor, Filter, GroupBy, Page, ReportLine};
 pub use verify::{Verdict, verify_folder};
 

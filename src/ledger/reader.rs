@@ -340,7 +340,7 @@ enum SegmentStop {
 }
 
 /// Appends up to `wanted` bytes from `offset` on; fewer only at the file's end.
-fn read_at(file: &File, out: &mut Vec<u8>, offset: u64, wanted: usize) -> std::io::Result<()> {
+pub(super) fn read_at(file: &File, out: &mut Vec<u8>, offset: u64, wanted: usize) -> std::io::Result<()> {
     let start = out.len();
     out.resize(start + wanted, 0);
     let mut filled = 0;

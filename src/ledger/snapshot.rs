@@ -297,8 +297,8 @@ mod tests {
             "2a0000000e0a000120".to_owned()
                 + &"62".repeat(32)
                 + "0000000000"
-                + "1b00000003016e170100ac02"
-                + &"00".repeat(20),
+                + "1900000003016e150100ac02"
+                + &"00".repeat(17),
             "sums on disk would be read wrongly: give the new form a new number in MAGIC"
         );
     }

@@ -198,7 +198,9 @@ fn journals(
                 Stop::End => break,
                 Stop::Paused => {}
                 Stop::Damaged(_, error) => {
-                    verdict.differs(format!("{error}; what stands behind it in this file is not known"));
+                    verdict.differs(format!(
+                        "{error}; `tollgate ledger repair` takes over what can be read behind it"
+                    ));
                 }
             }
         }
@@ -365,7 +367,9 @@ fn totals(store: &Store) -> Result<BTreeMap<AccountId, Spent>, LedgerError> {
     Ok(totals)
 }
 
-/// Verifies a data folder of which no gateway is running. Changes nothing: journals are not taken in, a broken store is not moved.
+/// Verifies a data folder of which no gateway is running. Nothing that is compared is changed: journals are not taken in, a broken
+/// store is not moved, nothing is filled again. The store is opened for it, though, which takes its lock, may write what sled and
+/// the file of facts owe themselves after a crash, and makes the lock file if there is none.
 pub fn verify_folder(data: &Path) -> Result<Verdict, LedgerError> {
     let store = Store::look(&data.join("store"))?;
     let folder = data.join("journal");
