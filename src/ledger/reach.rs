@@ -64,7 +64,7 @@ impl Reach {
         }
         if self.set_aside > 0 {
             notes.push(format!(
-                "{} damaged journal files were repaired; as they were found they are in {}",
+                "damaged journal files that were repaired: {}; as they were found they are in {}",
                 self.set_aside,
                 segment::set_aside_folder(folder).display()
             ));
