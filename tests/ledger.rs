@@ -1,14 +1,17 @@
 //! Store, keys and ledger together, as `app.rs` joins them: what a restart, a broken store and a lost index leave.
 
+mod ledger_rows;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tollgate::clock::{Clock, UnixMicros};
 use tollgate::config::{self, Durability};
-use tollgate::ids::{AttemptId, GroupId, KeyId, RequestId};
+use tollgate::ids::{GroupId, KeyId};
 use tollgate::keys::{KeyError, Keys, MasterKey, NewKey};
 use tollgate::ledger::{Ended, Entry, Filter, GroupBy, Ledger, Opening};
 use tollgate::limits::{AccountId, Accounts, Admission, Chain, Estimate};
@@ -47,27 +50,7 @@ fn open(data: &Path) -> Books {
 }
 
 fn opening(key: &KeyId, n: i64) -> Opening {
-    Opening {
-        id: AttemptId::new(),
-        request: RequestId(format!("r{n}").into()),
-        attempt: 1,
-        at: UnixMicros(1_760_000_000_000_000 + n),
-        key: key.clone(),
-        route: "".into(),
-        provider: "p".into(),
-        credential: "c".into(),
-        operation: "chat".into(),
-        client_dialect: "d".into(),
-        provider_dialect: "d".into(),
-        model: "m".into(),
-        upstream_model: "m".into(),
-        stream: false,
-        group: "".into(),
-        reserved: NanoUsd::ZERO,
-        prompt_tokens: 0,
-        prompt_cost: None,
-        prompt_charge: NanoUsd::ZERO,
-    }
+    ledger_rows::opening(key, n, UnixMicros(1_760_000_000_000_000 + n))
 }
 
 #[test]
@@ -129,6 +112,71 @@ fn a_broken_store_comes_back_with_its_rows_and_keys() {
             "a revoked key must not come back"
         );
     }
+}
+
+/// The command's exit code and what it says.
+fn tollgate(arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    let told = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(told).unwrap())
+}
+
+#[test]
+fn a_damaged_journal_is_told_of_and_repaired_from_the_command_line() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = data.path().to_str().unwrap();
+    let books = open(data.path());
+    let key = KeyId("k".into());
+    for n in 0..1000 {
+        books.ledger.open(opening(&key, n)).close(Ended::Complete);
+        if n % 100 == 0 {
+            books.ledger.status(); // written by now: there are several files
+        }
+    }
+    let (code, told) = tollgate(&["ledger", "repair", "--data", folder]);
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("the gateway is running"), "{told}");
+    drop(books);
+    let (code, told) = tollgate(&["ledger", "repair", "--data", folder]);
+    assert_eq!((code, told.as_str()), (0, "no journal file is damaged\n"));
+    let mut files: Vec<_> = fs::read_dir(data.path().join("journal"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().contains(".tgj"))
+        .collect();
+    files.sort();
+    let mut bytes = fs::read(&files[1]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 100].fill(0xEE);
+    fs::write(&files[1], bytes).unwrap();
+    drop(open(data.path())); // its last file is taken in
+    let verify = ["ledger", "verify", "--data", folder];
+    let (code, told) = tollgate(&verify);
+    assert_eq!(code, 2, "{told}");
+    assert!(told.contains("tollgate ledger repair"), "{told}");
+    let (code, told) = tollgate(&["ledger", "repair", "--data", folder, "--dry-run"]);
+    assert_eq!(code, 0, "{told}");
+    assert!(told.ends_with("nothing was changed\n"), "{told}");
+    let (code, told) = tollgate(&["ledger", "repair", "--data", folder, "--json"]);
+    assert_eq!(code, 0, "{told}");
+    let did: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(
+        (&did["files"].as_array().unwrap().len(), &did["taken_over"]),
+        (&1, &0.into())
+    );
+    let (code, told) = tollgate(&verify);
+    assert_eq!(code, 0, "{told}");
+    assert!(
+        told.contains("note: damaged journal files that were repaired: 1;"),
+        "{told}"
+    );
+    let books = open(data.path());
+    assert_eq!(books.ledger.status().rows, 1000);
+    let reach = books.ledger.reach().unwrap();
+    assert_eq!((reach.damaged, reach.set_aside, reach.refilled), (0, 1, None));
 }
 
 /// What a request holds: dropped together, whatever ends it.

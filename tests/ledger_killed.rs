@@ -1,6 +1,8 @@
 //! A process killed at any moment, and a disk that fills up: nothing acknowledged is lost, nothing is there twice, and the books
 //! add up. The process is this test itself, started again as a child ([`child`]).
 
+mod ledger_rows;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tollgate::clock::Clock;
 use tollgate::config::{self, Durability};
-use tollgate::ids::{AttemptId, GroupId, KeyId, RequestId};
+use tollgate::ids::{GroupId, KeyId};
 use tollgate::ir::Usage;
 use tollgate::ledger::{Closing, Ended, Filter, Ledger, LedgerError, Opening};
 use tollgate::limits::{AccountId, Accounts, Chain, Estimate};
@@ -57,26 +59,15 @@ fn open(data: &Path, accounts: Arc<Accounts>, min_free: u64) -> Ledger {
 
 fn opening(n: u64) -> Opening {
     let price = NanoUsd(1000 + n % 7);
+    let key = KeyId(format!("key{}", n % KEYS).into());
     Opening {
-        id: AttemptId::new(),
-        request: RequestId(format!("r{n}").into()),
-        attempt: 1,
-        at: Clock::system().now(),
-        key: KeyId(format!("key{}", n % KEYS).into()),
         route: "route".into(),
-        provider: "p".into(),
-        credential: "c".into(),
-        operation: "chat".into(),
-        client_dialect: "d".into(),
-        provider_dialect: "d".into(),
-        model: "m".into(),
-        upstream_model: "m".into(),
-        stream: false,
         group: format!("group{}", n % KEYS % 2).into(),
         reserved: NanoUsd(5000),
         prompt_tokens: 10,
         prompt_cost: Some(price),
         prompt_charge: price,
+        ..ledger_rows::opening(&key, n.cast_signed(), Clock::system().now())
     }
 }
 

@@ -167,6 +167,7 @@ fn paths() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(usage::requests))
         .routes(routes!(export::export))
         .routes(routes!(status::status))
+        .routes(routes!(ledger::show))
         .routes(routes!(ledger::verify))
         .routes(routes!(routes::routes))
         .routes(routes!(providers::providers))

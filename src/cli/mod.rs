@@ -21,10 +21,12 @@ mod typed;
 pub mod usage;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config};
 
 /// One door to every language-model provider.
 #[derive(Parser, Debug)]
@@ -69,7 +71,7 @@ pub enum Command {
     /// What models cost: reads tables of prices.
     #[command(subcommand)]
     Prices(prices::PricesCommand),
-    /// The books: do they add up?
+    /// The books: do they add up, and what to do if a file of theirs is damaged.
     #[command(subcommand)]
     Ledger(ledger::Ledger),
     /// Where requests go, and why.
@@ -129,6 +131,16 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// The configuration; what is wrong with it is what was given.
+fn configuration(conf: &Path) -> Result<Config, Failure> {
+    let (config, _) = config::load::load(conf).map_err(|problems| {
+        let wrong = problems.iter().filter(|problem| !problem.warning);
+        let told: Vec<String> = wrong.map(ToString::to_string).collect();
+        Failure::Given(told.join("\n"))
+    })?;
+    Ok(config)
 }
 
 /// Writes to standard output. That nobody reads on (`| head`) is no failure.
@@ -203,6 +215,8 @@ mod tests {
             "tollgate usage export --json",
             "tollgate ledger verify --json",
             "tollgate ledger verify --data d",
+            "tollgate ledger repair",
+            "tollgate ledger repair --data d --dry-run --json",
             "tollgate --conf other.toml usage export",
             "tollgate env claude --model m --url https://gateway.example --key k --shell fish",
             "tollgate route explain f --path /v1/messages --header a:b --header c:d --key k --tag t --tag u --json",

@@ -13,7 +13,7 @@ use super::table::Table;
 use super::typed::Typed;
 use crate::admin::secrets::{SecretList, SecretView};
 use crate::clock::Clock;
-use crate::config::{self, SECRET_NAME_RULE, is_secret_name};
+use crate::config::{SECRET_NAME_RULE, is_secret_name};
 use crate::keys::seal::KeyMark;
 use crate::keys::{Keys, MasterKey, envelope};
 use crate::secrets::Vault;
@@ -134,11 +134,7 @@ fn to_the_second(time: &str) -> &str {
 
 /// Whatever interrupts it: said again, it goes on.
 fn rotate(conf: &Path, new_key: &Path) -> Result<(), Failure> {
-    let (config, _) = config::load::load(conf).map_err(|problems| {
-        let wrong = problems.iter().filter(|problem| !problem.warning);
-        let told: Vec<String> = wrong.map(ToString::to_string).collect();
-        Failure::Given(told.join("\n"))
-    })?;
+    let config = super::configuration(conf)?;
     let store = match Store::open(&config.data.join("store"), config.store_cache) {
         Ok(store) => Arc::new(store),
         Err(StoreError::Held) => {

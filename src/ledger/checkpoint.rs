@@ -2,17 +2,14 @@
 //! it.
 //!
 //! ```text
-//! books.tgb          the newest   "TGBOOKS1" ‖ crc32c of what follows u32 ‖ length of the body u64 ‖ body (postcard of Checkpoint)
-//! books.tgb.before   the one before it: what is used should the newest be unreadable
-//! books.tgb.new      one that is being written
+//! books.tgb   "TGBOOKS1" ‖ crc32c of what follows u32 ‖ length of the body u64 ‖ body (postcard of Checkpoint)
 //! ```
-//! Numbers little-endian. A file is synced before it takes its name, and the folder after that. The journals hold the truth: without
-//! any such file all of them are read.
+//! Numbers little-endian. There are two of them ([`super::pair`]). The journals hold the truth: without any such file all of them are
+//! read.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +18,8 @@ use crate::ids::AttemptId;
 use crate::limits::{AccountId, Balance};
 
 use super::LedgerError;
-use super::segment::{self, Boot, Position, io_error};
+use super::pair::Pair;
+use super::segment::{Boot, Position};
 
 /// First bytes of a file; the last of them is the version of the form.
 const MAGIC: &[u8; 8] = b"TGBOOKS1";
@@ -71,72 +69,30 @@ impl Mark {
 }
 
 /// The files of one journal folder.
-pub(super) struct Files {
-    folder: PathBuf,
-    /// The newest file is good: worth keeping as the one before.
-    newest_is_good: bool,
-}
+pub(super) struct Files(Pair);
 
 impl Files {
     pub(super) fn new(folder: &Path) -> Self {
-        Files {
-            folder: folder.to_owned(),
-            newest_is_good: false,
-        }
-    }
-
-    fn newest(&self) -> PathBuf {
-        self.folder.join("books.tgb")
-    }
-
-    fn before(&self) -> PathBuf {
-        self.folder.join("books.tgb.before")
+        Files(Pair::new(folder, "books.tgb"))
     }
 
     /// The newest readable checkpoint; `None`: there is none.
     pub(super) fn load(&mut self) -> Option<Checkpoint> {
-        let newest = self.newest();
-        match read(&newest) {
-            Ok(checkpoint) => {
-                self.newest_is_good = checkpoint.is_some();
-                if checkpoint.is_some() {
-                    return checkpoint;
-                }
-            }
-            Err(why) => tracing::error!(
-                file = %newest.display(),
-                why,
-                "the balances on disk are unreadable; the ones before and the journals behind them are used"
-            ),
-        }
-        let before = self.before();
-        read(&before).unwrap_or_else(|why| {
-            tracing::error!(file = %before.display(), why, "and so are these; all journals are read");
-            None
-        })
+        self.0.load(
+            read,
+            [
+                "the balances on disk are unreadable; the ones before and the journals behind them are used",
+                "and so are these; all journals are read",
+            ],
+        )
     }
 
     /// Writes a new one; the last one becomes the one before.
     pub(super) fn write(&mut self, checkpoint: &Checkpoint) -> Result<(), LedgerError> {
-        let (newest, fresh) = (self.newest(), self.folder.join("books.tgb.new"));
-        let bytes = encode(checkpoint).map_err(|e| io_error(&fresh)(std::io::Error::other(e)))?;
-        let write = || -> std::io::Result<()> {
-            let mut file = File::options()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&fresh)?;
-            file.write_all(&bytes)?;
-            file.sync_all()
-        };
-        write().map_err(io_error(&fresh))?;
-        if self.newest_is_good {
-            fs::rename(&newest, self.before()).map_err(io_error(&newest))?;
-        }
-        fs::rename(&fresh, &newest).map_err(io_error(&fresh))?;
-        self.newest_is_good = true;
-        segment::sync_folder(&self.folder)
+        self.0.write(|file| {
+            let bytes = encode(checkpoint).map_err(std::io::Error::other)?;
+            file.write_all(&bytes)
+        })
     }
 }
 

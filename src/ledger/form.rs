@@ -216,36 +216,43 @@ pub(super) struct ClosingRef<'a> {
     pub(super) images_out: u32,
 }
 
+impl OpeningRef<'_> {
+    /// The same, owned.
+    pub(super) fn to_opening(self) -> Opening {
+        Opening {
+            id: self.id,
+            request: RequestId(self.request.into()),
+            attempt: self.attempt,
+            at: self.at,
+            key: KeyId(self.key.into()),
+            route: self.route.into(),
+            provider: self.provider.into(),
+            credential: self.credential.into(),
+            operation: self.operation.into(),
+            client_dialect: self.client_dialect.into(),
+            provider_dialect: self.provider_dialect.into(),
+            model: self.model.into(),
+            upstream_model: self.upstream_model.into(),
+            stream: self.stream,
+            group: self.group.into(),
+            reserved: self.reserved,
+            prompt_tokens: self.prompt_tokens,
+            prompt_cost: self.prompt_cost,
+            prompt_charge: self.prompt_charge,
+        }
+    }
+}
+
 impl RowRef<'_> {
     /// The same, owned.
     pub(super) fn to_row(self) -> Row {
         let RowRef {
-            opening: o,
+            opening,
             closing: c,
             ended,
         } = self;
         Row {
-            opening: Opening {
-                id: o.id,
-                request: RequestId(o.request.into()),
-                attempt: o.attempt,
-                at: o.at,
-                key: KeyId(o.key.into()),
-                route: o.route.into(),
-                provider: o.provider.into(),
-                credential: o.credential.into(),
-                operation: o.operation.into(),
-                client_dialect: o.client_dialect.into(),
-                provider_dialect: o.provider_dialect.into(),
-                model: o.model.into(),
-                upstream_model: o.upstream_model.into(),
-                stream: o.stream,
-                group: o.group.into(),
-                reserved: o.reserved,
-                prompt_tokens: o.prompt_tokens,
-                prompt_cost: o.prompt_cost,
-                prompt_charge: o.prompt_charge,
-            },
+            opening: opening.to_opening(),
             closing: Closing {
                 status: c.status,
                 usage: c.usage,

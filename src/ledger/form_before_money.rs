@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::clock::UnixMicros;
-use crate::ids::{AttemptId, KeyId, RequestId};
+use crate::ids::AttemptId;
 use crate::ir::{FinishKind, Usage};
 use crate::money::NanoUsd;
 
@@ -57,30 +57,36 @@ struct OldRow<'a> {
     ended: Ended,
 }
 
+impl<'a> OldOpening<'a> {
+    fn with_no_money(self) -> OpeningRef<'a> {
+        OpeningRef {
+            id: self.id,
+            request: self.request,
+            attempt: self.attempt,
+            at: self.at,
+            key: self.key,
+            route: self.route,
+            provider: self.provider,
+            credential: self.credential,
+            operation: self.operation,
+            client_dialect: self.client_dialect,
+            provider_dialect: self.provider_dialect,
+            model: self.model,
+            upstream_model: self.upstream_model,
+            stream: self.stream,
+            group: "",
+            reserved: NanoUsd::ZERO,
+            prompt_tokens: 0,
+            prompt_cost: None,
+            prompt_charge: NanoUsd::ZERO,
+        }
+    }
+}
+
 /// The opening after the number of form 1.
 pub(super) fn read_opened(rest: &[u8]) -> Option<Opening> {
-    let o: OldOpening<'_> = postcard::from_bytes(rest).ok()?;
-    Some(Opening {
-        id: o.id,
-        request: RequestId(o.request.into()),
-        attempt: o.attempt,
-        at: o.at,
-        key: KeyId(o.key.into()),
-        route: o.route.into(),
-        provider: o.provider.into(),
-        credential: o.credential.into(),
-        operation: o.operation.into(),
-        client_dialect: o.client_dialect.into(),
-        provider_dialect: o.provider_dialect.into(),
-        model: o.model.into(),
-        upstream_model: o.upstream_model.into(),
-        stream: o.stream,
-        group: "".into(),
-        reserved: NanoUsd::ZERO,
-        prompt_tokens: 0,
-        prompt_cost: None,
-        prompt_charge: NanoUsd::ZERO,
-    })
+    let opening: OldOpening<'_> = postcard::from_bytes(rest).ok()?;
+    Some(opening.with_no_money().to_opening())
 }
 
 /// The row after the number of form 2.
@@ -91,27 +97,7 @@ pub(super) fn read_closed(rest: &[u8]) -> Option<RowRef<'_>> {
         ended,
     } = postcard::from_bytes(rest).ok()?;
     Some(RowRef {
-        opening: OpeningRef {
-            id: o.id,
-            request: o.request,
-            attempt: o.attempt,
-            at: o.at,
-            key: o.key,
-            route: o.route,
-            provider: o.provider,
-            credential: o.credential,
-            operation: o.operation,
-            client_dialect: o.client_dialect,
-            provider_dialect: o.provider_dialect,
-            model: o.model,
-            upstream_model: o.upstream_model,
-            stream: o.stream,
-            group: "",
-            reserved: NanoUsd::ZERO,
-            prompt_tokens: 0,
-            prompt_cost: None,
-            prompt_charge: NanoUsd::ZERO,
-        },
+        opening: o.with_no_money(),
         closing: ClosingRef {
             status: c.status,
             usage: c.usage,

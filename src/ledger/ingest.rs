@@ -5,20 +5,24 @@
 //! then; from there a dead process's journal is read again, for openings only, so that what it left open becomes
 //! a row marked as interrupted, together with the note that this journal is finished.
 //!
-//! Journals which are taken in are kept, the newest of them (`[ledger] archive`): a store which broke is filled from them.
+//! Journals which are taken in are kept, the newest of them (`[ledger] archive`), and the sums are written beside the store: one
+//! which broke is filled from both ([`refill`]).
+
+mod dead;
+mod keep_sums;
+mod refill;
+mod removal;
+mod requests;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::clock::UnixMicros;
-use crate::store::rows::Block;
+use crate::store::rows::{Applied, Block};
 use crate::store::{Store, StoreError};
 
 use super::blocks::{Compressor, Tail};
@@ -28,105 +32,22 @@ use super::metrics::metrics;
 use super::reader::{End, Reader, Stop};
 use super::segment::{self, Boot, Segment, State};
 use super::verify::{Question, Verdict};
-use super::{Closing, Ended, LedgerError, form, rollup, verify};
+use super::{LedgerError, rollup, verify};
+
+use keep_sums::KeptSums;
+
+pub(super) use requests::Requests;
 
 /// How often the journal's tail is taken in when nobody asks.
 const EVERY: Duration = Duration::from_secs(1);
 /// Bytes of journal after which it is taken in sooner.
 const SOONER: u64 = 1 << 20;
-/// How often it is looked for journals whose process has died.
-const LOOK_FOR_DEAD: Duration = Duration::from_secs(5);
 /// How often it is looked for journals that can go.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// How often rows are added to the sums when nobody asks.
 const ROLL_EVERY: Duration = Duration::from_secs(60);
 /// Full blocks which are written in one batch.
 const BATCH_BLOCKS: usize = 8;
-
-/// What the others ask of the ingest thread.
-#[derive(Default)]
-pub(super) struct Requests {
-    state: Mutex<Asked>,
-    changed: Condvar,
-    /// Bytes of journal at which it is to be woken.
-    wake_at: AtomicU64,
-    /// Bytes of this process's journal that are in the store.
-    applied_bytes: AtomicU64,
-    /// Bytes of other journals that are not.
-    other_bytes: AtomicU64,
-    /// Rows in the store.
-    pub(super) rows: AtomicU64,
-    broken: AtomicBool,
-}
-
-#[derive(Default)]
-struct Asked {
-    /// Passes asked for, and passes done of those.
-    asked: u64,
-    done: u64,
-    failure: Option<String>,
-    stop: bool,
-    sooner: bool,
-    /// The sums are wanted too.
-    roll: bool,
-    /// Everything is to be compared.
-    verify: bool,
-    verdict: Option<Verdict>,
-}
-
-impl Requests {
-    /// The journal has this many bytes now.
-    pub(super) fn grown(&self, bytes: u64) {
-        if bytes >= self.wake_at.load(Ordering::Relaxed) {
-            self.wake_at.store(u64::MAX, Ordering::Relaxed);
-            self.state.lock().sooner = true;
-            self.changed.notify_all();
-        }
-    }
-
-    /// Takes in all that is synced by now, and brings the sums up to date if wanted. Blocking.
-    pub(super) fn catch_up(&self, sums: bool) -> Result<(), LedgerError> {
-        let mut state = self.state.lock();
-        if state.stop {
-            return Ok(()); // all was taken in when it stopped
-        }
-        state.asked += 1;
-        state.roll |= sums;
-        let mine = state.asked;
-        self.changed.notify_all();
-        while state.done < mine {
-            self.changed.wait(&mut state);
-        }
-        match &state.failure {
-            Some(why) => Err(StoreError::Failed(why.clone()).into()),
-            None => Ok(()),
-        }
-    }
-
-    /// Compares everything, in the ingest thread: neither rows nor sums nor books move meanwhile. Blocking, for as long as reading all
-    /// journals and rows takes (a second for a million). One at a time.
-    pub(super) fn verify(&self) -> Result<Verdict, LedgerError> {
-        {
-            let mut state = self.state.lock();
-            state.verify = true;
-            state.verdict = None;
-        }
-        self.catch_up(true)?;
-        let verdict = self.state.lock().verdict.take();
-        verdict.ok_or(LedgerError::Behind)
-    }
-
-    /// Takes in the rest and ends the thread.
-    pub(super) fn stop(&self) {
-        self.state.lock().stop = true;
-        self.changed.notify_all();
-    }
-
-    /// Bytes of journal, of `written` by this process and of others, that are not in the store.
-    pub(super) fn lag_bytes(&self, written: u64) -> u64 {
-        written.saturating_sub(self.applied_bytes.load(Ordering::Relaxed)) + self.other_bytes.load(Ordering::Relaxed)
-    }
-}
 
 /// The ingest thread's life.
 pub(super) fn run(journal: &Journal, store: &Arc<Store>, requests: &Requests, keeper: &Arc<Bookkeeper>) {
@@ -212,6 +133,8 @@ fn pass(
         if what.verify {
             ingest.looked_for_dead = None;
         }
+        let now = journal.settings.clock.now();
+        ingest.refill(now, requests)?;
         ingest.take_in_the_dead(requests)?;
         let end = *journal.synced_end.lock();
         ingest.take_in_own(End::At(end.position))?;
@@ -223,6 +146,9 @@ fn pass(
             ingest.pruned = Instant::now();
             ingest.prune()?;
             ingest.forget(journal)?;
+            if ingest.keep_sums(now, what.stop)? {
+                ingest.prune()?;
+            }
         }
         if what.verify {
             let verdict = ingest.verify(journal)?;
@@ -262,6 +188,9 @@ pub(super) struct Ingest {
     /// Bytes of journal to keep.
     archive: u64,
     keeper: Arc<Bookkeeper>,
+    kept: KeptSums,
+    /// The store has what an older one had.
+    filled: bool,
 }
 
 impl Ingest {
@@ -274,6 +203,8 @@ impl Ingest {
     ) -> Result<Self, LedgerError> {
         let applied = store.rows().applied(&boot)?;
         Ok(Ingest {
+            kept: KeptSums::new(&folder),
+            filled: false,
             folder,
             compressor: Compressor::new()?,
             tail: Tail::after(store.rows().last()?),
@@ -320,86 +251,6 @@ impl Ingest {
         Ok(())
     }
 
-    /// Takes in what dead processes left behind.
-    pub(super) fn take_in_the_dead(&mut self, requests: &Requests) -> Result<(), LedgerError> {
-        if self.looked_for_dead.is_some_and(|at| at.elapsed() < LOOK_FOR_DEAD) {
-            return Ok(());
-        }
-        let first = self.looked_for_dead.is_none();
-        let mut dead = Vec::new();
-        for (boot, segments) in segment::list(&self.folder)? {
-            if boot == self.own.boot {
-                continue;
-            }
-            let applied = self.store.rows().applied(&boot)?;
-            if applied.is_some_and(|applied| applied.finished) && segments.values().all(|s| s.state != State::Fresh) {
-                continue;
-            }
-            let bytes = segments
-                .values()
-                .map(|segment| segment.bytes)
-                .sum::<u64>()
-                .saturating_sub(applied.map_or(0, |applied| applied.offset));
-            if let Some(lock) = segment::dead(&self.folder, &boot)? {
-                dead.push((boot, segments, bytes, lock));
-            }
-        }
-        requests
-            .other_bytes
-            .store(dead.iter().map(|(_, _, bytes, _)| bytes).sum(), Ordering::Relaxed);
-        let found = !dead.is_empty();
-        for (boot, segments, bytes, lock) in dead {
-            self.take_in_dead(boot, &segments, lock)?;
-            requests.other_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            requests.rows.store(self.total, Ordering::Relaxed);
-        }
-        if first || found {
-            self.prune()?;
-        }
-        self.looked_for_dead = Some(Instant::now());
-        Ok(())
-    }
-
-    /// `_lock` is held until all is done.
-    fn take_in_dead(&mut self, boot: Boot, segments: &BTreeMap<u32, Segment>, _lock: File) -> Result<(), LedgerError> {
-        let applied = self.store.rows().applied(&boot)?;
-        if !applied.is_some_and(|applied| applied.finished) {
-            let before = self.total;
-            let mut reader = Reader::new(boot.clone(), applied);
-            self.read(&mut reader, segments, End::Dead)?;
-            // Listed again: a damaged segment has another name by now.
-            let segments = segment::list(&self.folder)?.remove(&boot).unwrap_or_default();
-            let left_open = reader.left_open(&segments)?;
-            let mut payload = Vec::new();
-            for opening in &left_open {
-                payload.clear();
-                if let Err(e) =
-                    form::write_closed(opening, &Closing::unknown(opening), Ended::Interrupted, &mut payload)
-                {
-                    tracing::error!(error = %e, id = %opening.id, "an interrupted attempt could not be encoded");
-                    continue;
-                }
-                self.add(&payload, opening.at)?;
-            }
-            self.commit(&reader, true)?;
-            if let Some(metrics) = metrics() {
-                metrics.interrupted.inc_by(left_open.len() as u64);
-            }
-            tracing::info!(
-                boot,
-                rows = self.total - before,
-                interrupted = left_open.len(),
-                "the journal of an earlier process was taken in"
-            );
-        }
-        self.store.flush()?;
-        for segment in segment::list(&self.folder)?.remove(&boot).unwrap_or_default().values() {
-            segment::mark(segment, State::Done)?;
-        }
-        segment::remove_lock(&self.folder, &boot);
-        Ok(())
-    }
-
     /// Reads to the end, writing full batches on the way. What is in the tail then is not written yet.
     fn read(&mut self, reader: &mut Reader, segments: &BTreeMap<u32, Segment>, end: End) -> Result<(), LedgerError> {
         loop {
@@ -421,7 +272,8 @@ impl Ingest {
                     if segment.state == State::Fresh {
                         tracing::error!(
                             %error,
-                            "the journal is damaged; what stands before the damage was taken in, the file is kept as .damaged"
+                            "the journal is damaged; what stands before the damage was taken in, the file is kept as .damaged; stop the \
+                             gateway and say `tollgate ledger repair` to take over what can be read behind it"
                         );
                         if let Some(metrics) = metrics() {
                             metrics.damaged.inc();
@@ -451,12 +303,13 @@ impl Ingest {
 
     /// Writes what was read, and how far, as one.
     fn commit(&mut self, reader: &Reader, finished: bool) -> Result<(), LedgerError> {
+        self.commit_at(&reader.boot, &reader.progress(finished))
+    }
+
+    fn commit_at(&mut self, boot: &Boot, applied: &Applied) -> Result<(), LedgerError> {
         let full = self.full.len();
         self.full.extend(self.tail.block(&mut self.compressor)?);
-        let written = self
-            .store
-            .rows()
-            .apply(&self.full, &reader.boot, &reader.progress(finished), self.total);
+        let written = self.store.rows().apply(&self.full, boot, applied, self.total);
         self.full.truncate(full);
         written?;
         self.full.clear();
@@ -483,52 +336,5 @@ impl Ingest {
         verdict.quiet = synced && keeper.compare_quiet(journal, &books, handed, &mut verdict);
         verdict.ok = verdict.differences.is_empty();
         Ok(verdict)
-    }
-
-    /// Removes rows that are older than they are kept. What time it is the rows say as well as the clock: one that runs ahead removes
-    /// nothing which newer rows do not make old.
-    fn forget(&mut self, journal: &Journal) -> Result<(), LedgerError> {
-        let Some(keep) = journal.settings.keep_rows else {
-            return Ok(());
-        };
-        let Some((_, newest)) = self.store.rows().last()? else {
-            return Ok(());
-        };
-        let now = journal.settings.clock.now().0.min(newest.max_at);
-        let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
-        let before = UnixMicros(now.saturating_sub(keep));
-        let left = rollup::remove_old(&self.store, before, self.total)?;
-        if left < self.total {
-            tracing::info!(
-                rows = self.total - left,
-                "rows that are older than they are kept were removed"
-            );
-            self.total = left;
-        }
-        Ok(())
-    }
-
-    /// Removes the oldest journals beyond the archive's size, and what the store remembers of journals that are gone.
-    fn prune(&self) -> Result<(), LedgerError> {
-        let boots = segment::list(&self.folder)?;
-        for boot in self.store.rows().journals()? {
-            if !boots.contains_key(&boot) {
-                self.store.rows().forget(&boot)?;
-            }
-        }
-        let mut kept = 0;
-        for (boot, segments) in boots.iter().rev() {
-            for (&number, segment) in segments.iter().rev() {
-                if segment.state == State::Fresh {
-                    continue;
-                }
-                kept += segment.bytes;
-                // The balances on disk must not need it either; then it goes the next time.
-                if kept > self.archive && self.keeper.covers(boot, number) {
-                    fs::remove_file(&segment.path).map_err(segment::io_error(&segment.path))?;
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Metrics {
     pub(super) damaged: IntCounter,
     pub(super) duplicates: IntCounter,
     pub(super) books_ok: IntGauge,
+    pub(super) rows_missing: IntGauge,
+    pub(super) sums_whole: IntGauge,
 }
 
 impl Metrics {
@@ -69,11 +71,27 @@ impl Metrics {
                 "tollgate_ledger_books_ok",
                 "1: accounts and books came to the same when they were last compared (each minute)",
             )?,
+            rows_missing: IntGauge::new(
+                "tollgate_ledger_rows_missing",
+                "Single rows which a store that broke had, and which no journal brought back; sums have them",
+            )?,
+            sums_whole: IntGauge::new(
+                "tollgate_ledger_sums_whole",
+                "0: a store broke and its sums were unreadable too: sums reach only so far back as journals were kept",
+            )?,
         };
         metrics.books_ok.set(1);
+        metrics.sums_whole.set(1);
         let registry = prometheus::default_registry();
         registry.register(Box::new(records))?;
-        for gauge in [&metrics.queue, &metrics.lag_bytes, &metrics.open, &metrics.books_ok] {
+        for gauge in [
+            &metrics.queue,
+            &metrics.lag_bytes,
+            &metrics.open,
+            &metrics.books_ok,
+            &metrics.rows_missing,
+            &metrics.sums_whole,
+        ] {
             registry.register(Box::new(gauge.clone()))?;
         }
         for counter in [&metrics.interrupted, &metrics.damaged, &metrics.duplicates] {

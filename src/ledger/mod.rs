@@ -15,12 +15,17 @@ mod form_before_money;
 pub mod ingest;
 pub mod journal;
 mod metrics;
+mod pair;
 pub mod query;
+mod reach;
 mod reader;
 pub mod record;
+mod repair;
 pub mod report;
 mod rollup;
+mod salvage;
 mod segment;
+mod snapshot;
 mod verify;
 mod writer;
 
@@ -47,7 +52,9 @@ use parking_lot::Mutex;
 
 pub use entry::Entry;
 pub use journal::FatalHook;
+pub use reach::{Reach, Refilled};
 pub use record::{Closing, Ended, Opening, Row};
+pub use repair::{Repair, RepairedFile, repair_folder};
 pub use report::{BadCursor, Cursor, Filter, GroupBy, Page, ReportLine};
 pub use verify::{Verdict, verify_folder};
 

@@ -317,6 +317,11 @@ pub(super) fn day_name(day: u32) -> String {
     Time::default().text(i64::from(day) * DAY, DAY, "%Y-%m-%d").to_owned()
 }
 
+/// A moment: `2026-01-31T05:17:00Z`.
+pub(super) fn time_name(at: i64) -> String {
+    Time::default().text(at, 1, "%Y-%m-%dT%H:%M:%SZ").to_owned()
+}
+
 /// The last day or hour named: neighbours mostly share it.
 #[derive(Default)]
 struct Time {

@@ -304,15 +304,29 @@ impl Reader {
     }
 }
 
+/// How the first record of a segment begins; `None`: none is readable.
+pub(super) fn first(segment: &Segment) -> Result<Option<Head>, LedgerError> {
+    let file = File::open(&segment.path).map_err(io_error(&segment.path))?;
+    let mut bytes = Vec::new();
+    read_at(&file, &mut bytes, 0, HEADER_LEN + FRAME_LEN + MAX_PAYLOAD).map_err(io_error(&segment.path))?;
+    let Ok(salt) = Salt::from_header(&bytes) else {
+        return Ok(None);
+    };
+    match salt.next(bytes.get(HEADER_LEN..).unwrap_or_default()) {
+        Next::Record(payload) => Ok(form::head(payload)),
+        Next::Cut | Next::Bad(_) => Ok(None),
+    }
+}
+
 /// Is something damaged or missing? (Segments before all that is needed may have been removed.)
 fn has_gaps(segments: &BTreeMap<u32, Segment>, from_the_first: bool) -> bool {
     let first = match segments.first_key_value() {
         Some((&number, _)) if !from_the_first => number,
         _ => 1,
     };
-    (first..)
-        .zip(segments)
-        .any(|(wanted, (&number, segment))| wanted != number || segment.state == State::Damaged)
+    (first..).zip(segments).any(|(wanted, (&number, segment))| {
+        wanted != number || matches!(segment.state, State::Damaged | State::Repaired)
+    })
 }
 
 /// Why reading a segment stopped.
@@ -326,7 +340,7 @@ enum SegmentStop {
 }
 
 /// Appends up to `wanted` bytes from `offset` on; fewer only at the file's end.
-fn read_at(file: &File, out: &mut Vec<u8>, offset: u64, wanted: usize) -> std::io::Result<()> {
+pub(super) fn read_at(file: &File, out: &mut Vec<u8>, offset: u64, wanted: usize) -> std::io::Result<()> {
     let start = out.len();
     out.resize(start + wanted, 0);
     let mut filled = 0;

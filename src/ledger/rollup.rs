@@ -47,7 +47,7 @@ pub(super) struct Sums {
     pub(super) without_usage: u64,
     pub(super) estimated: u64,
     pub(super) unpriced: u64,
-    /// Classes in the order of [`Sums::usage`].
+    /// Classes in the order of [`classes`].
     pub(super) tokens: [u64; 8],
     pub(super) cost: NanoUsd,
     pub(super) charge: NanoUsd,
@@ -111,25 +111,16 @@ impl Sums {
     }
 
     pub(super) fn usage(&self) -> Usage {
-        let [
-            input,
-            cache_read,
-            cache_write_5m,
-            cache_write_1h,
-            input_audio,
-            output,
-            reasoning,
-            output_audio,
-        ] = self.tokens;
+        let tokens = &self.tokens;
         Usage {
-            input,
-            cache_read,
-            cache_write_5m,
-            cache_write_1h,
-            input_audio,
-            output,
-            reasoning,
-            output_audio,
+            input: tokens[0],
+            cache_read: tokens[1],
+            cache_write_5m: tokens[2],
+            cache_write_1h: tokens[3],
+            input_audio: tokens[4],
+            output: tokens[5],
+            reasoning: tokens[6],
+            output_audio: tokens[7],
             ..Usage::default()
         }
     }
@@ -242,7 +233,7 @@ pub(super) fn roll(store: &Store) -> Result<u64, LedgerError> {
     let mut reader = BlockReader::new()?;
     let mut all = 0;
     loop {
-        let mut rolled = store.rows().rolled()?;
+        let mut rolled = store.rows().rolled()?.unwrap_or_default();
         let mut new: HashMap<Vec<u8>, Sums> = HashMap::new();
         let mut rows = 0;
         let mut name = Vec::new();
@@ -270,9 +261,6 @@ pub(super) fn roll(store: &Store) -> Result<u64, LedgerError> {
                 let Some(row) = form::read_closed(payload) else {
                     continue; // told of when rows are read
                 };
-                if row.opening.at.0 < rolled.since {
-                    continue;
-                }
                 name.clear();
                 name.extend_from_slice(&number(row.opening.at.0, HOUR).to_be_bytes());
                 Name::of(&row).write(&mut name);
@@ -315,13 +303,13 @@ fn write(store: &Store, new: HashMap<Vec<u8>, Sums>, rolled: &Rolled) -> Result<
         }
         batch.push((period, name, codec::encode(&sums)?));
     }
-    store.rows().apply_sums(&batch, rolled)?;
+    store.rows().apply_sums(&batch, Some(rolled))?;
     Ok(())
 }
 
 /// Removes blocks of rows that all began before, and are in the sums; how many rows are left of `total`.
 pub(super) fn remove_old(store: &Store, before: UnixMicros, total: u64) -> Result<u64, LedgerError> {
-    let rolled = store.rows().rolled()?;
+    let rolled = store.rows().rolled()?.unwrap_or_default();
     let mut left = total;
     let mut latest = i64::MIN;
     let mut batch: Vec<BlockKey> = Vec::new();

@@ -9,9 +9,9 @@ use super::tests::{all_rows, open_at, run_attempt, settings};
 use super::*;
 use crate::clock::UnixMicros;
 
-const START: i64 = 1_700_000_000_000_000;
+pub(super) const START: i64 = 1_700_000_000_000_000;
 
-fn enter(ledger: &Ledger, n: u64, at: i64) {
+pub(super) fn enter(ledger: &Ledger, n: u64, at: i64) {
     let row = samples::row(n);
     let mut opening = row.opening;
     opening.at = UnixMicros(at);

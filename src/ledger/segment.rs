@@ -4,6 +4,8 @@
 //! <boot-id>-NNNNN.tgj           a segment, from 00001; the boot id is a UUIDv7, so names are in order of time
 //! <boot-id>-NNNNN.tgj.done      taken in; kept so that the store can be filled again
 //! <boot-id>-NNNNN.tgj.damaged   damaged elsewhere than at the journal's end; the records before the damage were taken in
+//! <boot-id>-NNNNN.tgj.repaired  what the books have of a damaged one ([`super::repair`])
+//! damaged/                      damaged ones as they were found, after their repair
 //! <boot-id>.lock                held (flock) while the process lives
 //! ```
 
@@ -34,6 +36,8 @@ pub(super) enum State {
     Fresh,
     Done,
     Damaged,
+    /// Its good records which are in the books; others are missing.
+    Repaired,
 }
 
 /// A segment's file.
@@ -51,7 +55,28 @@ pub(super) fn io_error(file: &Path) -> impl FnOnce(io::Error) -> LedgerError + '
     }
 }
 
-fn segment_path(folder: &Path, boot: &str, number: u32) -> PathBuf {
+/// Where damaged segments are kept after their repair.
+pub(super) fn set_aside_folder(folder: &Path) -> PathBuf {
+    folder.join("damaged")
+}
+
+/// How many segments are there.
+pub(super) fn set_aside(folder: &Path) -> Result<u64, LedgerError> {
+    let path = set_aside_folder(folder);
+    let files = match fs::read_dir(&path) {
+        Ok(files) => files,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(e) => return Err(io_error(&path)(e)),
+    };
+    let mut count = 0;
+    for file in files {
+        let file = file.map_err(io_error(&path))?;
+        count += u64::from(file.file_name().to_str().and_then(parse_name).is_some());
+    }
+    Ok(count)
+}
+
+pub(super) fn segment_path(folder: &Path, boot: &str, number: u32) -> PathBuf {
     folder.join(format!("{boot}-{number:05}.tgj"))
 }
 
@@ -59,9 +84,25 @@ fn lock_path(folder: &Path, boot: &str) -> PathBuf {
     folder.join(format!("{boot}.lock"))
 }
 
-/// Every segment of every boot.
-pub(super) fn list(folder: &Path) -> Result<BTreeMap<Boot, BTreeMap<u32, Segment>>, LedgerError> {
-    let mut boots: BTreeMap<Boot, BTreeMap<u32, Segment>> = BTreeMap::new();
+/// How often a folder is listed again, in which files are renamed meanwhile.
+const LISTED_MOST: u32 = 100;
+
+/// Segments by boot and number.
+pub(super) type Segments = BTreeMap<Boot, BTreeMap<u32, Segment>>;
+
+/// Every segment of every boot. One that another thread renames meanwhile is never left out: whoever reads on would skip it.
+pub(super) fn list(folder: &Path) -> Result<Segments, LedgerError> {
+    for _ in 0..LISTED_MOST {
+        if let Some(segments) = list_once(folder)? {
+            return Ok(segments);
+        }
+    }
+    Err(io_error(folder)(io::Error::other("its files change while it is read")))
+}
+
+/// `None`: a file had another name, or was gone, when it was looked at.
+fn list_once(folder: &Path) -> Result<Option<Segments>, LedgerError> {
+    let mut boots = Segments::new();
     for entry in fs::read_dir(folder).map_err(io_error(folder))? {
         let entry = entry.map_err(io_error(folder))?;
         let Some((boot, number, state)) = entry.file_name().to_str().and_then(parse_name) else {
@@ -69,7 +110,7 @@ pub(super) fn list(folder: &Path) -> Result<BTreeMap<Boot, BTreeMap<u32, Segment
         };
         let bytes = match entry.metadata() {
             Ok(metadata) => metadata.len(),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue, // renamed meanwhile; seen next time
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(io_error(&entry.path())(e)),
         };
         let segment = Segment {
@@ -77,18 +118,24 @@ pub(super) fn list(folder: &Path) -> Result<BTreeMap<Boot, BTreeMap<u32, Segment
             state,
             bytes,
         };
-        boots.entry(boot).or_default().insert(number, segment);
+        let segments = boots.entry(boot).or_default();
+        // A repair that was interrupted may have left both.
+        if segments.get(&number).is_none_or(|there| there.state != State::Repaired) {
+            segments.insert(number, segment);
+        }
     }
-    Ok(boots)
+    Ok(Some(boots))
 }
 
-fn parse_name(name: &str) -> Option<(Boot, u32, State)> {
-    let (stem, state) = if let Some(stem) = name.strip_suffix(".tgj") {
-        (stem, State::Fresh)
-    } else if let Some(stem) = name.strip_suffix(".tgj.done") {
-        (stem, State::Done)
-    } else {
-        (name.strip_suffix(".tgj.damaged")?, State::Damaged)
+/// What a file's name says; `None`: it is no segment's.
+pub(super) fn parse_name(name: &str) -> Option<(Boot, u32, State)> {
+    let (stem, suffix) = name.split_once(".tgj")?;
+    let state = match suffix {
+        "" => State::Fresh,
+        ".done" => State::Done,
+        ".damaged" => State::Damaged,
+        ".repaired" => State::Repaired,
+        _ => return None,
     };
     let (boot, number) = stem.split_once('-')?;
     let is_boot = boot.len() == 32 && boot.bytes().all(|b| b.is_ascii_hexdigit());
@@ -102,7 +149,7 @@ pub(super) fn mark(segment: &Segment, state: State) -> Result<(), LedgerError> {
         return Ok(());
     }
     let suffix = match state {
-        State::Fresh => return Ok(()),
+        State::Fresh | State::Repaired => return Ok(()),
         State::Done => "tgj.done",
         State::Damaged => "tgj.damaged",
     };
@@ -206,10 +253,32 @@ mod tests {
         assert_eq!(parsed("-00001.tgj"), Some((1, State::Fresh)));
         assert_eq!(parsed("-123456.tgj.done"), Some((123_456, State::Done)));
         assert_eq!(parsed("-00002.tgj.damaged"), Some((2, State::Damaged)));
+        assert_eq!(parsed("-00002.tgj.repaired"), Some((2, State::Repaired)));
         for bad in [".lock", "-00000.tgj", "-x.tgj", "-00001.tgj.new", "00001.tgj"] {
             assert_eq!(parsed(bad), None, "{bad}");
         }
         assert_eq!(parse_name("short-00001.tgj"), None);
+    }
+
+    #[test]
+    fn a_segment_that_is_renamed_meanwhile_is_in_every_list() {
+        const SEGMENTS: u32 = 400;
+        let folder = tempfile::tempdir().unwrap();
+        let boot = "b".repeat(32);
+        for number in 1..=SEGMENTS {
+            fs::write(segment_path(folder.path(), &boot, number), b"").unwrap();
+        }
+        let all = list(folder.path()).unwrap();
+        std::thread::scope(|scope| {
+            let renaming = scope.spawn(|| {
+                for segment in all[&boot].values() {
+                    mark(segment, State::Done).unwrap();
+                }
+            });
+            while !renaming.is_finished() {
+                assert_eq!(list(folder.path()).unwrap()[&boot].len() as u32, SEGMENTS);
+            }
+        });
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::limits::{AccountId, Accounts, Balance, Spent, Window};
 use crate::store::Store;
@@ -23,6 +24,7 @@ use crate::store::sums::Period;
 use super::books::{Books, Kept};
 use super::form;
 use super::query;
+use super::reach::Reach;
 use super::reader::{End, Reader, Stop};
 use super::report::{Cursor, Filter};
 use super::rollup::{self, DAY, Name, Sums};
@@ -34,8 +36,8 @@ const IDS_MAX: usize = 16 << 20;
 /// Most differences that are told.
 const DIFFERENCES_MAX: usize = 100;
 
-/// What was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What comparing journals, rows, sums and balances found. Told as it is, also by the admin API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Verdict {
     /// Everything adds up.
     pub ok: bool,
@@ -57,6 +59,9 @@ pub struct Verdict {
     pub differences: Vec<String>,
     /// Differences that are not told.
     pub more: u64,
+    /// What is known to be missing or set aside, and is no difference.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 impl Verdict {
@@ -98,6 +103,7 @@ pub(super) fn check(question: &Question<'_>) -> Result<Verdict, LedgerError> {
     ids(&mut walk.ids, &mut closed, &mut verdict);
     sums(question, &walk, &mut verdict)?;
     balances(question, &walk, &mut verdict)?;
+    verdict.notes = Reach::of(question.folder, question.store)?.notes(question.folder);
     verdict.ok = verdict.differences.is_empty();
     Ok(verdict)
 }
@@ -109,7 +115,7 @@ fn short(id: crate::ids::AttemptId) -> u64 {
 
 fn walk(question: &Question<'_>, accounts: &Accounts, verdict: &mut Verdict) -> Result<Walk, LedgerError> {
     let store = question.store;
-    let rolled = store.rows().rolled()?;
+    let rolled = store.rows().rolled()?.unwrap_or_default();
     let mut walk = Walk {
         ids: Vec::new(),
         kept: Kept::default(),
@@ -125,7 +131,7 @@ fn walk(question: &Question<'_>, accounts: &Accounts, verdict: &mut Verdict) -> 
                 block: rolled.block,
                 row: rolled.rows,
             };
-        if is_rolled && opening.at.0 >= rolled.since {
+        if is_rolled {
             let day = rollup::number(opening.at.0, DAY);
             walk.days.entry(day).or_default().add_row(&row);
         }
@@ -192,7 +198,9 @@ fn journals(
                 Stop::End => break,
                 Stop::Paused => {}
                 Stop::Damaged(_, error) => {
-                    verdict.differs(format!("{error}; what stands behind it in this file is not known"));
+                    verdict.differs(format!(
+                        "{error}; `tollgate ledger repair` takes over what can be read behind it"
+                    ));
                 }
             }
         }
@@ -256,8 +264,8 @@ fn sums(question: &Question<'_>, walk: &Walk, verdict: &mut Verdict) -> Result<(
             by_hour.entry(hour / 24).or_default().add(&rollup::decode(&bytes)?);
         }
     }
-    // Of a day in which rows were removed, or which another store summed, there may be fewer rows.
-    let since = rows.removed_before()?.max(rows.rolled()?.since);
+    // Of a day in which rows were removed, or did not come back, there may be fewer rows.
+    let since = rows.removed_before()?;
     let first_whole = rollup::number(since, DAY) + u32::from(since > 0);
     let days: std::collections::BTreeSet<u32> = by_day
         .keys()
@@ -359,7 +367,9 @@ fn totals(store: &Store) -> Result<BTreeMap<AccountId, Spent>, LedgerError> {
     Ok(totals)
 }
 
-/// Verifies a data folder of which no gateway is running. Changes nothing: journals are not taken in, a broken store is not moved.
+/// Verifies a data folder of which no gateway is running. Nothing that is compared is changed: journals are not taken in, a broken
+/// store is not moved, nothing is filled again. The store is opened for it, though, which takes its lock, may write what sled and
+/// the file of facts owe themselves after a crash, and makes the lock file if there is none.
 pub fn verify_folder(data: &Path) -> Result<Verdict, LedgerError> {
     let store = Store::look(&data.join("store"))?;
     let folder = data.join("journal");

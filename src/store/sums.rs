@@ -1,5 +1,5 @@
 //! Sums of the ledger's rows by hour and by day, in the tree of the rows: `h` hour ‖ name → sums, `d` day ‖ name → sums,
-//! `r` → [`Rolled`], `p` → up to when rows were removed. What names and sums are made of is the ledger's business.
+//! `r` → [`Rolled`], `p` → up to when rows were removed, `f` → [`Refilled`]. What names and sums are made of is the ledger's business.
 //!
 //! Sums and the place up to which rows are in them are written as one: no row is ever in them twice, or not at all.
 
@@ -34,28 +34,76 @@ impl Period {
 }
 
 /// The last row that is in the sums.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rolled {
     /// Its block.
     pub block: u64,
     /// Rows of that block which are in the sums.
     pub rows: u32,
-    /// Rows which began before are in sums taken over from another store, and not added again. Microseconds since 1970.
-    pub since: i64,
+}
+
+/// [`Rolled`] on disk. The third number had a use in plans only; it is 0.
+type RolledForm = (u64, u32, i64);
+
+/// What a store that was filled again has, and what it has not. Times in microseconds since 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refilled {
+    /// When it was.
+    pub at: i64,
+    /// Single rows that began before may be missing which the store had before it broke; 0: none is.
+    pub rows_since: i64,
+    /// How many are missing, told by sums of whole hours.
+    pub rows_missing: u64,
+    /// Sums of what began before may be missing; 0: none is.
+    pub sums_since: i64,
 }
 
 const ROLLED: &[u8] = b"r";
 const REMOVED: &[u8] = b"p";
+const REFILLED: &[u8] = b"f";
+
+fn encode_rolled(rolled: &Rolled) -> Result<Vec<u8>, StoreError> {
+    let form: RolledForm = (rolled.block, rolled.rows, 0);
+    codec::encode(&form)
+}
 
 /// One sum: its period, its name and its bytes.
 pub type Sum = (Period, Vec<u8>, Vec<u8>);
 
 impl Rows {
-    /// How far rows are in the sums.
-    pub fn rolled(&self) -> Result<Rolled, StoreError> {
-        match self.tree.get(ROLLED)? {
-            Some(bytes) => codec::decode(&bytes),
-            None => Ok(Rolled::default()),
+    /// How far rows are in the sums; `None`: sums were not begun.
+    pub fn rolled(&self) -> Result<Option<Rolled>, StoreError> {
+        let Some(bytes) = self.tree.get(ROLLED)? else {
+            return Ok(None);
+        };
+        let (block, rows, _): RolledForm = codec::decode(&bytes)?;
+        Ok(Some(Rolled { block, rows }))
+    }
+
+    /// Begins the sums: from here on rows are added to them. `removed_before` as [`Rows::removed_before`].
+    pub fn begin_sums(
+        &self,
+        rolled: &Rolled,
+        removed_before: i64,
+        refilled: Option<&Refilled>,
+    ) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        if let Some(refilled) = refilled {
+            batch.insert(REFILLED, codec::encode(refilled)?);
+        }
+        if removed_before > 0 {
+            batch.insert(REMOVED, codec::encode(&removed_before.max(self.removed_before()?))?);
+        }
+        batch.insert(ROLLED, encode_rolled(rolled)?);
+        self.tree.apply_batch(batch)?;
+        Ok(())
+    }
+
+    /// Whether, and how well, this store was filled again in the place of one that broke.
+    pub fn refilled(&self) -> Result<Option<Refilled>, StoreError> {
+        match self.tree.get(REFILLED)? {
+            Some(bytes) => codec::decode(&bytes).map(Some),
+            None => Ok(None),
         }
     }
 
@@ -64,13 +112,15 @@ impl Rows {
         Ok(self.tree.get(period.key(name))?)
     }
 
-    /// Writes sums in the place of those there are, and how far rows are in them, as one.
-    pub fn apply_sums(&self, sums: &[Sum], rolled: &Rolled) -> Result<(), StoreError> {
+    /// Writes sums in the place of those there are, and how far rows are in them, as one. `None`: they are not begun yet.
+    pub fn apply_sums(&self, sums: &[Sum], rolled: Option<&Rolled>) -> Result<(), StoreError> {
         let mut batch = sled::Batch::default();
         for (period, name, bytes) in sums {
             batch.insert(period.key(name), bytes.as_slice());
         }
-        batch.insert(ROLLED, codec::encode(rolled)?);
+        if let Some(rolled) = rolled {
+            batch.insert(ROLLED, encode_rolled(rolled)?);
+        }
         self.tree.apply_batch(batch)?;
         Ok(())
     }

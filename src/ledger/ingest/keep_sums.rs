@@ -1,0 +1,147 @@
+//! When the sums are written beside the store ([`snapshot`]): now and then, and before journals go which no such file covers. A
+//! journal is removed once both files have its rows, so whichever of them is readable, with the journals that are kept, gives all sums.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::clock::UnixMicros;
+use crate::ledger::pair::Pair;
+use crate::ledger::segment::Boot;
+use crate::ledger::snapshot::{self, Head};
+use crate::ledger::{LedgerError, rollup};
+use crate::store::Store;
+use crate::store::rows::Applied;
+
+use super::Ingest;
+
+/// How often they are written where no journal has to go: bounds what could be lost should store and journals break together.
+const EVERY: Duration = Duration::from_secs(6 * 3600);
+/// After writing them it rests for so many times what it took: 5 % of the time at most.
+const REST: u32 = 19;
+/// A stop does not wait for more than this is written, in bytes: about a second.
+const STOP_MOST: u64 = 32 << 20;
+
+/// The files, and what they cover.
+pub(super) struct KeptSums {
+    pub(super) pair: Pair,
+    /// For each journal in the file before and in the newest one: the first segment which is not needed for its sums.
+    covered: Option<[BTreeMap<Boot, u32>; 2]>,
+    /// A journal is to go which is not covered.
+    wanted: bool,
+    next: Instant,
+    not_before: Instant,
+    failing: bool,
+}
+
+impl KeptSums {
+    pub(super) fn new(folder: &std::path::Path) -> Self {
+        let pair = snapshot::pair(folder);
+        let now = Instant::now();
+        KeptSums {
+            next: if pair.newest().exists() { now + EVERY } else { now },
+            pair,
+            covered: None,
+            wanted: false,
+            not_before: now,
+            failing: false,
+        }
+    }
+
+    /// Would the sums be found again without this segment, from either of the files? If not, they are written.
+    pub(super) fn covers(&mut self, boot: &str, segment: u32) -> bool {
+        let covers = self
+            .covered()
+            .iter()
+            .all(|needed| needed.get(boot).is_some_and(|&needed| segment < needed));
+        self.wanted |= !covers;
+        covers
+    }
+
+    /// What the files on disk cover. The first time they are read for it; what is unreadable covers nothing, and is written anew.
+    fn covered(&mut self) -> &mut [BTreeMap<Boot, u32>; 2] {
+        self.covered.get_or_insert_with(|| {
+            [self.pair.before(), self.pair.newest()].map(|path| match snapshot::read(&path) {
+                Ok(Some(snapshot)) => first_needed(&snapshot.head.marks),
+                Ok(None) => BTreeMap::new(),
+                Err(why) => {
+                    tracing::error!(file = %path.display(), why, "the sums on disk are unreadable; they are written anew");
+                    self.wanted = true;
+                    BTreeMap::new()
+                }
+            })
+        })
+    }
+
+    fn is_due(&mut self, stop: bool) -> bool {
+        self.covered();
+        let now = Instant::now();
+        if stop {
+            let bytes = std::fs::metadata(self.pair.newest()).map_or(0, |metadata| metadata.len());
+            return (self.wanted || now >= self.next) && bytes <= STOP_MOST;
+        }
+        (self.wanted || now >= self.next) && now >= self.not_before
+    }
+
+    fn write(&mut self, store: &Store, at: UnixMicros) -> Result<(), LedgerError> {
+        let rows = store.rows();
+        let mut marks: Vec<(Boot, Applied)> = Vec::new();
+        for boot in rows.journals()? {
+            marks.extend(rows.applied(&boot)?.map(|applied| (boot, applied)));
+        }
+        let head = Head {
+            at,
+            removed_before: rows.removed_before()?,
+            sums_since: rows.refilled()?.map_or(0, |refilled| refilled.sums_since),
+            marks,
+        };
+        let begun = Instant::now();
+        let bytes = snapshot::write(&mut self.pair, store, &head)?;
+        tracing::debug!(
+            bytes,
+            milliseconds = begun.elapsed().as_millis() as u64,
+            "the sums were written beside the store"
+        );
+        let newest = first_needed(&head.marks);
+        let covered = self.covered();
+        covered.swap(0, 1);
+        covered[1] = newest;
+        self.not_before = Instant::now() + begun.elapsed() * REST;
+        self.next = Instant::now() + EVERY;
+        self.wanted = false;
+        Ok(())
+    }
+}
+
+fn first_needed(marks: &[(Boot, Applied)]) -> BTreeMap<Boot, u32> {
+    let needed = |applied: &Applied| match applied.finished {
+        true => u32::MAX,
+        false => applied.open_segment,
+    };
+    marks
+        .iter()
+        .map(|(boot, applied)| (boot.clone(), needed(applied)))
+        .collect()
+}
+
+impl Ingest {
+    /// Writes the sums beside the store, if it is time; true: they were written. All that was read must be in the store.
+    pub(super) fn keep_sums(&mut self, at: UnixMicros, stop: bool) -> Result<bool, LedgerError> {
+        if !self.kept.is_due(stop) {
+            return Ok(false);
+        }
+        rollup::roll(&self.store)?;
+        match self.kept.write(&self.store, at) {
+            Ok(()) => {
+                self.kept.failing = false;
+                Ok(true)
+            }
+            Err(error) => {
+                self.kept.not_before = Instant::now() + super::PRUNE_EVERY;
+                if !std::mem::replace(&mut self.kept.failing, true) {
+                    tracing::error!(%error, "the sums could not be written beside the store; journals are kept until they can");
+                }
+                Ok(false)
+            }
+        }
+    }
+}
