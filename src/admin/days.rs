@@ -91,7 +91,7 @@ impl Zone {
                 if lines.len() >= GROUPS_MAX && !lines.contains_key(&group) {
                     return Err(LedgerError::TooManyGroups { max: GROUPS_MAX });
                 }
-                add(lines.entry(group).or_default(), &line);
+                *lines.entry(group).or_default() += &line;
             }
         }
         let named = |(group, line)| ReportLine { group, ..line };
@@ -149,40 +149,4 @@ fn rows_are_removed(ledger: &Ledger, filter: &Filter) -> Result<bool, LedgerErro
         Ok::<u64, LedgerError>(lines.iter().map(|line| line.attempts).sum())
     };
     Ok(attempts(&[])? > attempts(&[GroupBy::Route])?)
-}
-
-/// Adds one line to another, whose group stays.
-pub(super) fn add(to: &mut ReportLine, line: &ReportLine) {
-    // Taken apart whole, so that a new sum can't be forgotten.
-    let ReportLine {
-        group: _,
-        requests,
-        attempts,
-        complete,
-        errors,
-        without_usage,
-        estimated,
-        unpriced,
-        usage,
-        cost,
-        charge,
-        request_bytes,
-        response_bytes,
-    } = line;
-    for (to, n) in [
-        (&mut to.requests, requests),
-        (&mut to.attempts, attempts),
-        (&mut to.complete, complete),
-        (&mut to.errors, errors),
-        (&mut to.without_usage, without_usage),
-        (&mut to.estimated, estimated),
-        (&mut to.unpriced, unpriced),
-        (&mut to.request_bytes, request_bytes),
-        (&mut to.response_bytes, response_bytes),
-    ] {
-        *to = to.saturating_add(*n);
-    }
-    to.usage += *usage;
-    to.cost += *cost;
-    to.charge += *charge;
 }

@@ -190,7 +190,7 @@ impl Sums {
 /// Adds up all groups.
 fn total(lines: &[ReportLine]) -> ReportLine {
     let mut total = ReportLine::default();
-    lines.iter().for_each(|line| days::add(&mut total, line));
+    lines.iter().for_each(|line| total += line);
     total
 }
 

@@ -153,7 +153,7 @@ pub enum Format {
 /// Which rows: every condition that is given must hold.
 #[derive(clap::Args, Debug, Default)]
 pub struct Which {
-    /// Began at or after: RFC 3339, a day (2026-01-31, UTC unless --time-zone), or so long ago (24h, 7d).
+    /// Began at or after: RFC 3339, a day (2026-01-31; of UTC, or of a report's --time-zone), or so long ago (24h, 7d).
     #[arg(long, value_name = "TIME")]
     pub from: Option<String>,
     /// Began before; written as --from.

@@ -152,6 +152,44 @@ pub struct ReportLine {
     pub response_bytes: u64,
 }
 
+/// The group stays.
+impl std::ops::AddAssign<&ReportLine> for ReportLine {
+    fn add_assign(&mut self, line: &ReportLine) {
+        // Taken apart whole, so that a new sum can't be forgotten.
+        let ReportLine {
+            group: _,
+            requests,
+            attempts,
+            complete,
+            errors,
+            without_usage,
+            estimated,
+            unpriced,
+            usage,
+            cost,
+            charge,
+            request_bytes,
+            response_bytes,
+        } = line;
+        for (to, n) in [
+            (&mut self.requests, requests),
+            (&mut self.attempts, attempts),
+            (&mut self.complete, complete),
+            (&mut self.errors, errors),
+            (&mut self.without_usage, without_usage),
+            (&mut self.estimated, estimated),
+            (&mut self.unpriced, unpriced),
+            (&mut self.request_bytes, request_bytes),
+            (&mut self.response_bytes, response_bytes),
+        ] {
+            *to = to.saturating_add(*n);
+        }
+        self.usage += *usage;
+        self.cost += *cost;
+        self.charge += *charge;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
