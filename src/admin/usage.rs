@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::days::{self, Zone};
+use super::days::Zone;
 use super::input::Asked;
 use super::refusal::{AnyRefusal, Refusal};
 use super::row::{RowView, UsageView};

@@ -110,6 +110,11 @@ pub(super) fn write_waiting(journal: &Journal, batch: &mut Buffer) -> Result<Wro
         batch.closed = std::mem::take(&mut buffer.closed);
     }
     if batch.bytes.is_empty() {
+        // A record that could not be encoded has a number and no bytes: nobody is to wait for it.
+        if batch.number > journal.written.load(Ordering::Acquire) {
+            journal.written.store(batch.number, Ordering::SeqCst);
+            journal.progress.notify_waiters();
+        }
         return Ok(Wrote::Nothing);
     }
     if !write_batch(journal, batch)? {
@@ -197,9 +202,13 @@ pub(super) fn keep_synced(journal: &Journal) {
         }
         let is_idle = || journal.synced.load(Ordering::Relaxed) >= journal.written.load(Ordering::SeqCst);
         if is_idle() {
-            if stopping && journal.queued() == 0 {
-                show(journal);
-                return;
+            if stopping {
+                // A row may have been handed over when the writer had looked for the last time.
+                write_the_last(journal);
+                if journal.queued() == 0 {
+                    show(journal);
+                    return;
+                }
             }
             let time = if stopping { NAP } else { TICK };
             journal.syncer.sleep(time, is_idle);
@@ -225,6 +234,16 @@ pub(super) fn keep_synced(journal: &Journal) {
         if let Some(metrics) = metrics() {
             metrics.sync_seconds.observe(start.elapsed().as_secs_f64());
         }
+    }
+}
+
+/// Writes what was handed over after the writer ended.
+fn write_the_last(journal: &Journal) {
+    // The writer is there as long as it holds this.
+    if let Some(mut batch) = journal.writing.try_lock()
+        && let Err(error) = write_waiting(journal, &mut batch)
+    {
+        journal.fail(&error);
     }
 }
 
