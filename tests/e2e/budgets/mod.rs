@@ -2,6 +2,7 @@
 
 mod bills;
 mod crowd;
+mod extras;
 mod leavers;
 mod refusals;
 
