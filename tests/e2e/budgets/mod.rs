@@ -5,6 +5,7 @@ mod crowd;
 mod extras;
 mod leavers;
 mod refusals;
+mod waits;
 
 use std::fs;
 use std::sync::Arc;
