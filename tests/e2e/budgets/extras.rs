@@ -55,7 +55,7 @@ fn pictures(dialect: Dialect, model: &str) -> (Value, usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pictures_have_their_price_where_the_model_has_one() {
-    let (gateway, _provider, keys) = setting(PICTURED, "", &[dollars("1"), Policy::default()]).await;
+    let (gateway, _provider, keys) = setting(PICTURED, "", &[dollars("100"), Policy::default()]).await;
     let mut want = Vec::new();
     for key in &keys {
         for dialect in ALL {

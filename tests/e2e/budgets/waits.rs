@@ -13,7 +13,7 @@ const LONG: &str = "patient-priced,tokens=1,first=4s";
 
 async fn in_flight(gateway: &Gateway) -> u64 {
     let reply = gateway.admin("GET", "/api/v1/credentials", None).await.json();
-    reply["credentials"][0]["in_flight"].as_u64().unwrap()
+    reply["credentials"][0]["state"]["in_flight"].as_u64().unwrap()
 }
 
 /// Until so many wait, and so many seats are taken.
