@@ -9,7 +9,7 @@ const ROUTE: &str =
     "[[route]]\nname = \"patient\"\nmodel = \"patient*\"\ntargets = [{ provider = \"p\" }]\nqueue = \"50s\"\n";
 
 /// Its prompt and its 64 tokens are most of the budget for as long as its answer takes.
-const LONG: &str = "patient-priced,tokens=1,first=4s";
+const LONG: &str = "patient-priced,tokens=1,first=8s";
 
 async fn in_flight(gateway: &Gateway) -> u64 {
     let reply = gateway.admin("GET", "/api/v1/credentials", None).await.json();
