@@ -310,3 +310,47 @@ fn unknown_price(model: &str) -> ApiError {
     let message = format!("this key has a budget in money, and the price of {what} is not known here");
     ApiError::new(ErrorKind::Permission, message).code("unknown_price")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_tier_is_read_where_the_dialect_has_it() {
+        for (dialect, body, want) in [
+            ("openai_chat", r#"{"service_tier":"flex"}"#, Some("flex")),
+            ("openai_responses", r#"{"service_tier":"priority"}"#, Some("priority")),
+            (
+                "anthropic",
+                r#"{"service_tier":"standard_only"}"#,
+                Some("standard_only"),
+            ),
+            (
+                "anthropic",
+                r#"{"service_tier":"standard_only","speed":"fast"}"#,
+                Some("fast"),
+            ),
+            ("anthropic", r#"{"speed":"standard"}"#, None),
+            ("gemini", r#"{"serviceTier":"flex"}"#, Some("flex")),
+            ("gemini", r#"{"service_tier":"flex"}"#, Some("flex")),
+            ("openai_chat", r#"{"service\u005ftier":"flex"}"#, Some("flex")),
+            ("openai_chat", r#"{"service_tier":null}"#, None),
+            ("openai_chat", r#"{"messages":[{"service_tier":"flex"}]}"#, None),
+        ] {
+            let wanted = Wanted {
+                dialect: dialects::by_name(dialect).unwrap(),
+                model: "m".into(),
+                length: 5,
+                assumed: 5,
+                bounds: false,
+                asks_service: true,
+            };
+            let (same, length) = wanted.put(Bytes::from(body)).unwrap();
+            assert_eq!(
+                (&*same, length.service.as_deref()),
+                (body.as_bytes(), want),
+                "{dialect}"
+            );
+        }
+    }
+}
