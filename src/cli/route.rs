@@ -1,6 +1,7 @@
 //! `tollgate route explain`: where a request goes under the rules as they stand in the files, and why.
 
 mod asked;
+mod key;
 mod told;
 
 use std::net::IpAddr;
@@ -14,12 +15,14 @@ use crate::clock::{Clock, UnixMicros};
 use crate::config::{self, Config, Problems};
 use crate::dialects;
 use crate::egress::Machine;
-use crate::routing::{self, Asker, Explanation, Query, affinity};
+use crate::routing::{self, Asker, Explanation, Permit, Query, affinity};
 use crate::rules::{self, Rules};
 use crate::upstream::Fleet;
 
 use super::Failure;
+use super::client::Reach;
 use asked::{Asked, read, survey};
+use key::Known;
 use told::told;
 
 /// Longest text of a request that is repeated, in bytes.
@@ -28,7 +31,7 @@ const MAX_TOLD: usize = 200;
 /// Routes.
 #[derive(clap::Subcommand, Debug)]
 pub enum Route {
-    /// Tells where a request goes under the rules in the files, and why. Asks nobody. Exits 1 if it goes nowhere.
+    /// Tells where a request goes under the rules in the files, and why. Asks no provider. Exits 1 if it goes nowhere.
     Explain(Explain),
 }
 
@@ -52,7 +55,7 @@ pub struct Explain {
     /// A header of the request (repeatable).
     #[arg(long = "header", value_name = "NAME:VALUE", value_parser = header)]
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Id or name of the client key.
+    /// Id or name of the client key. For an id the running gateway is asked what the key may do.
     #[arg(long)]
     pub key: Option<Arc<str>>,
     /// A tag of the key (repeatable).
@@ -70,6 +73,9 @@ pub struct Explain {
     /// Prints JSON.
     #[arg(long)]
     pub json: bool,
+    /// How to reach the admin API.
+    #[command(flatten)]
+    pub reach: Reach,
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
@@ -92,7 +98,8 @@ impl Explain {
         let (config, rules) = compiled(conf)?;
         let text = read(&self.file)?;
         let asked = Asked::of(&self, text)?;
-        let explanation = self.explain(&config, rules, &asked);
+        let known = self.known(conf);
+        let explanation = self.explain(&config, rules, &asked, known.as_ref());
         match self.json {
             true => super::print_json(&explanation)?,
             false => super::print(&told(&explanation))?,
@@ -103,7 +110,22 @@ impl Explain {
         }
     }
 
-    fn explain(&self, config: &Config, rules: Rules, asked: &Asked) -> Explanation {
+    /// The key as the running gateway has it. Where it can't be asked, or does not know it, nothing is forbidden, and that is said.
+    fn known(&self, conf: &Path) -> Option<Known> {
+        let id = self.key.as_deref().filter(|text| key::is_id(text))?;
+        let known = Known::ask(conf, &self.reach, id);
+        known
+            .inspect_err(|why| {
+                let why = match why {
+                    Failure::Given(why) => why.clone(),
+                    Failure::NotDone(error) => format!("{error:#}"),
+                };
+                eprintln!("what the key {id} may do is not known here, and left out: {why}");
+            })
+            .ok()
+    }
+
+    fn explain(&self, config: &Config, rules: Rules, asked: &Asked, known: Option<&Known>) -> Explanation {
         let fleet = Fleet::new(Arc::new(rules), None);
         let Asked {
             target,
@@ -111,7 +133,7 @@ impl Explain {
             body,
             peek,
         } = asked;
-        let asker = self.asker();
+        let asker = self.asker(known);
         let survey = survey(target, body);
         // As the gateway: shares of sessions are of those which the client names.
         let session = affinity::named(
@@ -137,19 +159,28 @@ impl Explain {
             at: self.at.unwrap_or_else(|| Clock::system().now()),
             survey: survey.as_ref(),
             session: session.map(|session| session.id),
-            permit: None,
+            permit: known.map(|known| known as &dyn Permit),
         };
-        routing::explain(&fleet, &query, &knows, None, Instant::now())
+        let mut explanation = routing::explain(&fleet, &query, &knows, None, Instant::now());
+        if let Some(why) = known.and_then(Known::refused) {
+            explanation.refused = Some(why.to_owned());
+        }
+        explanation
     }
 
-    fn asker(&self) -> Option<Asker<'_>> {
+    /// Whose key it is: as the gateway knows it, but for what is given.
+    fn asker<'a>(&'a self, known: Option<&'a Known>) -> Option<Asker<'a>> {
         let given = self.key.is_some() || self.owner.is_some() || !self.tags.is_empty();
         let name = self.key.as_deref().unwrap_or("");
+        let view = known.map(|known| &known.view);
         given.then(|| Asker {
             id: name,
-            name,
-            owner: self.owner.as_deref(),
-            tags: &self.tags,
+            name: view.map_or(name, |view| &view.name),
+            owner: self.owner.as_deref().or(view.and_then(|view| view.owner.as_deref())),
+            tags: match view {
+                Some(view) if self.tags.is_empty() => &view.tags,
+                _ => &self.tags,
+            },
         })
     }
 }

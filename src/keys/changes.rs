@@ -1,6 +1,7 @@
 //! Making, changing, rotating, importing and revoking keys. All of it is on disk, and in the ring, when a call returns; nothing has
 //! changed when it fails.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -169,6 +170,8 @@ impl Keys {
         let now = self.clock.now();
         let mut stored: Vec<Stored> = Vec::with_capacity(all.len());
         let mut there = Vec::new();
+        let mut taken: HashMap<KeyMac, KeyId> = HashMap::with_capacity(all.len());
+        let mut ids = HashSet::with_capacity(all.len());
         for import in all {
             known.check_group(import.key.group.as_ref())?;
             let mac = self.ring.mac_imported(&import.sha256);
@@ -176,17 +179,15 @@ impl Keys {
                 there.push(grant.key.id.clone());
                 continue;
             }
-            if let Some(twice) = stored
-                .iter()
-                .find(|stored| stored.secrets.iter().any(|secret| secret.mac == mac))
-            {
-                there.push(twice.key().id.clone());
+            if let Some(twice) = taken.get(&mac) {
+                there.push(twice.clone());
                 continue;
             }
             let mut id = fresh_id().map_err(KeysError::Random)?;
-            while known.keys.contains_key(&id) || stored.iter().any(|stored| stored.key().id == id) {
+            while known.keys.contains_key(&id) || !ids.insert(id.clone()) {
                 id = fresh_id().map_err(KeysError::Random)?;
             }
+            taken.insert(mac, id.clone());
             let key = Arc::new(import.key.made(id, String::new(), now));
             let secret = KeySecret {
                 mac,

@@ -11,7 +11,7 @@ use super::Policy;
 /// What every key begins with.
 const PREFIX: &[u8] = b"sk-tg-";
 /// Characters of the public part: 71 bits.
-const PUBLIC_LEN: usize = 12;
+pub const PUBLIC_LEN: usize = 12;
 /// Characters of the secret, its checksum included; the other 28 are 166 random bits.
 const SECRET_LEN: usize = 32;
 /// Characters of the checksum.

@@ -131,6 +131,38 @@ impl Compiled {
     }
 }
 
+/// What the lists of a policy allow, to be looked at without a key.
+#[derive(Debug, Default)]
+pub struct Allowed(Compiled);
+
+impl Allowed {
+    /// Of models (names and globs), routes and providers; an empty list allows everything.
+    pub fn new(models: Vec<String>, routes: Vec<String>, providers: Vec<String>) -> Self {
+        let policy = Policy {
+            models,
+            routes,
+            providers,
+            ..Policy::default()
+        };
+        Allowed(Compiled::new(&policy, &mut ModelLists::default()))
+    }
+
+    /// As [`super::Grant::may_ask`].
+    pub fn may_ask(&self, model: &str) -> bool {
+        self.0.may_ask(model)
+    }
+
+    /// As [`super::Grant::may_take`].
+    pub fn may_take(&self, route: &str) -> bool {
+        self.0.may_take(route)
+    }
+
+    /// As [`super::Grant::may_reach`].
+    pub fn may_reach(&self, provider: &str) -> bool {
+        self.0.may_reach(provider)
+    }
+}
+
 fn sorted(names: &[impl AsRef<str>]) -> Box<[Box<str>]> {
     let mut names: Vec<Box<str>> = names.iter().map(|name| name.as_ref().into()).collect();
     names.sort_unstable();

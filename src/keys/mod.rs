@@ -25,6 +25,7 @@ use subtle::ConstantTimeEq;
 
 pub use changes::{Imported, NewImport, NewKey};
 pub use client_key::{ClientKey, KeyText};
+pub use compiled::Allowed;
 pub use fit::{LIST_MAX, NAME_MAX, TAG_MAX, TAGS_MAX};
 pub use grant::{Denied, Grant};
 pub use groups::{GroupRecord, NewGroup};

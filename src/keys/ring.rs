@@ -66,21 +66,49 @@ pub(super) struct Slot {
     pub(super) until: Option<UnixMicros>,
 }
 
-/// Every secret of every key.
-#[derive(Clone, Default)]
+/// In how many parts the ring lies. What one change costs is a copy of their addresses and of one part: of a million keys some
+/// thousand slots.
+const SHARDS: usize = 1024;
+
+type Shard = HashMap<KeyMac, Slot, BuildHasherDefault<MacHasher>>;
+
+/// Every secret of every key. Copies share the parts which are the same in both.
+#[derive(Clone)]
 pub(super) struct Snapshot {
-    slots: HashMap<KeyMac, Slot, BuildHasherDefault<MacHasher>>,
+    /// By the MAC's last bytes: the first are its hash within the part.
+    shards: Box<[Arc<Shard>]>,
     /// There are imported keys: what has not our form is looked up.
     pub(super) imported: bool,
 }
 
+impl Default for Snapshot {
+    fn default() -> Self {
+        let empty = Arc::default();
+        Snapshot {
+            shards: vec![empty; SHARDS].into(),
+            imported: false,
+        }
+    }
+}
+
+impl KeyMac {
+    fn shard(&self) -> usize {
+        let [.., high, low] = self.0;
+        usize::from(u16::from_be_bytes([high, low])) % SHARDS
+    }
+}
+
 impl Snapshot {
+    fn get(&self, mac: &KeyMac) -> Option<&Slot> {
+        self.shards[mac.shard()].get(mac)
+    }
+
     pub(super) fn put(&mut self, mac: KeyMac, slot: Slot) {
-        self.slots.insert(mac, slot);
+        Arc::make_mut(&mut self.shards[mac.shard()]).insert(mac, slot);
     }
 
     pub(super) fn forget(&mut self, mac: &KeyMac) {
-        self.slots.remove(mac);
+        Arc::make_mut(&mut self.shards[mac.shard()]).remove(mac);
     }
 }
 
@@ -113,7 +141,7 @@ impl Ring {
     }
 
     /// Puts a changed copy in the place of all keys: one swap, however much is changed. Changes are made one at a time, by
-    /// [`super::Keys`]. A copy of 100,000 keys takes some milliseconds.
+    /// [`super::Keys`]. Only the parts that change are copied.
     pub(super) fn change(&self, change: impl FnOnce(&mut Snapshot)) {
         let mut keys = Snapshot::clone(&self.keys.load());
         change(&mut keys);
@@ -122,7 +150,7 @@ impl Ring {
 
     /// Is there such a secret?
     pub(super) fn holds(&self, mac: &KeyMac) -> Option<Arc<Grant>> {
-        self.keys.load().slots.get(mac).map(|slot| slot.grant.clone())
+        self.keys.load().get(mac).map(|slot| slot.grant.clone())
     }
 
     /// Whose key this is. Looks up by the full 32-byte HMAC-SHA256; about a microsecond. What has not the form of our keys
@@ -132,10 +160,10 @@ impl Ring {
         let well_formed = is_well_formed(presented);
         let mut found = None;
         if well_formed {
-            found = keys.slots.get(&self.mac(presented));
+            found = keys.get(&self.mac(presented));
         }
         if found.is_none() && keys.imported && may_be_imported(presented) {
-            found = keys.slots.get(&self.mac_imported(&Sha256::digest(presented).into()));
+            found = keys.get(&self.mac_imported(&Sha256::digest(presented).into()));
         }
         match found {
             None if well_formed || (keys.imported && !looks_like_ours(presented)) => Err(KeyError::Unknown),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock::UnixMicros;
 use crate::money::NanoUsd;
@@ -164,11 +164,12 @@ impl Chain {
             drop(locked);
             return Err(self.refused(barred));
         }
-        locked.key.enter();
-        if let Some(group) = &mut locked.group {
-            group.enter();
-        }
-        Ok(Admission { chain: self.clone() })
+        let key = locked.key.enter();
+        let group = locked.group.as_mut().and_then(|group| group.enter());
+        Ok(Admission {
+            chain: self.clone(),
+            seconds: Mutex::new([key, group]),
+        })
     }
 
     /// The same, but waits up to `wait` for room where room may come within it, behind those who came earlier. At most
@@ -188,6 +189,8 @@ fn count(refused: &Refused) {
 /// A request under way: counted until dropped.
 pub struct Admission {
     chain: Chain,
+    /// In which seconds of the minutes of key and group it is counted.
+    seconds: Mutex<[Option<u64>; 2]>,
 }
 
 impl Admission {
@@ -197,7 +200,8 @@ impl Admission {
     }
 
     /// Reserves for one attempt. `first`: it is the request's first, which counts it. At once or not at all. `at` and `now` are the
-    /// same moment by both clocks, that of the attempt's beginning.
+    /// same moment by both clocks, that of the attempt's beginning. A request whose first attempt is refused is none of the minute's:
+    /// no provider was asked for it.
     pub fn reserve(
         &self,
         estimate: Estimate,
@@ -205,7 +209,22 @@ impl Admission {
         at: UnixMicros,
         now: Instant,
     ) -> Result<Reservation, Refused> {
-        self.try_reserve(estimate, first, at, now).inspect_err(count)
+        let got = self.try_reserve(estimate, first, at, now);
+        got.inspect_err(|refused| self.refuse(refused, first))
+    }
+
+    fn refuse(&self, refused: &Refused, first: bool) {
+        count(refused);
+        if !first {
+            return;
+        }
+        let seconds = std::mem::take(&mut *self.seconds.lock());
+        for (account, second) in self.chain.accounts().zip(seconds) {
+            if let Some(second) = second {
+                account.state.lock().uncount(second);
+                account.lines.wake(Line::Enter);
+            }
+        }
     }
 
     fn try_reserve(
@@ -251,7 +270,7 @@ impl Admission {
     ) -> Result<Reservation, Refused> {
         let ask = |at, now| self.try_reserve(estimate, first, at, now);
         let got = queue::within(&self.chain, Line::Reserve, wait, (at, now), ask).await;
-        got.inspect_err(count)
+        got.inspect_err(|refused| self.refuse(refused, first))
     }
 
     /// What is left of the minute, for the client's headers: of requests and of tokens the one of key and group that has less

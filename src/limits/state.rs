@@ -204,10 +204,18 @@ impl State {
         worse(worse(budgets, minute), concurrent)
     }
 
-    pub(super) fn enter(&mut self) {
+    /// Counts a request; gives the second of the minute it is counted in.
+    pub(super) fn enter(&mut self) -> Option<u64> {
         self.in_flight += 1;
+        let minutes = self.minutes.as_mut()?;
+        minutes.requests.add(1);
+        Some(minutes.requests.second())
+    }
+
+    /// A request that was counted in this second counts in no minute any more.
+    pub(super) fn uncount(&mut self, second: u64) {
         if let Some(minutes) = &mut self.minutes {
-            minutes.requests.add(1);
+            minutes.requests.correct(second, 1, 0);
         }
     }
 

@@ -140,6 +140,16 @@ impl Price {
         self.standard.usual.rates[class.place()]
     }
 
+    /// Pictures in the prompt have a price of their own.
+    pub fn counts_pictures(&self) -> bool {
+        self.input_image > 0
+    }
+
+    /// Some service tier has rates of its own.
+    pub fn has_services(&self) -> bool {
+        !self.services.is_empty()
+    }
+
     /// What so many tokens may be expected to cost, rounded up: at standard rates, nothing cached, no reasoning apart. To
     /// compare prices with; [`Price::most`] is the bound.
     pub fn estimate(&self, input: u64, output: u64) -> NanoUsd {

@@ -21,6 +21,7 @@ use crate::translate::{AnswerKind, Coding};
 
 use super::Gateway;
 use super::context::RequestContext;
+use super::gate::GateControl;
 use super::held::Held;
 use super::metrics::{self, Drained};
 
@@ -139,13 +140,35 @@ pub(super) fn gone() -> Box<Error> {
 /// for.
 pub async fn is_gone(session: &mut Session, ctx: &RequestContext) -> bool {
     let Some(gate) = &ctx.gate else { return false };
-    gate.lock().looking = true;
-    let over = {
-        let mut read = pin!(session.downstream_session.read_body_or_idle(true));
-        poll_fn(|context| Poll::Ready(read.as_mut().poll(context).is_ready())).await
+    let _looking = Looking::begin(gate);
+    let mut read = pin!(session.downstream_session.read_body_or_idle(true));
+    poll_fn(|context| Poll::Ready(read.as_mut().poll(context).is_ready())).await
+}
+
+/// Waits until the client is gone; for ever, where nobody could tell. May be dropped at any time.
+pub(super) async fn leaves(session: &mut Session, gate: Option<&GateControl>) {
+    let Some(gate) = gate else {
+        return std::future::pending().await;
     };
-    gate.lock().looking = false;
-    over
+    let _looking = Looking::begin(gate);
+    // What comes before the answer went out is the end of the connection, or as good as that.
+    let _ = session.downstream_session.read_body_or_idle(true).await;
+}
+
+/// The gate lets reads of its client through, until dropped.
+struct Looking<'a>(&'a GateControl);
+
+impl<'a> Looking<'a> {
+    fn begin(gate: &'a GateControl) -> Self {
+        gate.lock().looking = true;
+        Looking(gate)
+    }
+}
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        self.0.lock().looking = false;
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Admission to a client's own limits: a request enters, and each attempt reserves what it may use at most. What is refused here
 //! is told with whose limit it is, what is left of it, and whether waiting helps.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use pingora::proxy::Session;
@@ -9,10 +12,10 @@ use crate::clock::UnixMicros;
 use crate::ir::{ApiError, ErrorKind};
 use crate::limits::{Estimate, Limit, Refused, Reservation};
 
-use super::Gateway;
-use super::context::RequestContext;
+use super::context::{RequestContext, RouteStage};
 use super::prepare::internal;
 use super::request_filter::Stop;
+use super::{Gateway, abort};
 
 /// Lets the request in, or refuses it. Where its route has a queue it waits for room, as long as its client does.
 pub(super) async fn enter(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContext) -> Result<(), Stop> {
@@ -51,30 +54,57 @@ fn gone(read: pingora::Result<Option<bytes::Bytes>>) -> Box<pingora::Error> {
     }
 }
 
-/// Reserves for the attempt that follows. Only the first waits for room: a later one is tried at once or not at all. `None`: nobody's
-/// account.
+/// What an attempt reserved; `None`: nobody's account.
+pub(super) type Reserved = Option<Reservation>;
+
+/// Why nothing was reserved.
+pub(super) enum NoRoom {
+    /// The client is told so.
+    Refused(ApiError),
+    /// The client is gone.
+    Gone,
+}
+
+/// Reserves for the attempt that follows. Only the first waits for room: a later one is tried at once or not at all. Before it waits, it
+/// calls `before_waiting`, and it waits only as long as the client does.
 pub(super) async fn reserve(
+    session: &mut Session,
     ctx: &mut RequestContext,
     estimate: Estimate,
-    first: bool,
     at: UnixMicros,
-) -> Result<Option<Reservation>, ApiError> {
+    before_waiting: impl FnOnce(&mut RouteStage),
+) -> Result<Reserved, NoRoom> {
     if ctx.client.grant.is_none() {
         return Ok(None);
     }
     let Some(admission) = &ctx.books.admission else {
         // It was given back with the end of an answer, which no attempt follows.
-        return Err(internal());
+        return Err(NoRoom::Refused(internal()));
     };
-    let now = Instant::now();
+    let (now, first) = (Instant::now(), ctx.attempts == 0);
     let left = ctx.books.patience.filter(|_| first);
     let left = left.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
     let reserved = if left.is_zero() {
         admission.reserve(estimate, first, at, now)
     } else {
-        admission.reserve_within(left, estimate, first, at, now).await
+        let mut reserving = pin!(admission.reserve_within(left, estimate, first, at, now));
+        match poll_fn(|context| Poll::Ready(reserving.as_mut().poll(context))).await {
+            Poll::Ready(reserved) => reserved,
+            Poll::Pending => {
+                if let Some(stage) = &mut ctx.route {
+                    before_waiting(stage);
+                }
+                tokio::select! {
+                    biased;
+                    reserved = reserving => reserved,
+                    () = abort::leaves(session, ctx.gate.as_ref()) => return Err(NoRoom::Gone),
+                }
+            }
+        }
     };
-    reserved.map(Some).map_err(|refused| refuse(ctx, &refused))
+    reserved
+        .map(Some)
+        .map_err(|refused| NoRoom::Refused(refuse(ctx, &refused)))
 }
 
 /// What the client is told. A budget is used up, or has less left than this may need: then trying the same again does not help, and the

@@ -28,6 +28,16 @@ pub enum Terms {
 pub struct Bill {
     terms: Terms,
     markup: Markup,
+    asked: Asked,
+}
+
+/// What was asked for, as far as the price depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The service tier.
+    pub service: Option<Box<str>>,
+    /// Pictures in the prompt, where they have a price.
+    pub pictures: u32,
 }
 
 /// Both sums of an attempt.
@@ -50,7 +60,31 @@ impl Amounts {
 impl Bill {
     /// A bill by these terms.
     pub fn new(terms: Terms, markup: Markup) -> Self {
-        Bill { terms, markup }
+        Bill {
+            terms,
+            markup,
+            asked: Asked::default(),
+        }
+    }
+
+    /// The same for what was asked.
+    #[must_use]
+    pub fn asking(self, asked: Asked) -> Self {
+        Bill { asked, ..self }
+    }
+
+    /// Pictures in the prompt, where they have a price.
+    pub fn pictures(&self) -> u32 {
+        self.asked.pictures
+    }
+
+    /// What the answer told, completed by what was asked: the service tier where the answer tells none.
+    fn complete<'a>(&'a self, told: Extras<'a>) -> Extras<'a> {
+        Extras {
+            service: told.service.or(self.asked.service.as_deref()),
+            images_in: self.asked.pictures,
+            ..told
+        }
     }
 
     /// … by the price, if it is known. `None`: it is not, and the request must not be served without. `bounded`: the key has a budget in
@@ -62,7 +96,7 @@ impl Bill {
             (None, UnknownPrice::Ceiling(ceiling)) => Terms::Ceiling(ceiling),
             (None, UnknownPrice::Refuse) => return None,
         };
-        Some(Bill { terms, markup })
+        Some(Bill::new(terms, markup))
     }
 
     /// Nobody knows, and nothing is charged.
@@ -80,12 +114,12 @@ impl Bill {
         matches!(self.terms, Terms::Known(_))
     }
 
-    /// What so much usage comes to.
+    /// What so much usage comes to. `extras`: what the answer told; of the request, the bill knows itself.
     pub fn used(&self, usage: &Usage, extras: Extras<'_>) -> Amounts {
         match &self.terms {
             Terms::Free => Amounts::NOTHING,
             Terms::Known(price) => {
-                let cost = price.cost(usage, extras);
+                let cost = price.cost(usage, self.complete(extras));
                 Amounts {
                     cost: Some(cost),
                     charge: self.markup.charge(cost),
@@ -108,8 +142,12 @@ impl Bill {
         self.used(&usage, Extras::default())
     }
 
-    /// What so many tokens are charged at most, with what was asked for beside them.
-    pub fn most(&self, prompt: u64, output: u64, asked: Extras<'_>) -> NanoUsd {
+    /// What so many tokens are charged at most, and so many pictures in the answer.
+    pub fn most(&self, prompt: u64, output: u64, images_out: u32) -> NanoUsd {
+        let asked = self.complete(Extras {
+            images_out,
+            ..Extras::default()
+        });
         match &self.terms {
             Terms::Free | Terms::Unknown => NanoUsd::ZERO,
             Terms::Known(price) => self.markup.charge(price.most(prompt, output, asked)),
@@ -168,7 +206,59 @@ impl End {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::money::Rates;
+    use crate::money::{Class, Listed, Rates, Service};
+
+    #[test]
+    fn what_was_asked_completes_what_the_answer_told() {
+        let mut listed = Listed {
+            rates: Rates::new(1_000_000, 1_000_000),
+            input_image: Some(100),
+            ..Listed::default()
+        };
+        for (word, rate) in [("flex", 500_000), ("priority", 3_000_000)] {
+            listed.services.push(Service {
+                word: word.into(),
+                rates: Rates::default().with(Class::Input, rate).with(Class::Output, rate),
+                tiers: Vec::new(),
+            });
+        }
+        let price = Arc::new(Price::new(&listed));
+        let bill = |service: Option<&str>, pictures| {
+            Bill::new(Terms::Known(price.clone()), Markup::default()).asking(Asked {
+                service: service.map(Into::into),
+                pictures,
+            })
+        };
+        let usage = Usage {
+            input: 10,
+            ..Usage::default()
+        };
+        // Asked, told, cost of ten tokens, bound for ten.
+        for (asked, told, cost, most) in [
+            (None, None, 10, 30),
+            (Some("auto"), None, 10, 30),
+            (Some("default"), None, 10, 10),
+            (Some("flex"), None, 5, 10),
+            (Some("priority"), None, 30, 30),
+            (Some("priority"), Some("default"), 10, 30),
+            (None, Some("priority"), 30, 30),
+        ] {
+            for pictures in [0, 2] {
+                let bill = bill(asked, pictures);
+                let extras = Extras {
+                    service: told,
+                    ..Extras::default()
+                };
+                let flat = u64::from(pictures) * 100;
+                let what = format!("{asked:?} {told:?} {pictures}");
+                assert_eq!(bill.used(&usage, extras).charge.0, cost + flat, "{what}");
+                assert_eq!(bill.most(10, 0, 0).0, most + flat, "{what}");
+                if told.is_none() {
+                    assert_eq!(bill.prompt(10).charge.0, cost + flat, "{what}");
+                }
+            }
+        }
+    }
 
     fn price() -> Arc<Price> {
         Arc::new(Rates::new(1_000_000_000, 2_000_000_000).into())
@@ -186,7 +276,7 @@ mod tests {
         let sums = |bill: Option<Bill>| {
             let bill = bill.unwrap();
             let used = bill.used(&usage, Extras::default());
-            (used.cost, used.charge.0, bill.most(10, 10, Extras::default()).0)
+            (used.cost, used.charge.0, bill.most(10, 10, 0).0)
         };
         assert_eq!(sums(by(None, true, ceiling)), (None, 7, 7));
         assert_eq!(sums(by(None, false, ceiling)), (None, 0, 0));

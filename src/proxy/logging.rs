@@ -164,18 +164,22 @@ fn bill(ctx: &RequestContext, attempt: &Attempt, held: Option<&Held>, ended: End
             }
         }
     };
+    if basis != Basis::Nothing {
+        closing.images_in = attempt.bill.pictures();
+    }
     (closing.cost, closing.charge) = (amounts.cost, amounts.charge);
     amounts
 }
 
-/// What beside tokens decides what an answer cost.
+/// What an answer told that decides, beside tokens, what it cost.
 pub fn extras(meter: Option<&Meter>) -> Extras<'_> {
     Extras {
         service: meter.and_then(|meter| meter.service.as_deref()),
-        images_in: 0,
         images_out: meter.map_or(0, |meter| meter.images_out),
         cached_audio: meter.map_or(0, |meter| meter.cached_audio),
         image_tokens: meter.map_or(0, |meter| meter.image_tokens),
+        // Those of the request stand in the bill.
+        images_in: 0,
     }
 }
 

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use memchr::memmem;
 
 use crate::dialects::{self, Dialect};
 use crate::ir::{ApiError, ErrorKind, Operation};
 use crate::keys::Grant;
 use crate::limits::Estimate;
-use crate::money::{Extras, Markup};
+use crate::money::{Markup, Price};
 use crate::routing::Candidate;
 use crate::rules::{Rules, UnknownPrice};
 use crate::translate::bound::{self, Prompt, Said};
@@ -17,7 +18,7 @@ use crate::translate::edit::{self, Change, How};
 use crate::translate::request;
 
 use super::Gateway;
-use super::bill::{Bill, Terms};
+use super::bill::{Asked, Bill, Terms};
 use super::context::RequestContext;
 use super::prepare::{ELSEWHERE, Prepared, internal};
 use super::request_filter::unread;
@@ -70,7 +71,15 @@ pub async fn limit(
         .target
         .as_ref()
         .is_some_and(|target| target.operation == Operation::Chat);
-    if !is_chat || !bounds_answers(ctx) {
+    if !is_chat {
+        return Ok(());
+    }
+    let bounds = bounds_answers(ctx);
+    // A bound must not be fooled by escapes. Else most requests name no tier, and reading all of a body costs more than looking.
+    let names = || SERVICE.iter().any(|name| memmem::find(&prepared.body, name).is_some());
+    let price = price(gateway, ctx, candidate, &prepared.model);
+    let asks_service = price.is_some_and(|price| price.has_services()) && (bounds || names());
+    if !bounds && !asks_service {
         return Ok(());
     }
     let assumed = gateway.config.limits.assumed_output;
@@ -81,6 +90,8 @@ pub async fn limit(
         model: prepared.model.clone(),
         length: longest.unwrap_or(assumed),
         assumed,
+        bounds,
+        asks_service,
     };
     let body = prepared.body.clone();
     let done = if body.len() < ELSEWHERE {
@@ -94,16 +105,38 @@ pub async fn limit(
     Ok(())
 }
 
-/// A limit wanted for a body without one.
+/// How fields that ask for a service tier begin (`service_tier`, `serviceTier`), or are called.
+const SERVICE: [&[u8]; 2] = [b"\"service", b"\"speed\""];
+
+/// A limit wanted for a body without one, and what else is read of it.
 struct Wanted {
     dialect: &'static dyn Dialect,
     model: Arc<str>,
     length: u64,
     assumed: u64,
+    /// Somebody needs the length.
+    bounds: bool,
+    /// The body may name a service tier.
+    asks_service: bool,
 }
 
 impl Wanted {
+    /// The service tier asked for. `speed = "fast"` asks for the one of that name, whatever else is said.
+    fn service(&self, body: &[u8]) -> Option<String> {
+        let word = |path| bound::word(body, self.dialect, path);
+        let fast = word("speed").filter(|word| word == "fast");
+        fast.or_else(|| word("service_tier"))
+    }
+
     fn put(&self, body: Bytes) -> Result<(Bytes, Length), ApiError> {
+        let service = self.asks_service.then(|| self.service(&body)).flatten();
+        if !self.bounds {
+            let length = Length {
+                service,
+                ..Length::default()
+            };
+            return Ok((body, length));
+        }
         let said = bound::number(&body, self.dialect, "max_output_tokens");
         let candidates = match bound::number(&body, self.dialect, "n") {
             Said::Nothing => 1,
@@ -114,7 +147,7 @@ impl Wanted {
             most: each.saturating_mul(candidates),
             expected: expected.saturating_mul(candidates),
             candidates,
-            service: bound::word(&body, self.dialect, "service_tier"),
+            service: service.clone(),
         };
         match said {
             Said::Odd => Err(odd("the limit of the answer")),
@@ -144,9 +177,16 @@ fn odd(what: &str) -> ApiError {
     ApiError::new(ErrorKind::InvalidRequest, message).code("invalid_type")
 }
 
-/// Bounds the prompt, once, before anything takes the request that was read.
-pub async fn prompt(ctx: &mut RequestContext) -> Result<(), ApiError> {
-    if ctx.books.prompt.is_some() || !bounds_answers(ctx) {
+/// Bounds the prompt, once, before anything takes the request that was read: where the client's limits need it, or a price of this
+/// candidate's is by the picture.
+pub async fn prompt(gateway: &Gateway, ctx: &mut RequestContext, candidate: &Candidate) -> Result<(), ApiError> {
+    if ctx.books.prompt.is_some() {
+        return Ok(());
+    }
+    let model = candidate.model.as_deref();
+    let model = model.or(ctx.client.peek.as_ref().map(|peek| peek.model.as_str()));
+    let price = price(gateway, ctx, candidate, model.unwrap_or(""));
+    if !bounds_answers(ctx) && !price.is_some_and(|price| price.counts_pictures()) {
         return Ok(());
     }
     ctx.books.prompt = Some(read(ctx).await?);
@@ -202,17 +242,20 @@ pub fn of(
     }
     let (provider, model) = (&candidate.pool.provider.name, &prepared.model);
     let rules = rules(ctx);
-    // Of any path of a provider nobody knows what it costs.
-    let price = rules
-        .filter(|_| operation.is_some())
-        .and_then(|rules| rules.prices.shared(provider, model, gateway.clock.now()));
+    let price = price(gateway, ctx, candidate, model);
     let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_ref());
     let unknown = route.and_then(|route| route.unknown_price);
     let unknown = unknown.unwrap_or_else(|| UnknownPrice::from(gateway.config.limits.unknown_price));
     let bounded = grant.is_some_and(|grant| grant.chain.bounds_money());
     let bill = Bill::by(price, bounded, unknown, markup).ok_or_else(|| unknown_price(model))?;
+    let length = &prepared.length;
+    let counts = price.is_some_and(|price| price.counts_pictures());
+    let bill = bill.asking(Asked {
+        service: length.service.as_deref().map(Into::into),
+        pictures: ctx.books.prompt.filter(|_| counts).map_or(0, |prompt| prompt.pictures),
+    });
     let Some(prompt) = ctx.books.prompt else {
-        let money = bill.most(0, 0, Extras::default());
+        let money = bill.most(0, 0, 0);
         return Ok(Need {
             estimate: Estimate {
                 money: if bounded { money } else { Default::default() },
@@ -231,15 +274,9 @@ pub fn of(
     };
     // No prompt is longer than the model's context: a longer one is refused, and costs nothing.
     let most = context.map_or(most, |context| most.min(context));
-    let length = &prepared.length;
-    let asked = Extras {
-        service: length.service.as_deref(),
-        images_in: prompt.pictures,
-        images_out: u32::try_from(length.candidates).unwrap_or(u32::MAX),
-        ..Extras::default()
-    };
     let money = if bounded {
-        bill.most(most, length.most, asked)
+        let images_out = u32::try_from(length.candidates).unwrap_or(u32::MAX);
+        bill.most(most, length.most, images_out)
     } else {
         Default::default()
     };
@@ -254,6 +291,13 @@ pub fn of(
     })
 }
 
+/// The price of the candidate's model, as it is now. Of any path of a provider nobody knows what it costs.
+fn price<'a>(gateway: &Gateway, ctx: &'a RequestContext, candidate: &Candidate, model: &str) -> Option<&'a Arc<Price>> {
+    ctx.client.target.as_ref()?;
+    let provider = &candidate.pool.provider.name;
+    rules(ctx)?.prices.shared(provider, model, gateway.clock.now())
+}
+
 fn rules(ctx: &RequestContext) -> Option<&Arc<Rules>> {
     ctx.route.as_ref().map(|stage| stage.fleet.rules())
 }
@@ -265,4 +309,48 @@ fn unknown_price(model: &str) -> ApiError {
     };
     let message = format!("this key has a budget in money, and the price of {what} is not known here");
     ApiError::new(ErrorKind::Permission, message).code("unknown_price")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_tier_is_read_where_the_dialect_has_it() {
+        for (dialect, body, want) in [
+            ("openai_chat", r#"{"service_tier":"flex"}"#, Some("flex")),
+            ("openai_responses", r#"{"service_tier":"priority"}"#, Some("priority")),
+            (
+                "anthropic",
+                r#"{"service_tier":"standard_only"}"#,
+                Some("standard_only"),
+            ),
+            (
+                "anthropic",
+                r#"{"service_tier":"standard_only","speed":"fast"}"#,
+                Some("fast"),
+            ),
+            ("anthropic", r#"{"speed":"standard"}"#, None),
+            ("gemini", r#"{"serviceTier":"flex"}"#, Some("flex")),
+            ("gemini", r#"{"service_tier":"flex"}"#, Some("flex")),
+            ("openai_chat", r#"{"service\u005ftier":"flex"}"#, Some("flex")),
+            ("openai_chat", r#"{"service_tier":null}"#, None),
+            ("openai_chat", r#"{"messages":[{"service_tier":"flex"}]}"#, None),
+        ] {
+            let wanted = Wanted {
+                dialect: dialects::by_name(dialect).unwrap(),
+                model: "m".into(),
+                length: 5,
+                assumed: 5,
+                bounds: false,
+                asks_service: true,
+            };
+            let (same, length) = wanted.put(Bytes::from(body)).unwrap();
+            assert_eq!(
+                (&*same, length.service.as_deref()),
+                (body.as_bytes(), want),
+                "{dialect}"
+            );
+        }
+    }
 }

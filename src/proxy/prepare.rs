@@ -48,7 +48,7 @@ pub struct Prepared {
 pub async fn execute(gateway: &Gateway, ctx: &mut RequestContext, candidate: &Candidate) -> Result<Prepared, ApiError> {
     // The candidate of another name the client gave may be one of another route.
     instruct::execute(ctx).await?;
-    need::prompt(ctx).await?;
+    need::prompt(gateway, ctx, candidate).await?;
     let (Some(peek), Some(target)) = (&ctx.client.peek, &ctx.client.target) else {
         // `/p/...`: the body is not ours to touch.
         return Ok(Prepared {

@@ -13,18 +13,22 @@ use crate::clock::UnixMicros;
 use crate::egress::{self, ConnectTimes};
 use crate::ir::Operation;
 use crate::ledger::Opening;
-use crate::limits::Reservation;
+use crate::limits::{Estimate, Reservation};
 use crate::random;
 use crate::routing::{Candidate, Choice};
 use crate::rules::RouteTimeouts;
 
 use super::Gateway;
+use super::admit::{NoRoom, Reserved};
 use super::bill::Amounts;
-use super::context::{Attempt, RequestContext};
+use super::context::{Attempt, RequestContext, RouteStage};
 use super::held::Clocks;
 use super::need::{self, Need};
 use super::prepare::{self, Prepared};
 use super::{abort, admit, refuse};
+
+/// How often a request waits for room, each time for what another candidate needs.
+const MAX_WAITS: usize = 4;
 
 /// Retries before the wait stops doubling.
 const MAX_DOUBLINGS: u32 = 16;
@@ -37,17 +41,13 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
     if ctx.attempts > 0 && abort::is_gone(session, ctx).await {
         return Err(abort::gone());
     }
-    let (choice, mut prepared, need) = next_candidate(gateway, ctx).await?;
-    let at = gateway.clock.now();
-    let reservation = match admit::reserve(ctx, need.estimate, ctx.attempts == 0, at).await {
-        Ok(reservation) => reservation,
-        Err(refusal) => {
-            // What failed last, if something did, says more than why it can't be repeated.
-            ctx.futile &= ctx.last_failure.is_none();
-            ctx.refusal = ctx.last_failure.take().or(Some(refusal));
-            return Error::e_explain(ErrorType::InternalError, "the client's limits do not allow it");
-        }
-    };
+    let Begun {
+        choice,
+        mut prepared,
+        need,
+        at,
+        reserved,
+    } = begin(gateway, session, ctx).await?;
     ctx.attempts += 1;
     if ctx.attempts == 1 {
         gateway.budget.deposit();
@@ -60,7 +60,7 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
     let candidate = choice.candidate.clone();
     let timeouts = Times::of(gateway, ctx, &candidate);
     let loss = std::mem::take(&mut prepared.loss);
-    let mut attempt = open(gateway, ctx, choice, prepared, need, (at, reservation));
+    let mut attempt = open(gateway, ctx, choice, prepared, need, (at, reserved));
     let way = candidate.endpoint.way(attempt.credential.as_deref());
     let tried = ctx.route.as_ref().map_or(&[][..], |stage| &stage.tried);
     let mut dial = candidate
@@ -140,6 +140,68 @@ fn wait(gateway: &Gateway, attempt: u16, again: bool) -> Option<Duration> {
     let settings = &gateway.config.retries;
     let whole = settings.wait.saturating_mul(1 << doublings).min(settings.max_wait);
     Some(whole / 2 + whole.mul_f64(random::share() / 2.0))
+}
+
+/// What an attempt begins with.
+struct Begun {
+    choice: Choice,
+    prepared: Prepared,
+    need: Need,
+    at: UnixMicros,
+    reserved: Reserved,
+}
+
+/// The next candidate, and what the attempt may use reserved. Where it waits for room it holds no seat meanwhile, and gets one when
+/// there is room: mostly the same, else of another candidate, for which it may have to reserve something else.
+async fn begin(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContext) -> Result<Begun> {
+    let mut waited: Option<(Estimate, Reserved)> = None;
+    let mut waits = 0;
+    loop {
+        let (choice, prepared, need) = next_candidate(gateway, ctx).await?;
+        let at = gateway.clock.now();
+        if let Some((estimate, reserved)) = waited.take()
+            && estimate == need.estimate
+        {
+            return Ok(Begun {
+                choice,
+                prepared,
+                need,
+                at,
+                reserved,
+            });
+        }
+        if waits == MAX_WAITS {
+            ctx.books.patience = None;
+        }
+        let mut choice = Some(choice);
+        let put_back = |stage: &mut RouteStage| {
+            if let Some(choice) = choice.take() {
+                stage.plan.put_back(choice);
+            }
+        };
+        let reserved = match admit::reserve(session, ctx, need.estimate, at, put_back).await {
+            Ok(reserved) => reserved,
+            Err(NoRoom::Gone) => return Err(abort::gone()),
+            Err(NoRoom::Refused(refusal)) => {
+                // What failed last, if something did, says more than why it can't be repeated.
+                ctx.futile &= ctx.last_failure.is_none();
+                ctx.refusal = ctx.last_failure.take().or(Some(refusal));
+                return Error::e_explain(ErrorType::InternalError, "the client's limits do not allow it");
+            }
+        };
+        let Some(choice) = choice else {
+            waited = Some((need.estimate, reserved));
+            waits += 1;
+            continue;
+        };
+        return Ok(Begun {
+            choice,
+            prepared,
+            need,
+            at,
+            reserved,
+        });
+    }
 }
 
 /// The next candidate that can be asked this, and what to ask it. Candidates whose dialect can't carry the request are passed over;

@@ -12,7 +12,7 @@ use crate::upstream::{Failure, Fleet, Pool};
 use super::conditions::Miss;
 use super::find::{self, At, LeftOut, Witness};
 use super::plan::Tier;
-use super::{NoRoute, Query, RoutePlan, Sticky, fitness};
+use super::{NoRoute, Query, RoutePlan, Sticky, What, fitness};
 
 /// Most attempts told.
 const MAX_ATTEMPTS: usize = 20;
@@ -211,6 +211,14 @@ struct Notes<'q> {
 }
 
 impl Notes<'_> {
+    /// Which lists of the key rule a target out.
+    fn forbidden(&self, at: &At<'_>) -> Option<String> {
+        let routes = self.names.last().map_or(&[][..], |name| &name.routes);
+        let route = routes.iter().find(|route| route.taken);
+        let route = route.map_or("", |route| &*route.route);
+        self.query.permit?.why_not(What::Place(route, &at.pool.provider.name))
+    }
+
     fn last(&mut self, write: impl FnOnce(&mut Name)) {
         if let Some(name) = self.names.last_mut() {
             write(name);
@@ -264,6 +272,10 @@ impl Witness for Notes<'_> {
     }
 
     fn target(&mut self, at: &At<'_>, outcome: Result<DialectId, LeftOut>) {
+        let told = |why| match why {
+            LeftOut::Forbidden => self.forbidden(at).unwrap_or_else(|| reason(at, why)),
+            why => reason(at, why),
+        };
         let seen = TargetSeen {
             tier: tier_name(at.tier),
             provider: at.pool.provider.name.clone(),
@@ -271,13 +283,25 @@ impl Witness for Notes<'_> {
             dialect: outcome.ok().map(DialectId::as_str),
             weight: at.weight,
             price: at.price,
-            left_out: outcome.err().map(|why| reason(at, why)),
+            left_out: outcome.err().map(told),
         };
         self.last(|name| name.targets.push(seen));
     }
 
     fn nowhere(&mut self, why: &NoRoute) {
-        self.last(|name| name.refused = Some(why.to_string()));
+        let permit = self.query.permit;
+        self.last(|name| {
+            let lists = match why {
+                NoRoute::ModelNotAllowed(_) => {
+                    permit.and_then(|permit| permit.why_not(What::Model(&name.name, name.alias_of.as_deref())))
+                }
+                _ => None,
+            };
+            name.refused = Some(match lists {
+                Some(lists) => format!("{why}: {lists}"),
+                None => why.to_string(),
+            });
+        });
     }
 }
 

@@ -19,7 +19,7 @@ pub use affinity::{Affinities, Kept, Scope, Session, Sticky};
 pub use explain::{Explanation, explain};
 pub use find::LeftOut;
 pub use plan::{Candidate, Choice, Exhausted, RoutePlan, Tier};
-pub use query::{Asker, Permit, Query};
+pub use query::{Asker, Permit, Query, What};
 pub use survey::Survey;
 
 /// Why there is no plan.

@@ -50,6 +50,19 @@ pub trait Permit: Sync {
     fn route(&self, name: &str) -> bool;
     /// May it be served by this provider?
     fn provider(&self, name: &str) -> bool;
+    /// Which of its lists stand in the way, for who runs the gateway; `None`: clients are not told.
+    fn why_not(&self, _what: What<'_>) -> Option<String> {
+        None
+    }
+}
+
+/// What a key may not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What<'a> {
+    /// Ask for a model: the name the client says, and what an alias makes of it.
+    Model(&'a str, Option<&'a str>),
+    /// Take a route (empty: none) to a provider.
+    Place(&'a str, &'a str),
 }
 
 impl Query<'_> {

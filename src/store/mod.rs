@@ -15,6 +15,7 @@
 
 pub mod codec;
 pub mod facts;
+mod facts_log;
 pub mod frames;
 pub mod rows;
 pub mod sums;
@@ -27,7 +28,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use facts::{Facts, FactsLog, Room};
+use facts::{Facts, Room};
+use facts_log::{FactsLog, Held};
 use rows::Rows;
 
 /// How often sled writes what it buffers, in milliseconds.
@@ -119,8 +121,13 @@ impl Store {
         Store::with(folder, index, moved_aside, lock)
     }
 
-    fn with(folder: &Path, index: Index, moved_aside: Option<PathBuf>, lock: File) -> Result<Self, StoreError> {
-        let log = FactsLog::open(&folder.join("facts.tgj"), &index.facts())?;
+    fn with(
+        folder: &Path,
+        (index, held): (Index, Vec<Held>),
+        moved_aside: Option<PathBuf>,
+        lock: File,
+    ) -> Result<Self, StoreError> {
+        let log = FactsLog::open(&folder.join("facts.tgj"), &index.facts(), &held)?;
         Ok(Store {
             folder: folder.to_owned(),
             keys: Facts::new(Room::Keys, index.keys.clone(), log.clone()),
@@ -236,7 +243,8 @@ impl Index {
     }
 
     /// Opens it. Our own lock is held by now: who still has sled's is a process, or threads of sled's in this one, just going away.
-    fn open(path: &Path, cache: u64) -> Result<Self, Unopened> {
+    /// Also gives the facts it holds, which are read anyway.
+    fn open(path: &Path, cache: u64) -> Result<(Self, Vec<Held>), Unopened> {
         for _ in 0..HELD_TRIES {
             match Self::open_once(path, cache) {
                 Err(Unopened::Refused(StoreError::Held)) => std::thread::sleep(HELD_WAIT),
@@ -246,8 +254,8 @@ impl Index {
         Self::open_once(path, cache)
     }
 
-    fn open_once(path: &Path, cache: u64) -> Result<Self, Unopened> {
-        let opened = catch_unwind(AssertUnwindSafe(|| -> Result<Self, sled::Error> {
+    fn open_once(path: &Path, cache: u64) -> Result<(Self, Vec<Held>), Unopened> {
+        let opened = catch_unwind(AssertUnwindSafe(|| -> Result<_, sled::Error> {
             let db = sled::Config::new()
                 .path(path)
                 .cache_capacity(cache)
@@ -264,16 +272,13 @@ impl Index {
                 db,
             };
             // Damage shows itself when pages are read: read what every start reads anyway.
-            for (_, tree) in index.facts() {
-                for entry in tree {
-                    entry?;
-                }
-            }
+            let held = index.facts().map(|(room, tree)| Held::of(room, tree));
+            let held = held.into_iter().collect::<Result<Vec<_>, _>>()?;
             index.rows.probe()?;
-            Ok(index)
+            Ok((index, held))
         }));
         match opened {
-            Ok(Ok(index)) => Ok(index),
+            Ok(Ok(opened)) => Ok(opened),
             Ok(Err(e)) if is_held(&e) => Err(Unopened::Refused(StoreError::Held)),
             Ok(Err(e)) if is_damage(&e) => Err(Unopened::Broken(e.to_string())),
             Ok(Err(e)) => Err(Unopened::Refused(e.into())),

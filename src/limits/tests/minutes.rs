@@ -123,3 +123,36 @@ fn clients_are_told_of_the_tighter_one() {
         })
     );
 }
+
+#[test]
+fn what_is_refused_uses_up_no_minute() {
+    let limits = Limits {
+        requests_per_minute: Some(2),
+        ..budget(Window::Total, None, Some(100), None)
+    };
+    let chain = team(limits.clone(), limits);
+    let start = Instant::now();
+    let tokens = |most_tokens| Estimate {
+        most_tokens,
+        ..Estimate::default()
+    };
+    let left = |admission: &Admission| admission.standing(start).requests.map(|left| left.remaining);
+    let kept = chain.enter(noon(), start).unwrap();
+    let _held = kept.reserve(tokens(60), true, noon(), start).unwrap();
+    for most in [101, 60] {
+        let admission = chain.enter(noon(), start).unwrap();
+        assert_eq!(left(&admission), Some(0));
+        // Too large for the budget; for what others have reserved of it.
+        assert!(admission.reserve(tokens(most), true, noon(), start).is_err());
+        assert_eq!(left(&admission), Some(1));
+        assert!(admission.reserve(tokens(most), true, noon(), start).is_err());
+        assert_eq!(left(&admission), Some(1), "once");
+    }
+    let admission = chain.enter(noon(), start).unwrap();
+    assert!(chain.enter(noon(), start).is_err(), "refused by the minute itself");
+    let reserved = admission.reserve(tokens(40), true, noon(), start).unwrap();
+    assert!(admission.reserve(tokens(40), false, noon(), start).is_err());
+    assert_eq!(left(&admission), Some(0), "a provider was asked for it");
+    drop((reserved, admission));
+    assert!(chain.enter(noon(), start).is_err());
+}

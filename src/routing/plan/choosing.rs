@@ -8,7 +8,7 @@ use crate::rules::{FallbackOn, Route};
 use crate::upstream::{Hold, NoSeat, Want};
 
 use super::super::strategy::{self, Offer};
-use super::{Barred, Choice, Current, Exhausted, MAX_LAPS, Need, RoutePlan, Shun, Tier};
+use super::{Aim, Barred, Choice, Current, Exhausted, MAX_LAPS, Need, RoutePlan, Shun, Tier};
 
 impl RoutePlan {
     /// The next attempt. Until [`RoutePlan::failed`] or [`RoutePlan::unfit`] was told of the one before, its seat counts as tried.
@@ -31,6 +31,17 @@ impl RoutePlan {
             if !self.next_lap() {
                 return Err(self.exhausted(&barred));
             }
+        }
+    }
+
+    /// Gives the seat of the latest choice back, untried: its candidate is asked for one first when it is time. The turn it took stays
+    /// taken.
+    pub fn put_back(&mut self, choice: Choice) {
+        if let Some(current) = self.current.take_if(|current| current.index == choice.index) {
+            self.again = Some(Aim {
+                index: choice.index,
+                credential: current.credential,
+            });
         }
     }
 

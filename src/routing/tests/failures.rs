@@ -305,3 +305,21 @@ fn told_nothing_of_an_attempt_the_next_is_another() {
     assert_eq!(names, ["a/c0", "b/c0"]);
     assert!(plan.next(now).is_err());
 }
+
+#[test]
+fn a_seat_that_is_put_back_is_asked_for_again_first() {
+    let fleet = plain();
+    let mut plan = plan(&fleet, "m").unwrap();
+    let now = Instant::now();
+    let choice = plan.next(now).unwrap();
+    let first = name(&choice);
+    plan.put_back(choice);
+    let again = plan.next(now).unwrap();
+    assert_eq!((name(&again), again.again), (first.clone(), false));
+    assert!(
+        plan.failed(again.index, Failure::Server),
+        "it did not count as a failure"
+    );
+    let other = plan.next(now).unwrap();
+    assert_ne!(name(&other).split('/').next(), first.split('/').next());
+}

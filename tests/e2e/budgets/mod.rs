@@ -2,8 +2,10 @@
 
 mod bills;
 mod crowd;
+mod extras;
 mod leavers;
 mod refusals;
+mod waits;
 
 use std::fs;
 use std::sync::Arc;

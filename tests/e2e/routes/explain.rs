@@ -566,3 +566,79 @@ async fn it_says_why_and_knows_other_times() {
     }
     assert_eq!(world.provider.count(), 0, "nobody is asked");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_keys_policy_rules_out_is_told() {
+    let world = world().await;
+    let cli = async |arguments: &[&str]| {
+        let (code, out, err) = world.gateway.cli(arguments).await;
+        assert_eq!(code, 0, "{err}");
+        out
+    };
+    cli(&["groups", "create", "team", "--routes", "renamed"]).await;
+    let key = async |more: &[&str]| {
+        let made = cli(&[&["keys", "create", "--json", "--name", "limited"], more].concat()).await;
+        let made: Value = serde_json::from_str(&made).unwrap();
+        let text = |name: &str| made[name].as_str().unwrap().to_owned();
+        (vec!["--key".to_owned(), text("id")], text("key"))
+    };
+    let at_q = key(&["--providers", "q", "--group", "team"]).await;
+    let named = key(&["--models", "renamed,nick"]).await;
+    let disabled = key(&["--disabled"]).await;
+    let limited = key(&["--rpm", "0", "--budget", "day:requests=0"]).await;
+    for (key, model, why) in [
+        (&at_q, "renamed", None),
+        (
+            &at_q,
+            "plain",
+            Some(
+                "\"p\" is not in the list of providers of the key; \"plain\" is not in the list of routes of its group team",
+            ),
+        ),
+        (
+            &at_q,
+            "q/x",
+            Some("what is past all routes is not in the list of routes of its group team"),
+        ),
+        (&named, "renamed", None),
+        (
+            &named,
+            "plain",
+            Some("\"plain\" is not in the list of models of the key"),
+        ),
+        (
+            &named,
+            "nick",
+            Some("\"plain\" is not in the list of models of the key"),
+        ),
+        (&disabled, "plain", Some("the key is disabled")),
+    ] {
+        let mut case = of(Dialect::Chat, model, json!({}));
+        case.key = Some(key.clone());
+        let (code, explanation) = explained(&world, &case, &[]).await;
+        let text = explanation.to_string().replace("\\\"", "\"");
+        let did = happens(&world, &case).await;
+        match why {
+            None => {
+                assert_eq!(code, 0, "{text}");
+                assert_eq!(first(&explanation), did.ok(), "{text}");
+            }
+            Some(why) => {
+                assert_eq!((code, did), (1, Err(403)), "{text}");
+                assert!(text.contains(why), "{why}: {text}");
+            }
+        }
+    }
+    // Limits are nobody's business here: neither asked nor used.
+    let mut case = of(Dialect::Chat, "plain", json!({}));
+    case.key = Some(limited);
+    assert_eq!(explained(&world, &case, &[]).await.0, 0);
+    assert_eq!(happens(&world, &case).await, Err(429));
+    // Who is nobody's key may be a name.
+    let (code, out, err) = world
+        .gateway
+        .cli(&["route", "explain", "request.http", "--key", "AbCdEfGhIjKl"])
+        .await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(err.contains("left out"), "{err}");
+}
