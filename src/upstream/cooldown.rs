@@ -273,7 +273,7 @@ impl Cooldown {
                     .told
                     .filter(|_| kind.heeds_told())
                     .map(|told| now + told.min(MAX_TOLD));
-                let later = told.filter(|told| *told > until);
+                let later = told.filter(|told| *told > until.max(now));
                 self.until = later.or(self.until);
                 self.soft &= later.is_none();
                 return later.is_some();

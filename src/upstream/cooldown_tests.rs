@@ -210,6 +210,24 @@ fn every_failure_is_learned_somewhere_or_nowhere() {
     );
 }
 
+/// Found by the property test below: the pause is over, nobody has probed, and a straggler is told to wait for no time at all.
+#[test]
+fn a_wait_of_no_time_begins_no_pause() {
+    let begun = Instant::now();
+    let mut state = Cooldown::default();
+    let (first, straggler) = (state.enter(begun), state.enter(begun));
+    let blow = |failure, told| Blow {
+        failure,
+        told,
+        open: false,
+    };
+    assert!(state.failed(blow(Failure::Forbidden, None), first, begun));
+    let until = state.until().unwrap();
+    let now = until + Duration::from_millis(1);
+    assert!(!state.failed(blow(Failure::RateLimited, Some(Duration::ZERO)), straggler, now));
+    assert_eq!(state.until(), Some(until));
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Ask,
