@@ -83,11 +83,22 @@ impl Books {
         let checkpoint = Files::new(&folder).load().unwrap_or_default();
         let mut books = Books::new(folder, Boot::new(), accounts, checkpoint);
         for (boot, segments) in segment::list(&books.folder)? {
+            books.refuse_repaired(&boot, &segments)?;
             if let Some(mut reader) = books.reader(&boot) {
                 books.follow_other(&mut reader, &segments, true, false)?;
             }
         }
         Ok(books)
+    }
+
+    /// A place in a journal is of no use once files of it were repaired.
+    fn refuse_repaired(&self, boot: &Boot, segments: &BTreeMap<u32, Segment>) -> Result<(), LedgerError> {
+        match self.boots.get(boot) {
+            Some(Followed::To(reader)) if reader.at != Position::default() => {
+                segment::refuse_repaired(&Files::new(&self.folder).newest(), "balances", segments)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The reader of a journal that is not finished.
@@ -139,6 +150,7 @@ impl Books {
             if boot == self.own {
                 continue;
             }
+            self.refuse_repaired(&boot, &segments)?;
             let Some(mut reader) = self.reader(&boot) else {
                 continue;
             };

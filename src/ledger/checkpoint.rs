@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +76,11 @@ impl Files {
         Files(Pair::new(folder, "books.tgb"))
     }
 
+    /// The newest file.
+    pub(super) fn newest(&self) -> PathBuf {
+        self.0.newest()
+    }
+
     /// The newest readable checkpoint; `None`: there is none.
     pub(super) fn load(&mut self) -> Option<Checkpoint> {
         self.0.load(
@@ -85,6 +90,14 @@ impl Files {
                 "and so are these; all journals are read",
             ],
         )
+    }
+
+    /// Do both files say that the balances have all of a journal?
+    pub(super) fn both_have_all_of(&self, boot: &str) -> bool {
+        [self.0.newest(), self.0.before()].iter().all(|file| {
+            let marks = read(file).ok().flatten().map(|checkpoint| checkpoint.marks);
+            marks.is_some_and(|marks| marks.iter().any(|mark| mark.boot == boot && mark.finished))
+        })
     }
 
     /// Writes a new one; the last one becomes the one before.

@@ -36,6 +36,7 @@ use super::{LedgerError, rollup, verify};
 
 use keep_sums::KeptSums;
 
+pub(super) use keep_sums::write_both_sums;
 pub(super) use requests::Requests;
 
 /// How often the journal's tail is taken in when nobody asks.

@@ -13,12 +13,13 @@
 //!
 //! And where only the store still has a row, its record being bad, it is written into the file again.
 //!
-//! So no attempt is in two journals, and saying it twice takes nothing over twice. The journal of what is taken over is made first,
-//! whole or not at all; then each file is replaced. Killed in between, the next repair goes on. The files as they were found are
+//! So no attempt is in two journals, and saying it twice takes nothing over twice. First it is made sure that balances and sums on disk
+//! have the whole journal ([`settled`]). Then the journal of what is taken over is made, whole or not at all; then each file is replaced. Killed in between, the next repair goes on. The files as they were found are
 //! moved to `damaged/`, with a line in `damaged/repairs.jsonl` of each repair.
 
 mod judge;
 mod replace;
+mod settled;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -37,6 +38,7 @@ use super::query;
 use super::segment::{self, io_error};
 use judge::{Attempt, Fate, There, find, judge, left_open};
 use replace::{move_superseded, replace, take_over};
+use settled::{leave_out_unsettled, write_sums};
 
 /// What a repair did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +93,8 @@ pub fn repair_folder(data: &Path, dry_run: bool, clock: &Clock) -> Result<Repair
         move_superseded(&folder)?;
     }
     let all = segment::list(&folder)?;
-    let damaged = find(&all, &store, &mut repair)?;
+    let mut damaged = find(&all, &store, &mut repair)?;
+    leave_out_unsettled(&folder, &store, &mut damaged, &mut repair)?;
     if damaged.is_empty() {
         return Ok(repair);
     }
@@ -112,6 +115,7 @@ pub fn repair_folder(data: &Path, dry_run: bool, clock: &Clock) -> Result<Repair
     if dry_run {
         return Ok(repair);
     }
+    write_sums(&folder, &store, clock.now())?;
     let fate = |id: &AttemptId| {
         attempts
             .get(id)

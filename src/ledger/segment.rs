@@ -160,6 +160,19 @@ pub(super) fn mark(segment: &Segment, state: State) -> Result<(), LedgerError> {
     fs::rename(&segment.path, segment.path.with_extension(suffix)).map_err(io_error(&segment.path))
 }
 
+/// Refuses to go on in the middle of a journal of which files were repaired since: records stand at other places there.
+pub(super) fn refuse_repaired(from: &Path, what: &str, segments: &BTreeMap<u32, Segment>) -> Result<(), LedgerError> {
+    let Some(repaired) = segments.values().find(|segment| segment.state == State::Repaired) else {
+        return Ok(());
+    };
+    let why = format!(
+        "these {what} are older than the repair of {}, and go to a place in its journal that is elsewhere now: put the newer {what} back,          or the journal's files as they were (in {})",
+        repaired.path.display(),
+        repaired.path.with_file_name("damaged").display()
+    );
+    Err(io_error(from)(io::Error::other(why)))
+}
+
 /// A fresh boot: its id, and its lock, held until dropped.
 pub(super) fn new_boot(folder: &Path) -> Result<(Boot, File), LedgerError> {
     fs::DirBuilder::new()

@@ -2,6 +2,7 @@
 //! journal is removed once both files have its rows, so whichever of them is readable, with the journals that are kept, gives all sums.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::clock::UnixMicros;
@@ -34,7 +35,7 @@ pub(super) struct KeptSums {
 }
 
 impl KeptSums {
-    pub(super) fn new(folder: &std::path::Path) -> Self {
+    pub(super) fn new(folder: &Path) -> Self {
         let pair = snapshot::pair(folder);
         let now = Instant::now();
         KeptSums {
@@ -110,6 +111,13 @@ impl KeptSums {
         self.wanted = false;
         Ok(())
     }
+}
+
+/// Writes both files from a store in which all rows are in the sums, where no gateway runs.
+pub(in crate::ledger) fn write_both_sums(folder: &Path, store: &Store, at: UnixMicros) -> Result<(), LedgerError> {
+    let mut kept = KeptSums::new(folder);
+    kept.write(store, at)?;
+    kept.write(store, at)
 }
 
 fn first_needed(marks: &[(Boot, Applied)]) -> BTreeMap<Boot, u32> {

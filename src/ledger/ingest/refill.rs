@@ -95,6 +95,9 @@ impl Ingest {
             let Some(segments) = boots.get(boot) else {
                 continue;
             };
+            if !to.finished {
+                segment::refuse_repaired(&self.kept.pair.newest(), "sums", segments)?;
+            }
             let there = self.store.rows().applied(boot)?;
             if there.is_none_or(|there| !reaches(&there, to)) {
                 self.take_in_up_to(boot, there, to, segments)?;
