@@ -14,7 +14,8 @@
 //! And where only the store still has a row, its record being bad, it is written into the file again.
 //!
 //! So no attempt is in two journals, and saying it twice takes nothing over twice. First it is made sure that balances and sums on disk
-//! have the whole journal ([`settled`]). Then the journal of what is taken over is made, whole or not at all; then each file is replaced. Killed in between, the next repair goes on. The files as they were found are
+//! have the whole journal ([`settled`]). And that rows and balances come to the
+//! same: else nobody can say what is charged already, and nothing is repaired. Then the journal of what is taken over is made, whole or not at all; then each file is replaced. Killed in between, the next repair goes on. The files as they were found are
 //! moved to `damaged/`, with a line in `damaged/repairs.jsonl` of each repair.
 
 mod judge;
@@ -38,7 +39,7 @@ use super::query;
 use super::segment::{self, io_error};
 use judge::{Attempt, Fate, There, find, judge, left_open};
 use replace::{move_superseded, replace, take_over};
-use settled::{leave_out_unsettled, write_sums};
+use settled::{leave_out_unclear, leave_out_unsettled, write_sums};
 
 /// What a repair did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +96,7 @@ pub fn repair_folder(data: &Path, dry_run: bool, clock: &Clock) -> Result<Repair
     let all = segment::list(&folder)?;
     let mut damaged = find(&all, &store, &mut repair)?;
     leave_out_unsettled(&folder, &store, &mut damaged, &mut repair)?;
+    leave_out_unclear(&folder, &store, &mut damaged, &mut repair)?;
     if damaged.is_empty() {
         return Ok(repair);
     }

@@ -166,7 +166,8 @@ pub(super) fn refuse_repaired(from: &Path, what: &str, segments: &BTreeMap<u32, 
         return Ok(());
     };
     let why = format!(
-        "these {what} are older than the repair of {}, and go to a place in its journal that is elsewhere now: put the newer {what} back,          or the journal's files as they were (in {})",
+        "these {what} are older than the repair of {}, and go to a place in its journal that is elsewhere now: put the newer {what} back, \
+         or the journal's files as they were (in {})",
         repaired.path.display(),
         repaired.path.with_file_name("damaged").display()
     );

@@ -9,7 +9,7 @@ use crate::clock::UnixMicros;
 use crate::ledger::LedgerError;
 use crate::ledger::checkpoint::Files;
 use crate::ledger::ingest::write_both_sums;
-use crate::ledger::rollup;
+use crate::ledger::{rollup, segment, verify};
 use crate::store::Store;
 
 use super::judge::Damaged;
@@ -36,6 +36,34 @@ pub(super) fn leave_out_unsettled(
             .push(format!("{}: {why}: {SO}", name(&file.segment.path)));
         false
     });
+    Ok(())
+}
+
+/// Leaves out all files where rows and balances do not come to the same: balances may have rows which the store has not (it broke
+/// after the file went bad, say), so what it does not have might be charged twice.
+pub(super) fn leave_out_unclear(
+    folder: &Path,
+    store: &Store,
+    damaged: &mut Vec<Damaged>,
+    repair: &mut Repair,
+) -> Result<(), LedgerError> {
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    let differences = verify::differing_totals(folder, store)?;
+    let Some(first) = differences.first() else {
+        return Ok(());
+    };
+    for file in damaged.drain(..) {
+        repair.not_done.push(format!(
+            "{}: its rows may be charged already, and would be charged again: accounts whose rows and balances differ: {}. {first}. \
+             Put back a store and journal from before they did, or move the file to {}: then what stands behind its bad places is in \
+             no report",
+            name(&file.segment.path),
+            differences.len(),
+            segment::set_aside_folder(folder).display()
+        ));
+    }
     Ok(())
 }
 
