@@ -80,7 +80,7 @@ impl Books {
 
     /// The books of a folder of which no process is alive. Nothing is written.
     pub(super) fn look(folder: PathBuf, accounts: Arc<Accounts>) -> Result<Self, LedgerError> {
-        let checkpoint = Files::new(&folder).load().unwrap_or_default();
+        let checkpoint = Files::new(&folder).load()?.unwrap_or_default();
         let mut books = Books::new(folder, Boot::new(), accounts, checkpoint);
         for (boot, segments) in segment::list(&books.folder)? {
             books.refuse_repaired(&boot, &segments)?;

@@ -71,9 +71,56 @@ pub(super) fn set_aside(folder: &Path) -> Result<u64, LedgerError> {
     let mut count = 0;
     for file in files {
         let file = file.map_err(io_error(&path))?;
-        count += u64::from(file.file_name().to_str().and_then(parse_name).is_some());
+        let name = file.file_name();
+        let name = name.to_str().unwrap_or_default();
+        // Behind a name that was taken stands a number.
+        let name = match name.rsplit_once('.') {
+            Some((before, number)) if number.parse::<u32>().is_ok() => before,
+            _ => name,
+        };
+        count += u64::from(parse_name(name).is_some());
     }
     Ok(count)
+}
+
+/// Most files of one name among the damaged ones.
+const ASIDE_MOST: u32 = 1000;
+
+/// Where a file gets among the damaged ones, where others may have its name.
+pub(super) fn place_aside(folder: &Path, path: &Path) -> Result<PathBuf, LedgerError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = set_aside_folder(folder);
+    let first = std::iter::once(aside.join(&*name));
+    let places = first.chain((1..ASIDE_MOST).map(|number| aside.join(format!("{name}.{number}"))));
+    for place in places {
+        if !place.try_exists().map_err(io_error(&place))? {
+            return Ok(place);
+        }
+    }
+    Err(io_error(&aside)(io::Error::other(format!(
+        "there are {ASIDE_MOST} files of the name {name}: move some away"
+    ))))
+}
+
+/// Makes the folder of the damaged ones.
+pub(super) fn make_aside_folder(folder: &Path) -> Result<PathBuf, LedgerError> {
+    let aside = set_aside_folder(folder);
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&aside)
+        .map_err(io_error(&aside))?;
+    Ok(aside)
+}
+
+/// Moves a file to the damaged ones; where it is then.
+pub(super) fn move_aside(folder: &Path, path: &Path) -> Result<PathBuf, LedgerError> {
+    let aside = make_aside_folder(folder)?;
+    let to = place_aside(folder, path)?;
+    fs::rename(path, &to).map_err(io_error(path))?;
+    sync_folder(&aside)?;
+    sync_folder(folder)?;
+    Ok(to)
 }
 
 pub(super) fn segment_path(folder: &Path, boot: &str, number: u32) -> PathBuf {

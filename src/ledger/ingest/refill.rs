@@ -35,7 +35,7 @@ impl Ingest {
             return Ok(());
         }
         if self.store.rows().rolled()?.is_none() {
-            match snapshot::load(&mut self.kept.pair) {
+            match snapshot::load(&mut self.kept.pair)? {
                 Some(snapshot) => self.refill_from(snapshot, now, requests)?,
                 None => self.refill_without_sums(now)?,
             }

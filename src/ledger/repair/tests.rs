@@ -301,7 +301,7 @@ fn put_partial_sums(data: &Path, whole: &Path, place: usize) {
     start_and_stop(part.path());
     let store = open_store(part.path());
     let mut pair = snapshot::pair(part.path().join("journal").as_path());
-    let mut head = snapshot::load(&mut pair).unwrap().head;
+    let mut head = snapshot::load(&mut pair).unwrap().unwrap().head;
     let (_, mark) = head.marks.iter_mut().find(|(named, _)| *named == boot).unwrap();
     *mark = Applied {
         segment: number,
