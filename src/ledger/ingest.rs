@@ -147,7 +147,7 @@ fn pass(
             ingest.pruned = Instant::now();
             ingest.prune()?;
             ingest.forget(journal)?;
-            if ingest.keep_sums(now, what.stop)? {
+            if ingest.keep_sums(&journal.settings, what.stop)? {
                 ingest.prune()?;
             }
         }

@@ -83,6 +83,15 @@ impl Pair {
         self.folder.join(format!("{}.before", self.name))
     }
 
+    fn fresh(&self) -> PathBuf {
+        self.folder.join(format!("{}.new", self.name))
+    }
+
+    /// Removes what a writer that was killed left half written; nobody else may be writing.
+    pub(super) fn remove_left_over(&self) {
+        let _ = fs::remove_file(self.fresh());
+    }
+
     /// What can be read: of the newest file, else of the one before. `read` says what is wrong with a file, `Ok(None)`: it is not
     /// there. `told`: what is logged of a damaged newest file, and of both. A file that only can't be read now is an error: it is not
     /// gone on without it.
@@ -113,7 +122,7 @@ impl Pair {
 
     /// Writes a new file with `fill`; the newest becomes the one before.
     pub(super) fn write(&mut self, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), LedgerError> {
-        let (newest, fresh) = (self.newest(), self.folder.join(format!("{}.new", self.name)));
+        let (newest, fresh) = (self.newest(), self.fresh());
         let write = || -> io::Result<()> {
             let mut file = File::options()
                 .read(true)
@@ -125,7 +134,10 @@ impl Pair {
             fill(&mut file)?;
             file.sync_all()
         };
-        write().map_err(io_error(&fresh))?;
+        write().map_err(|e| {
+            let _ = fs::remove_file(&fresh); // it takes room
+            io_error(&fresh)(e)
+        })?;
         if std::mem::take(&mut self.before_is_bad) {
             segment::move_aside(&self.folder, &self.before())?;
         }

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::clock::UnixMicros;
+use crate::ledger::disk;
+use crate::ledger::journal::Settings;
 use crate::ledger::pair::{Pair, Unusable};
 use crate::ledger::segment::{Boot, io_error};
 use crate::ledger::snapshot::{self, Head};
@@ -38,6 +40,7 @@ pub(super) struct KeptSums {
 impl KeptSums {
     pub(super) fn new(folder: &Path) -> Self {
         let pair = snapshot::pair(folder);
+        pair.remove_left_over();
         let now = Instant::now();
         KeptSums {
             next: if pair.newest().exists() { now + EVERY } else { now },
@@ -104,6 +107,27 @@ impl KeptSums {
         (self.wanted || now >= self.next) && now >= self.not_before
     }
 
+    /// Is there room for one more file, and as much again for what it may have grown, beside what must be free and the ballast? The
+    /// sums must not be what fills the disk.
+    fn has_room(&self, settings: &Settings) -> Result<(), LedgerError> {
+        let newest = self.pair.newest();
+        let size = match std::fs::metadata(&newest) {
+            Ok(metadata) => metadata.len(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+            Err(e) => return Err(io_error(&newest)(e)),
+        };
+        let needed = settings
+            .min_free
+            .saturating_add(settings.ballast)
+            .saturating_add(size.saturating_mul(2));
+        let free = disk::free_space(&settings.folder).map_err(io_error(&settings.folder))?;
+        if free >= needed {
+            return Ok(());
+        }
+        let why = format!("{needed} bytes must be free for it, and {free} are");
+        Err(io_error(&newest)(io::Error::new(io::ErrorKind::StorageFull, why)))
+    }
+
     fn write(&mut self, store: &Store, at: UnixMicros) -> Result<(), LedgerError> {
         if self.covered().is_none() {
             let why = io::Error::other("it can't be read, and is not written over");
@@ -159,12 +183,16 @@ fn first_needed(marks: &[(Boot, Applied)]) -> BTreeMap<Boot, u32> {
 
 impl Ingest {
     /// Writes the sums beside the store, if it is time; true: they were written. All that was read must be in the store.
-    pub(super) fn keep_sums(&mut self, at: UnixMicros, stop: bool) -> Result<bool, LedgerError> {
+    pub(super) fn keep_sums(&mut self, settings: &Settings, stop: bool) -> Result<bool, LedgerError> {
         if !self.kept.is_due(stop) {
             return Ok(false);
         }
         rollup::roll(&self.store)?;
-        match self.kept.write(&self.store, at) {
+        let written = match self.kept.has_room(settings) {
+            Ok(()) => self.kept.write(&self.store, settings.clock.now()),
+            Err(error) => Err(error),
+        };
+        match written {
             Ok(()) => {
                 self.kept.failing = false;
                 Ok(true)

@@ -339,3 +339,27 @@ fn sums_that_can_not_be_read_now_are_waited_for_and_left_alone() {
     assert!(ids(&all_rows(&ledger)).len() <= ids(&rows).len() + 2);
     assert_eq!(ledger.verify().unwrap().differences, Vec::<String>::new());
 }
+
+#[test]
+fn sums_for_which_there_is_no_room_are_not_written() {
+    let data = tempfile::tempdir().unwrap();
+    let small = small();
+    live(data.path(), &small, 0..1);
+    let newest = data.path().join("journal/sums.tgs");
+    fs::remove_file(&newest).unwrap(); // so that they are due
+    fs::write(newest.with_extension("tgs.new"), b"half").unwrap();
+    // All but nothing of the disk must stay free: not even the ballast is made.
+    let full = crate::config::Ledger {
+        min_free: 0,
+        ballast: 1 << 60,
+        ..small.clone()
+    };
+    drop(open_at(data.path(), &full));
+    assert!(!newest.exists());
+    assert!(
+        !newest.with_extension("tgs.new").exists(),
+        "what was half written is removed"
+    );
+    drop(open_at(data.path(), &small));
+    assert!(newest.exists());
+}
