@@ -111,7 +111,7 @@ pub fn repair_folder(data: &Path, dry_run: bool, clock: &Clock) -> Result<Repair
             file: name(&file.segment.path),
             records: file.found.records,
             bad_bytes: file.found.bad_bytes,
-            moved_to: segment::set_aside_folder(&folder).join(name(&file.segment.path)),
+            moved_to: segment::place_aside(&folder, &file.segment.path)?,
         });
     }
     if dry_run {
@@ -130,7 +130,7 @@ pub fn repair_folder(data: &Path, dry_run: bool, clock: &Clock) -> Result<Repair
         // Rows stand behind their openings: in the last of the journal's files that is replaced.
         let is_last = damaged.get(at + 1).is_none_or(|next| next.boot != file.boot);
         let rows = open.values().filter(|left| is_last && *left.boot == file.boot);
-        replace(&folder, file, fate, rows.filter_map(|left| left.row.as_deref()))?;
+        repair.files[at].moved_to = replace(&folder, file, fate, rows.filter_map(|left| left.row.as_deref()))?;
     }
     write_down(&folder, &repair)?;
     Ok(repair)

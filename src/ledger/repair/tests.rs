@@ -382,3 +382,26 @@ fn what_may_be_charged_already_is_not_taken_over() {
         assert_eq!(segments(data.path()), names);
     }
 }
+
+#[test]
+fn a_repaired_file_that_goes_bad_is_repaired_again() {
+    let data = tempfile::tempdir().unwrap();
+    damaged(data.path());
+    let first = repair(data.path(), false);
+    start_and_stop(data.path());
+    let mut moved: HashSet<_> = first.files.into_iter().map(|file| file.moved_to).collect();
+    for _ in 0..3 {
+        damage(&segments(data.path())[6], &[5, 6]);
+        let did = repair(data.path(), false);
+        assert_eq!((did.files.len(), did.taken_over, did.interrupted), (1, 0, 0), "{did:?}");
+        assert!(did.files[0].moved_to.exists());
+        assert!(moved.insert(did.files[0].moved_to.clone()), "each is kept");
+        let rows = start_and_stop(data.path());
+        let ids: HashSet<_> = rows.iter().map(|row| row.opening.id).collect();
+        assert_eq!(ids.len(), rows.len());
+    }
+    assert_eq!(
+        segment::set_aside(&data.path().join("journal")).unwrap(),
+        moved.len() as u64
+    );
+}
