@@ -164,7 +164,8 @@ fn write_down(folder: &Path, repair: &Repair) -> Result<(), LedgerError> {
         file.write_all(&line)?;
         file.sync_all()
     };
-    write().map_err(io_error(&path))
+    write().map_err(io_error(&path))?;
+    segment::give_to_owner(folder, &path)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::store::frames::Salt;
@@ -102,6 +102,16 @@ pub(super) fn place_aside(folder: &Path, path: &Path) -> Result<PathBuf, LedgerE
     ))))
 }
 
+/// Gives a file to the folder's owner: a repair that root says must not leave what the gateway can't read.
+pub(super) fn give_to_owner(folder: &Path, path: &Path) -> Result<(), LedgerError> {
+    let owner = fs::metadata(folder).map_err(io_error(folder))?;
+    let its = fs::metadata(path).map_err(io_error(path))?;
+    if (its.uid(), its.gid()) == (owner.uid(), owner.gid()) || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid())).map_err(io_error(path))
+}
+
 /// Makes the folder of the damaged ones.
 pub(super) fn make_aside_folder(folder: &Path) -> Result<PathBuf, LedgerError> {
     let aside = set_aside_folder(folder);
@@ -110,6 +120,7 @@ pub(super) fn make_aside_folder(folder: &Path) -> Result<PathBuf, LedgerError> {
         .mode(0o700)
         .create(&aside)
         .map_err(io_error(&aside))?;
+    give_to_owner(folder, &aside)?;
     Ok(aside)
 }
 
@@ -137,14 +148,29 @@ const LISTED_MOST: u32 = 100;
 /// Segments by boot and number.
 pub(super) type Segments = BTreeMap<Boot, BTreeMap<u32, Segment>>;
 
-/// Every segment of every boot. One that another thread renames meanwhile is never left out: whoever reads on would skip it.
+/// Every segment of every boot. One that another thread renames meanwhile is never left out: whoever reads on would skip it. What a
+/// folder says while a name in it changes may have neither the old nor the new one, so it is listed until it says the same twice.
 pub(super) fn list(folder: &Path) -> Result<Segments, LedgerError> {
+    let mut before: Option<Segments> = None;
     for _ in 0..LISTED_MOST {
-        if let Some(segments) = list_once(folder)? {
+        let Some(segments) = list_once(folder)? else {
+            continue;
+        };
+        if before.is_some_and(|before| names_same(&before, &segments)) {
             return Ok(segments);
         }
+        before = Some(segments);
     }
     Err(io_error(folder)(io::Error::other("its files change while it is read")))
+}
+
+fn names_same(a: &Segments, b: &Segments) -> bool {
+    let numbers = |of: &Segments| -> Vec<(Boot, Vec<u32>)> {
+        let numbers =
+            |(boot, segments): (&Boot, &BTreeMap<u32, Segment>)| (boot.clone(), segments.keys().copied().collect());
+        of.iter().map(numbers).collect()
+    };
+    numbers(a) == numbers(b)
 }
 
 /// `None`: a file had another name, or was gone, when it was looked at.

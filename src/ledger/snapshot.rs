@@ -148,6 +148,10 @@ impl<W: Write> Write for Summed<W> {
 fn write_item(out: &mut impl Write, item: &impl Serialize) -> io::Result<()> {
     let mut bytes = postcard::to_extend(item, vec![0; 4]).map_err(io::Error::other)?;
     let length = u32::try_from(bytes.len() - 4).map_err(io::Error::other)?;
+    if length > ITEM_MAX {
+        // It could not be read again.
+        return Err(io::Error::other("an item is too long"));
+    }
     bytes[..4].copy_from_slice(&length.to_le_bytes());
     out.write_all(&bytes)
 }

@@ -108,6 +108,7 @@ fn keep_aside(folder: &Path, path: &Path) -> Result<PathBuf, LedgerError> {
         fs::copy(path, &to)
             .and_then(|_| File::open(&to)?.sync_all())
             .map_err(io_error(&to))?;
+        segment::give_to_owner(folder, &to)?;
     }
     segment::sync_folder(&aside)?;
     Ok(to)
@@ -170,6 +171,7 @@ fn write_fresh(
         });
         out.write_all(&record).map_err(io_error(&fresh))
     })?;
+    segment::give_to_owner(fresh.parent().unwrap_or(Path::new(".")), &fresh)?;
     let file = out.into_inner().map_err(|e| io_error(&fresh)(e.into_error()))?;
     file.sync_all().map_err(io_error(&fresh))?;
     Ok(fresh)

@@ -9,7 +9,7 @@ use crate::clock::UnixMicros;
 use crate::ledger::LedgerError;
 use crate::ledger::checkpoint::Files;
 use crate::ledger::ingest::write_both_sums;
-use crate::ledger::{rollup, segment, verify};
+use crate::ledger::{rollup, segment, snapshot, verify};
 use crate::store::Store;
 
 use super::judge::Damaged;
@@ -70,5 +70,8 @@ pub(super) fn leave_out_unclear(
 /// Writes the sums beside the store, which has all of these journals, so that both files say so too.
 pub(super) fn write_sums(folder: &Path, store: &Store, at: UnixMicros) -> Result<(), LedgerError> {
     rollup::roll(store)?;
-    write_both_sums(folder, store, at)
+    write_both_sums(folder, store, at)?;
+    let sums = snapshot::pair(folder);
+    segment::give_to_owner(folder, &sums.newest())?;
+    segment::give_to_owner(folder, &sums.before())
 }
