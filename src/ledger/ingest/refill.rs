@@ -115,7 +115,7 @@ impl Ingest {
         to: &Applied,
         segments: &BTreeMap<u32, Segment>,
     ) -> Result<(), LedgerError> {
-        let mut reader = Reader::new(boot.clone(), there);
+        let mut reader = Reader::new(boot.clone(), there).was_known_to(to);
         if to.finished {
             self.read(&mut reader, segments, End::Dead)?;
             self.enter_left_open(&reader, segments)?;

@@ -405,3 +405,22 @@ fn a_repaired_file_that_goes_bad_is_repaired_again() {
         moved.len() as u64
     );
 }
+
+#[test]
+fn what_ended_where_the_journal_rotted_is_not_interrupted_as_well() {
+    let data = tempfile::tempdir().unwrap();
+    let written = killed(data.path());
+    assert_eq!(start_and_stop(data.path()).len(), written.len());
+    let file = &segments(data.path())[5];
+    let all = records(file);
+    let end = (all.len() / 2..).find(|&nth| all[nth].3).unwrap();
+    let bad = damage(file, &[end]);
+    drop(open_store(data.path()));
+    fs::remove_dir_all(data.path().join("store/sled")).unwrap();
+    let ledger = open_at(data.path(), &small());
+    let rows = rows_of(&ledger);
+    assert!(!rows.contains_key(&bad[0].0), "its row is in the sums");
+    assert!(rows.iter().all(|(id, row)| written[id] == *row));
+    let missing = ledger.reach().unwrap().refilled.unwrap().rows_missing;
+    assert_eq!(missing, (written.len() - rows.len()) as u64);
+}
