@@ -43,7 +43,7 @@ pub(super) struct Books {
 enum Followed {
     /// To its end: nothing more will come.
     Finished,
-    To(Reader),
+    To(Box<Reader>),
 }
 
 impl Books {
@@ -63,7 +63,10 @@ impl Books {
                 .into_iter()
                 .map(|(id, segment, offset)| (id, Position { segment, offset }))
                 .collect();
-            (mark.boot.clone(), Followed::To(Reader::resume(mark.boot, at, open)))
+            (
+                mark.boot.clone(),
+                Followed::To(Box::new(Reader::resume(mark.boot, at, open))),
+            )
         };
         Books {
             boots: checkpoint.marks.into_iter().map(follow).collect(),
@@ -104,7 +107,7 @@ impl Books {
     /// The reader of a journal that is not finished.
     fn reader(&mut self, boot: &Boot) -> Option<Reader> {
         match self.boots.remove(boot) {
-            Some(Followed::To(reader)) => Some(reader),
+            Some(Followed::To(reader)) => Some(*reader),
             Some(Followed::Finished) => {
                 self.boots.insert(boot.clone(), Followed::Finished);
                 None
@@ -136,7 +139,7 @@ impl Books {
                 self.read(&mut reader, &segments, End::At(end), false)
             })
         };
-        self.boots.insert(self.own.clone(), Followed::To(reader));
+        self.boots.insert(self.own.clone(), Followed::To(Box::new(reader)));
         result
     }
 
@@ -160,7 +163,7 @@ impl Books {
             self.changed |= dead.is_some() || reader.at != before;
             let followed = match (&result, &dead) {
                 (Ok(()), Some(_)) => Followed::Finished,
-                _ => Followed::To(reader),
+                _ => Followed::To(Box::new(reader)),
             };
             self.boots.insert(boot.clone(), followed);
             result?;
