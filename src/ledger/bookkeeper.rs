@@ -61,7 +61,7 @@ impl Bookkeeper {
     pub(super) fn open(folder: &Path, boot: &Boot, accounts: Arc<Accounts>) -> Result<Self, LedgerError> {
         let begun = Instant::now();
         let mut files = Files::new(folder);
-        let checkpoint = files.load();
+        let checkpoint = files.load()?;
         let from_checkpoint = checkpoint.is_some();
         let mut books = Books::new(
             folder.to_owned(),

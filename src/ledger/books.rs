@@ -43,7 +43,7 @@ pub(super) struct Books {
 enum Followed {
     /// To its end: nothing more will come.
     Finished,
-    To(Reader),
+    To(Box<Reader>),
 }
 
 impl Books {
@@ -63,7 +63,10 @@ impl Books {
                 .into_iter()
                 .map(|(id, segment, offset)| (id, Position { segment, offset }))
                 .collect();
-            (mark.boot.clone(), Followed::To(Reader::resume(mark.boot, at, open)))
+            (
+                mark.boot.clone(),
+                Followed::To(Box::new(Reader::resume(mark.boot, at, open))),
+            )
         };
         Books {
             boots: checkpoint.marks.into_iter().map(follow).collect(),
@@ -80,9 +83,10 @@ impl Books {
 
     /// The books of a folder of which no process is alive. Nothing is written.
     pub(super) fn look(folder: PathBuf, accounts: Arc<Accounts>) -> Result<Self, LedgerError> {
-        let checkpoint = Files::new(&folder).load().unwrap_or_default();
+        let checkpoint = Files::new(&folder).load()?.unwrap_or_default();
         let mut books = Books::new(folder, Boot::new(), accounts, checkpoint);
         for (boot, segments) in segment::list(&books.folder)? {
+            books.refuse_repaired(&boot, &segments)?;
             if let Some(mut reader) = books.reader(&boot) {
                 books.follow_other(&mut reader, &segments, true, false)?;
             }
@@ -90,10 +94,20 @@ impl Books {
         Ok(books)
     }
 
+    /// A place in a journal is of no use once files of it were repaired.
+    fn refuse_repaired(&self, boot: &Boot, segments: &BTreeMap<u32, Segment>) -> Result<(), LedgerError> {
+        match self.boots.get(boot) {
+            Some(Followed::To(reader)) if reader.at != Position::default() => {
+                segment::refuse_repaired(&Files::new(&self.folder).newest(), "balances", segments)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The reader of a journal that is not finished.
     fn reader(&mut self, boot: &Boot) -> Option<Reader> {
         match self.boots.remove(boot) {
-            Some(Followed::To(reader)) => Some(reader),
+            Some(Followed::To(reader)) => Some(*reader),
             Some(Followed::Finished) => {
                 self.boots.insert(boot.clone(), Followed::Finished);
                 None
@@ -125,7 +139,7 @@ impl Books {
                 self.read(&mut reader, &segments, End::At(end), false)
             })
         };
-        self.boots.insert(self.own.clone(), Followed::To(reader));
+        self.boots.insert(self.own.clone(), Followed::To(Box::new(reader)));
         result
     }
 
@@ -139,6 +153,7 @@ impl Books {
             if boot == self.own {
                 continue;
             }
+            self.refuse_repaired(&boot, &segments)?;
             let Some(mut reader) = self.reader(&boot) else {
                 continue;
             };
@@ -148,7 +163,7 @@ impl Books {
             self.changed |= dead.is_some() || reader.at != before;
             let followed = match (&result, &dead) {
                 (Ok(()), Some(_)) => Followed::Finished,
-                _ => Followed::To(reader),
+                _ => Followed::To(Box::new(reader)),
             };
             self.boots.insert(boot.clone(), followed);
             result?;

@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ use crate::ids::AttemptId;
 use crate::limits::{AccountId, Balance};
 
 use super::LedgerError;
-use super::pair::Pair;
+use super::pair::{Pair, Unusable, check_magic};
 use super::segment::{Boot, Position};
 
 /// First bytes of a file; the last of them is the version of the form.
@@ -76,15 +76,28 @@ impl Files {
         Files(Pair::new(folder, "books.tgb"))
     }
 
-    /// The newest readable checkpoint; `None`: there is none.
-    pub(super) fn load(&mut self) -> Option<Checkpoint> {
+    /// The newest file.
+    pub(super) fn newest(&self) -> PathBuf {
+        self.0.newest()
+    }
+
+    /// The newest undamaged checkpoint; `None`: there is none.
+    pub(super) fn load(&mut self) -> Result<Option<Checkpoint>, LedgerError> {
         self.0.load(
             read,
             [
-                "the balances on disk are unreadable; the ones before and the journals behind them are used",
+                "the balances on disk are damaged; the ones before and the journals behind them are used",
                 "and so are these; all journals are read",
             ],
         )
+    }
+
+    /// Do both files say that the balances have all of a journal?
+    pub(super) fn both_have_all_of(&self, boot: &str) -> bool {
+        [self.0.newest(), self.0.before()].iter().all(|file| {
+            let marks = read(file).ok().flatten().map(|checkpoint| checkpoint.marks);
+            marks.is_some_and(|marks| marks.iter().any(|mark| mark.boot == boot && mark.finished))
+        })
     }
 
     /// Writes a new one; the last one becomes the one before.
@@ -107,13 +120,16 @@ fn encode(checkpoint: &Checkpoint) -> postcard::Result<Vec<u8>> {
 }
 
 /// `Ok(None)`: there is no such file.
-fn read(file: &Path) -> Result<Option<Checkpoint>, String> {
+fn read(file: &Path) -> Result<Option<Checkpoint>, Unusable> {
     let bytes = match fs::read(file) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e.to_string()),
+        Err(e) => return Err(e.into()),
     };
-    decode(&bytes).map(Some)
+    if let Some(magic) = bytes.first_chunk() {
+        check_magic(magic, MAGIC)?;
+    }
+    Ok(Some(decode(&bytes)?))
 }
 
 fn decode(bytes: &[u8]) -> Result<Checkpoint, String> {
@@ -191,18 +207,22 @@ mod tests {
     fn the_one_before_is_used_when_the_newest_is_damaged_and_is_not_lost_by_the_next() {
         let folder = tempfile::tempdir().unwrap();
         let mut files = Files::new(folder.path());
-        assert_eq!(files.load(), None);
+        assert_eq!(files.load().unwrap(), None);
         for n in 1..=3 {
             files.write(&sample(n)).unwrap();
-            assert_eq!(Files::new(folder.path()).load(), Some(sample(n)));
+            assert_eq!(Files::new(folder.path()).load().unwrap(), Some(sample(n)));
         }
         fs::write(folder.path().join("books.tgb"), b"torn").unwrap();
         let mut files = Files::new(folder.path());
-        assert_eq!(files.load(), Some(sample(2)), "the one before");
+        assert_eq!(files.load().unwrap(), Some(sample(2)), "the one before");
         files.write(&sample(4)).unwrap();
-        assert_eq!(files.load(), Some(sample(4)));
+        assert_eq!(files.load().unwrap(), Some(sample(4)));
         fs::remove_file(folder.path().join("books.tgb")).unwrap();
-        assert_eq!(files.load(), Some(sample(2)), "what was damaged did not take its place");
+        assert_eq!(
+            files.load().unwrap(),
+            Some(sample(2)),
+            "what was damaged did not take its place"
+        );
     }
 
     #[test]

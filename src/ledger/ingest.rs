@@ -36,6 +36,7 @@ use super::{LedgerError, rollup, verify};
 
 use keep_sums::KeptSums;
 
+pub(super) use keep_sums::write_both_sums;
 pub(super) use requests::Requests;
 
 /// How often the journal's tail is taken in when nobody asks.
@@ -146,7 +147,7 @@ fn pass(
             ingest.pruned = Instant::now();
             ingest.prune()?;
             ingest.forget(journal)?;
-            if ingest.keep_sums(now, what.stop)? {
+            if ingest.keep_sums(&journal.settings, what.stop)? {
                 ingest.prune()?;
             }
         }

@@ -1,6 +1,6 @@
 //! Reads a journal, its own tail as well as a dead process's, from where the store left off.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -24,6 +24,11 @@ pub(super) struct Reader {
     /// Rows before this are in the store. Ahead of `at` only while the openings of attempts that were open are looked
     /// up again.
     applied: Position,
+    /// What ended before this is in the store, or in the sums it is given; also what can't be read any more.
+    known: Position,
+    /// Attempts which began before a damage that came about after what is behind it was taken in: their ends may have stood there, and
+    /// be rows or sums already. Nothing is made of them.
+    doubtful: HashSet<AttemptId>,
     /// Where the openings without a row stand.
     open: HashMap<AttemptId, Position>,
     /// A part of the journal was not read (damaged, or its files are gone): rows may come whose opening was not seen.
@@ -59,16 +64,19 @@ pub(super) enum End {
 impl Reader {
     pub(super) fn new(boot: Boot, applied: Option<Applied>) -> Self {
         let applied = applied.unwrap_or_default();
+        let known = Position {
+            segment: applied.segment,
+            offset: applied.offset,
+        };
         Reader {
             boot,
             at: Position {
                 segment: applied.open_segment,
                 offset: applied.open_offset,
             },
-            applied: Position {
-                segment: applied.segment,
-                offset: applied.offset,
-            },
+            applied: known,
+            known,
+            doubtful: HashSet::new(),
             open: HashMap::new(),
             gaps: false,
             duplicates: 0,
@@ -82,8 +90,30 @@ impl Reader {
         let mut reader = Reader::new(boot, None);
         reader.at = at;
         reader.applied = at;
+        reader.known = at;
         reader.open = open;
         reader
+    }
+
+    /// What is read again was known up to here.
+    pub(super) fn was_known_to(mut self, to: &Applied) -> Self {
+        let known = match to.finished {
+            true => Position {
+                segment: u32::MAX,
+                offset: u64::MAX,
+            },
+            false => Position {
+                segment: to.segment,
+                offset: to.offset,
+            },
+        };
+        self.known = self.known.max(known);
+        self
+    }
+
+    /// How many attempts may have ended where the journal can't be read, and be known already.
+    pub(super) fn doubtful(&self) -> usize {
+        self.doubtful.len()
     }
 
     /// The attempts which are open here, and where their openings stand.
@@ -171,6 +201,9 @@ impl Reader {
                     };
                     let segment = segment.clone();
                     self.gaps = true;
+                    if self.at < self.known {
+                        self.doubtful.extend(self.open.drain().map(|(id, _)| id));
+                    }
                     self.go_to(number + 1);
                     return Ok(Stop::Damaged(segment, error));
                 }
@@ -255,6 +288,7 @@ impl Reader {
                     self.open.insert(head.id, here);
                 }
                 Kind::Closed => {
+                    self.doubtful.remove(&head.id);
                     let is_second = self.open.remove(&head.id).is_none() && !self.gaps;
                     if here < self.applied {
                         continue;

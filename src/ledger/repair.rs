@@ -13,12 +13,14 @@
 //!
 //! And where only the store still has a row, its record being bad, it is written into the file again.
 //!
-//! So no attempt is in two journals, and saying it twice takes nothing over twice. The journal of what is taken over is made first,
-//! whole or not at all; then each file is replaced. Killed in between, the next repair goes on. The files as they were found are
+//! So no attempt is in two journals, and saying it twice takes nothing over twice. First it is made sure that balances and sums on disk
+//! have the whole journal ([`settled`]). And that rows and balances come to the
+//! same: else nobody can say what is charged already, and nothing is repaired. Then the journal of what is taken over is made, whole or not at all; then each file is replaced. Killed in between, the next repair goes on. The files as they were found are
 //! moved to `damaged/`, with a line in `damaged/repairs.jsonl` of each repair.
 
 mod judge;
 mod replace;
+mod settled;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -37,6 +39,7 @@ use super::query;
 use super::segment::{self, io_error};
 use judge::{Attempt, Fate, There, find, judge, left_open};
 use replace::{move_superseded, replace, take_over};
+use settled::{leave_out_unclear, leave_out_unsettled, write_sums};
 
 /// What a repair did, or would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +94,9 @@ pub fn repair_folder(data: &Path, dry_run: bool, clock: &Clock) -> Result<Repair
         move_superseded(&folder)?;
     }
     let all = segment::list(&folder)?;
-    let damaged = find(&all, &store, &mut repair)?;
+    let mut damaged = find(&all, &store, &mut repair)?;
+    leave_out_unsettled(&folder, &store, &mut damaged, &mut repair)?;
+    leave_out_unclear(&folder, &store, &mut damaged, &mut repair)?;
     if damaged.is_empty() {
         return Ok(repair);
     }
@@ -106,12 +111,13 @@ pub fn repair_folder(data: &Path, dry_run: bool, clock: &Clock) -> Result<Repair
             file: name(&file.segment.path),
             records: file.found.records,
             bad_bytes: file.found.bad_bytes,
-            moved_to: segment::set_aside_folder(&folder).join(name(&file.segment.path)),
+            moved_to: segment::place_aside(&folder, &file.segment.path)?,
         });
     }
     if dry_run {
         return Ok(repair);
     }
+    write_sums(&folder, &store, clock.now())?;
     let fate = |id: &AttemptId| {
         attempts
             .get(id)
@@ -124,7 +130,7 @@ pub fn repair_folder(data: &Path, dry_run: bool, clock: &Clock) -> Result<Repair
         // Rows stand behind their openings: in the last of the journal's files that is replaced.
         let is_last = damaged.get(at + 1).is_none_or(|next| next.boot != file.boot);
         let rows = open.values().filter(|left| is_last && *left.boot == file.boot);
-        replace(&folder, file, fate, rows.filter_map(|left| left.row.as_deref()))?;
+        repair.files[at].moved_to = replace(&folder, file, fate, rows.filter_map(|left| left.row.as_deref()))?;
     }
     write_down(&folder, &repair)?;
     Ok(repair)
@@ -158,7 +164,8 @@ fn write_down(folder: &Path, repair: &Repair) -> Result<(), LedgerError> {
         file.write_all(&line)?;
         file.sync_all()
     };
-    write().map_err(io_error(&path))
+    write().map_err(io_error(&path))?;
+    segment::give_to_owner(folder, &path)
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub(super) struct Found {
     pub(super) bad_bytes: u64,
     /// There are good records behind bad bytes: this is no torn end.
     pub(super) good_behind_bad: bool,
+    /// Its header is good, and of a form this program does not know.
+    pub(super) is_newer: bool,
     /// Good records which this program can't read: a newer one wrote them.
     pub(super) unknown: u64,
 }
@@ -63,6 +65,7 @@ pub(super) fn scan(
     let mut found = Found {
         salt: Salt::from_header(&chunk).ok(),
         is_stub: chunk.len() < HEADER_LEN,
+        is_newer: Salt::is_of_other_format(&chunk),
         ..Found::default()
     };
     let mut offset = HEADER_LEN as u64;

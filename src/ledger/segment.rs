@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::store::frames::Salt;
@@ -71,9 +71,67 @@ pub(super) fn set_aside(folder: &Path) -> Result<u64, LedgerError> {
     let mut count = 0;
     for file in files {
         let file = file.map_err(io_error(&path))?;
-        count += u64::from(file.file_name().to_str().and_then(parse_name).is_some());
+        let name = file.file_name();
+        let name = name.to_str().unwrap_or_default();
+        // Behind a name that was taken stands a number.
+        let name = match name.rsplit_once('.') {
+            Some((before, number)) if number.parse::<u32>().is_ok() => before,
+            _ => name,
+        };
+        count += u64::from(parse_name(name).is_some());
     }
     Ok(count)
+}
+
+/// Most files of one name among the damaged ones.
+const ASIDE_MOST: u32 = 1000;
+
+/// Where a file gets among the damaged ones, where others may have its name.
+pub(super) fn place_aside(folder: &Path, path: &Path) -> Result<PathBuf, LedgerError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = set_aside_folder(folder);
+    let first = std::iter::once(aside.join(&*name));
+    let places = first.chain((1..ASIDE_MOST).map(|number| aside.join(format!("{name}.{number}"))));
+    for place in places {
+        if !place.try_exists().map_err(io_error(&place))? {
+            return Ok(place);
+        }
+    }
+    Err(io_error(&aside)(io::Error::other(format!(
+        "there are {ASIDE_MOST} files of the name {name}: move some away"
+    ))))
+}
+
+/// Gives a file to the folder's owner: a repair that root says must not leave what the gateway can't read.
+pub(super) fn give_to_owner(folder: &Path, path: &Path) -> Result<(), LedgerError> {
+    let owner = fs::metadata(folder).map_err(io_error(folder))?;
+    let its = fs::metadata(path).map_err(io_error(path))?;
+    if (its.uid(), its.gid()) == (owner.uid(), owner.gid()) || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid())).map_err(io_error(path))
+}
+
+/// Makes the folder of the damaged ones.
+pub(super) fn make_aside_folder(folder: &Path) -> Result<PathBuf, LedgerError> {
+    let aside = set_aside_folder(folder);
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&aside)
+        .map_err(io_error(&aside))?;
+    give_to_owner(folder, &aside)?;
+    Ok(aside)
+}
+
+/// Moves a file to the damaged ones; where it is then.
+pub(super) fn move_aside(folder: &Path, path: &Path) -> Result<PathBuf, LedgerError> {
+    let aside = make_aside_folder(folder)?;
+    let to = place_aside(folder, path)?;
+    fs::rename(path, &to).map_err(io_error(path))?;
+    sync_folder(&aside)?;
+    sync_folder(folder)?;
+    Ok(to)
 }
 
 pub(super) fn segment_path(folder: &Path, boot: &str, number: u32) -> PathBuf {
@@ -90,14 +148,29 @@ const LISTED_MOST: u32 = 100;
 /// Segments by boot and number.
 pub(super) type Segments = BTreeMap<Boot, BTreeMap<u32, Segment>>;
 
-/// Every segment of every boot. One that another thread renames meanwhile is never left out: whoever reads on would skip it.
+/// Every segment of every boot. One that another thread renames meanwhile is never left out: whoever reads on would skip it. What a
+/// folder says while a name in it changes may have neither the old nor the new one, so it is listed until it says the same twice.
 pub(super) fn list(folder: &Path) -> Result<Segments, LedgerError> {
+    let mut before: Option<Segments> = None;
     for _ in 0..LISTED_MOST {
-        if let Some(segments) = list_once(folder)? {
+        let Some(segments) = list_once(folder)? else {
+            continue;
+        };
+        if before.is_some_and(|before| names_same(&before, &segments)) {
             return Ok(segments);
         }
+        before = Some(segments);
     }
     Err(io_error(folder)(io::Error::other("its files change while it is read")))
+}
+
+fn names_same(a: &Segments, b: &Segments) -> bool {
+    let numbers = |of: &Segments| -> Vec<(Boot, Vec<u32>)> {
+        let numbers =
+            |(boot, segments): (&Boot, &BTreeMap<u32, Segment>)| (boot.clone(), segments.keys().copied().collect());
+        of.iter().map(numbers).collect()
+    };
+    numbers(a) == numbers(b)
 }
 
 /// `None`: a file had another name, or was gone, when it was looked at.
@@ -158,6 +231,20 @@ pub(super) fn mark(segment: &Segment, state: State) -> Result<(), LedgerError> {
         let _ = file.metadata().and_then(|metadata| file.set_len(metadata.len()));
     }
     fs::rename(&segment.path, segment.path.with_extension(suffix)).map_err(io_error(&segment.path))
+}
+
+/// Refuses to go on in the middle of a journal of which files were repaired since: records stand at other places there.
+pub(super) fn refuse_repaired(from: &Path, what: &str, segments: &BTreeMap<u32, Segment>) -> Result<(), LedgerError> {
+    let Some(repaired) = segments.values().find(|segment| segment.state == State::Repaired) else {
+        return Ok(());
+    };
+    let why = format!(
+        "these {what} are older than the repair of {}, and go to a place in its journal that is elsewhere now: put the newer {what} back, \
+         or the journal's files as they were (in {})",
+        repaired.path.display(),
+        repaired.path.with_file_name("damaged").display()
+    );
+    Err(io_error(from)(io::Error::other(why)))
 }
 
 /// A fresh boot: its id, and its lock, held until dropped.

@@ -21,7 +21,7 @@ use crate::store::rows::Applied;
 use crate::store::sums::Period;
 
 use super::LedgerError;
-use super::pair::Pair;
+use super::pair::{Pair, Unusable, check_magic};
 use super::segment::Boot;
 
 /// First bytes of a file; the last of them is the version of the form.
@@ -75,12 +75,12 @@ pub(super) fn pair(folder: &Path) -> Pair {
     Pair::new(folder, "sums.tgs")
 }
 
-/// The newest readable file; `None`: there is none.
-pub(super) fn load(pair: &mut Pair) -> Option<Snapshot> {
+/// The newest undamaged file; `None`: there is none.
+pub(super) fn load(pair: &mut Pair) -> Result<Option<Snapshot>, LedgerError> {
     pair.load(
         read,
         [
-            "the sums on disk are unreadable; the ones before are used",
+            "the sums on disk are damaged; the ones before are used",
             "and so are these; sums reach only as far back as the journals that are kept",
         ],
     )
@@ -148,6 +148,10 @@ impl<W: Write> Write for Summed<W> {
 fn write_item(out: &mut impl Write, item: &impl Serialize) -> io::Result<()> {
     let mut bytes = postcard::to_extend(item, vec![0; 4]).map_err(io::Error::other)?;
     let length = u32::try_from(bytes.len() - 4).map_err(io::Error::other)?;
+    if length > ITEM_MAX {
+        // It could not be read again.
+        return Err(io::Error::other("an item is too long"));
+    }
     bytes[..4].copy_from_slice(&length.to_le_bytes());
     out.write_all(&bytes)
 }
@@ -173,30 +177,25 @@ fn decode<T: serde::de::DeserializeOwned>(item: &[u8]) -> io::Result<T> {
 }
 
 /// `Ok(None)`: there is no such file.
-pub(super) fn read(path: &Path) -> Result<Option<Snapshot>, String> {
+pub(super) fn read(path: &Path) -> Result<Option<Snapshot>, Unusable> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e.to_string()),
+        Err(e) => return Err(e.into()),
     };
     let length = check(&mut file)?;
-    let open = || -> io::Result<Snapshot> {
-        file.seek(SeekFrom::Start(HEAD_LEN as u64))?;
-        let mut items = Items::with_buffer(BufReader::with_capacity(CHUNK, file.take(length)))?;
-        let head = decode(&read_item(&mut items)?)?;
-        Ok(Snapshot { head, items })
-    };
-    open().map(Some).map_err(|e| e.to_string())
+    file.seek(SeekFrom::Start(HEAD_LEN as u64))?;
+    let mut items = Items::with_buffer(BufReader::with_capacity(CHUNK, file.take(length)))?;
+    let head = decode(&read_item(&mut items)?)?;
+    Ok(Some(Snapshot { head, items }))
 }
 
 /// Reads all of a file and checks it; the length of its body.
-fn check(file: &mut File) -> Result<u64, String> {
+fn check(file: &mut File) -> Result<u64, Unusable> {
     let mut head = [0; HEAD_LEN];
-    file.read_exact(&mut head).map_err(|e| format!("its head: {e}"))?;
+    file.read_exact(&mut head)?;
     let [magic @ .., _, _, _, _, _, _, _, _, _, _, _, _] = head;
-    if magic != *MAGIC {
-        return Err("it does not begin as sums of this version do".into());
-    }
+    check_magic(&magic, MAGIC)?;
     let mut chunk = vec![0; CHUNK];
     let (mut sum, mut length) = (0, 0);
     loop {
@@ -207,14 +206,14 @@ fn check(file: &mut File) -> Result<u64, String> {
                 length += n as u64;
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e.to_string()),
+            Err(e) => return Err(e.into()),
         }
     }
     if head[12..] != length.to_le_bytes() {
-        return Err("its length is wrong".into());
+        return Err(Unusable::Damaged("its length is wrong".into()));
     }
     if head[8..12] != crc32c::crc32c_append(sum, &head[12..]).to_le_bytes() {
-        return Err("its checksum is wrong".into());
+        return Err(Unusable::Damaged("its checksum is wrong".into()));
     }
     Ok(length)
 }
@@ -262,11 +261,11 @@ mod tests {
             .collect();
         store.rows().apply_sums(&as_sums, Some(&Rolled::default())).unwrap();
         let mut pair = pair(folder.path());
-        assert!(load(&mut pair).is_none());
+        assert!(load(&mut pair).unwrap().is_none());
         let bytes = write(&mut pair, &store, &head()).unwrap();
         let path = pair.newest();
         assert_eq!(fs::metadata(&path).unwrap().len(), bytes);
-        let snapshot = load(&mut pair).unwrap();
+        let snapshot = load(&mut pair).unwrap().unwrap();
         assert_eq!(snapshot.head, head());
         assert_eq!(items(snapshot), all);
         let good = fs::read(&path).unwrap();
@@ -278,12 +277,13 @@ mod tests {
             fs::write(&path, &good[..at]).unwrap();
             assert!(read(&path).is_err(), "cut at {at}");
         }
-        assert!(load(&mut pair).is_none(), "and there is none before");
+        assert!(load(&mut pair).unwrap().is_none(), "and there is none before");
         write(&mut pair, &store, &head()).unwrap();
         assert!(!pair.before().exists(), "what is damaged is not kept as the one before");
+        assert!(folder.path().join("damaged/sums.tgs").exists(), "but it is kept");
         write(&mut pair, &store, &Head::default()).unwrap();
         fs::write(&path, b"torn").unwrap();
-        assert_eq!(load(&mut pair).unwrap().head, head());
+        assert_eq!(load(&mut pair).unwrap().unwrap().head, head());
     }
 
     #[test]

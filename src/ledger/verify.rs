@@ -367,6 +367,61 @@ fn totals(store: &Store) -> Result<BTreeMap<AccountId, Spent>, LedgerError> {
     Ok(totals)
 }
 
+/// Accounts whose rows, with all that is still to be taken in, do not come to their balance: what each used in total. Of a folder of
+/// which no gateway is running.
+pub(super) fn differing_totals(folder: &Path, store: &Store) -> Result<Vec<String>, LedgerError> {
+    let none = Accounts::new();
+    let books = Books::look(folder.to_owned(), std::sync::Arc::default())?;
+    let mut rest = Walk {
+        ids: Vec::new(),
+        kept: Kept::default(),
+        days: BTreeMap::new(),
+    };
+    let question = Question {
+        folder,
+        store,
+        books: &books,
+        accounts: None,
+        own: None,
+    };
+    journals(&question, &none, &mut rest, &mut Verdict::default())?;
+    let rolled = store.rows().rolled()?.unwrap_or_default();
+    let rolled = Cursor {
+        block: rolled.block,
+        row: rolled.rows,
+    };
+    query::scan(store, &Filter::default(), BlockKey(rolled.block), |place, row| {
+        if place >= rolled {
+            let spent = spent_by(row.opening.attempt, row.closing.usage, row.closing.charge);
+            let opening = &row.opening;
+            rest.kept.add(opening.key, opening.group, opening.at, spent, &none);
+        }
+        Ok(true)
+    })?;
+    let mut totals = totals(store)?;
+    for (id, balance) in rest.kept.all() {
+        let (total, more) = (totals.entry(id).or_default(), balance.0[3].spent);
+        total.requests = total.requests.saturating_add(more.requests);
+        total.tokens = total.tokens.saturating_add(more.tokens);
+        total.charge += more.charge;
+    }
+    let booked: BTreeMap<AccountId, Spent> = books.balances().map(|(id, of)| (id, of.0[3].spent)).collect();
+    let all: std::collections::BTreeSet<&AccountId> = booked.keys().chain(totals.keys()).collect();
+    let differs = |id: &AccountId| {
+        let booked = booked.get(id).copied().unwrap_or_default();
+        let rows = totals.get(id).copied().unwrap_or_default();
+        let told = || {
+            format!(
+                "{id}: the rows come to {}, its balance to {}",
+                told_spent(&rows),
+                told_spent(&booked)
+            )
+        };
+        (booked != rows).then(told)
+    };
+    Ok(all.into_iter().filter_map(differs).collect())
+}
+
 /// Verifies a data folder of which no gateway is running. Nothing that is compared is changed: journals are not taken in, a broken
 /// store is not moved, nothing is filled again. The store is opened for it, though, which takes its lock, may write what sled and
 /// the file of facts owe themselves after a crash, and makes the lock file if there is none.

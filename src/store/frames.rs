@@ -60,6 +60,15 @@ impl Salt {
         Ok(Salt(u64::from_le_bytes(salt)))
     }
 
+    /// Is this a good header, of a form this program does not know?
+    pub fn is_of_other_format(header: &[u8]) -> bool {
+        header.first_chunk::<HEADER_LEN>().is_some_and(|header| {
+            header[..4] == MAGIC
+                && header[16..] == crc32c::crc32c(&header[..16]).to_le_bytes()
+                && header[4..6] != FORMAT.to_le_bytes()
+        })
+    }
+
     fn checksum(self, length: [u8; 4], payload: &[u8]) -> u32 {
         let mut head = [0; 12];
         head[..8].copy_from_slice(&self.0.to_le_bytes());

@@ -63,6 +63,14 @@ impl Ingest {
             let before = self.total;
             let mut reader = Reader::new(boot.clone(), applied);
             self.read(&mut reader, segments, End::Dead)?;
+            if reader.doubtful() > 0 {
+                tracing::error!(
+                    boot,
+                    attempts = reader.doubtful(),
+                    "a journal went bad after it was taken in: these attempts may have ended there, and are not entered as interrupted; \
+                     `tollgate ledger verify` tells of those that are no rows"
+                );
+            }
             // Listed again: a damaged segment has another name by now.
             let segments = segment::list(&self.folder)?.remove(&boot).unwrap_or_default();
             let interrupted = self.enter_left_open(&reader, &segments)?;

@@ -2,11 +2,15 @@
 //! journal is removed once both files have its rows, so whichever of them is readable, with the journals that are kept, gives all sums.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::clock::UnixMicros;
-use crate::ledger::pair::Pair;
-use crate::ledger::segment::Boot;
+use crate::ledger::disk;
+use crate::ledger::journal::Settings;
+use crate::ledger::pair::{Pair, Unusable};
+use crate::ledger::segment::{Boot, io_error};
 use crate::ledger::snapshot::{self, Head};
 use crate::ledger::{LedgerError, rollup};
 use crate::store::Store;
@@ -34,8 +38,9 @@ pub(super) struct KeptSums {
 }
 
 impl KeptSums {
-    pub(super) fn new(folder: &std::path::Path) -> Self {
+    pub(super) fn new(folder: &Path) -> Self {
         let pair = snapshot::pair(folder);
+        pair.remove_left_over();
         let now = Instant::now();
         KeptSums {
             next: if pair.newest().exists() { now + EVERY } else { now },
@@ -49,31 +54,51 @@ impl KeptSums {
 
     /// Would the sums be found again without this segment, from either of the files? If not, they are written.
     pub(super) fn covers(&mut self, boot: &str, segment: u32) -> bool {
-        let covers = self
-            .covered()
+        let Some(covered) = self.covered() else {
+            return false;
+        };
+        let covers = covered
             .iter()
             .all(|needed| needed.get(boot).is_some_and(|&needed| segment < needed));
         self.wanted |= !covers;
         covers
     }
 
-    /// What the files on disk cover. The first time they are read for it; what is unreadable covers nothing, and is written anew.
-    fn covered(&mut self) -> &mut [BTreeMap<Boot, u32>; 2] {
-        self.covered.get_or_insert_with(|| {
-            [self.pair.before(), self.pair.newest()].map(|path| match snapshot::read(&path) {
-                Ok(Some(snapshot)) => first_needed(&snapshot.head.marks),
-                Ok(None) => BTreeMap::new(),
-                Err(why) => {
-                    tracing::error!(file = %path.display(), why, "the sums on disk are unreadable; they are written anew");
-                    self.wanted = true;
-                    BTreeMap::new()
+    /// What the files on disk cover. The first time they are read for it; what is damaged covers nothing, and is written anew.
+    /// `None`: one of them can't be read now. It may hold what nothing else does: it stays as it is, and journals are kept.
+    fn covered(&mut self) -> Option<&mut [BTreeMap<Boot, u32>; 2]> {
+        if self.covered.is_none() {
+            let mut covered: [BTreeMap<Boot, u32>; 2] = Default::default();
+            for (covered, file) in covered.iter_mut().zip([self.pair.before(), self.pair.newest()]) {
+                match snapshot::read(&file) {
+                    Ok(Some(snapshot)) => *covered = first_needed(&snapshot.head.marks),
+                    Ok(None) => {}
+                    Err(Unusable::Damaged(why)) => {
+                        tracing::error!(file = %file.display(), why, "the sums on disk are damaged; they are written anew");
+                        self.pair.is_bad(&file);
+                        self.wanted = true;
+                    }
+                    Err(Unusable::Unread(why)) => {
+                        if !std::mem::replace(&mut self.failing, true) {
+                            tracing::error!(
+                                file = %file.display(),
+                                why,
+                                "the sums on disk can't be read; none are written and journals are kept until they can"
+                            );
+                        }
+                        return None;
+                    }
                 }
-            })
-        })
+            }
+            self.covered = Some(covered);
+        }
+        self.covered.as_mut()
     }
 
     fn is_due(&mut self, stop: bool) -> bool {
-        self.covered();
+        if self.covered().is_none() {
+            return false;
+        }
         let now = Instant::now();
         if stop {
             let bytes = std::fs::metadata(self.pair.newest()).map_or(0, |metadata| metadata.len());
@@ -82,7 +107,32 @@ impl KeptSums {
         (self.wanted || now >= self.next) && now >= self.not_before
     }
 
+    /// Is there room for one more file, and as much again for what it may have grown, beside what must be free and the ballast? The
+    /// sums must not be what fills the disk.
+    fn has_room(&self, settings: &Settings) -> Result<(), LedgerError> {
+        let newest = self.pair.newest();
+        let size = match std::fs::metadata(&newest) {
+            Ok(metadata) => metadata.len(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+            Err(e) => return Err(io_error(&newest)(e)),
+        };
+        let needed = settings
+            .min_free
+            .saturating_add(settings.ballast)
+            .saturating_add(size.saturating_mul(2));
+        let free = disk::free_space(&settings.folder).map_err(io_error(&settings.folder))?;
+        if free >= needed {
+            return Ok(());
+        }
+        let why = format!("{needed} bytes must be free for it, and {free} are");
+        Err(io_error(&newest)(io::Error::new(io::ErrorKind::StorageFull, why)))
+    }
+
     fn write(&mut self, store: &Store, at: UnixMicros) -> Result<(), LedgerError> {
+        if self.covered().is_none() {
+            let why = io::Error::other("it can't be read, and is not written over");
+            return Err(io_error(&self.pair.newest())(why));
+        }
         let rows = store.rows();
         let mut marks: Vec<(Boot, Applied)> = Vec::new();
         for boot in rows.journals()? {
@@ -102,14 +152,22 @@ impl KeptSums {
             "the sums were written beside the store"
         );
         let newest = first_needed(&head.marks);
-        let covered = self.covered();
-        covered.swap(0, 1);
-        covered[1] = newest;
+        if let Some(covered) = self.covered() {
+            covered.swap(0, 1);
+            covered[1] = newest;
+        }
         self.not_before = Instant::now() + begun.elapsed() * REST;
         self.next = Instant::now() + EVERY;
         self.wanted = false;
         Ok(())
     }
+}
+
+/// Writes both files from a store in which all rows are in the sums, where no gateway runs.
+pub(in crate::ledger) fn write_both_sums(folder: &Path, store: &Store, at: UnixMicros) -> Result<(), LedgerError> {
+    let mut kept = KeptSums::new(folder);
+    kept.write(store, at)?;
+    kept.write(store, at)
 }
 
 fn first_needed(marks: &[(Boot, Applied)]) -> BTreeMap<Boot, u32> {
@@ -125,12 +183,16 @@ fn first_needed(marks: &[(Boot, Applied)]) -> BTreeMap<Boot, u32> {
 
 impl Ingest {
     /// Writes the sums beside the store, if it is time; true: they were written. All that was read must be in the store.
-    pub(super) fn keep_sums(&mut self, at: UnixMicros, stop: bool) -> Result<bool, LedgerError> {
+    pub(super) fn keep_sums(&mut self, settings: &Settings, stop: bool) -> Result<bool, LedgerError> {
         if !self.kept.is_due(stop) {
             return Ok(false);
         }
         rollup::roll(&self.store)?;
-        match self.kept.write(&self.store, at) {
+        let written = match self.kept.has_room(settings) {
+            Ok(()) => self.kept.write(&self.store, settings.clock.now()),
+            Err(error) => Err(error),
+        };
+        match written {
             Ok(()) => {
                 self.kept.failing = false;
                 Ok(true)

@@ -35,7 +35,7 @@ impl Ingest {
             return Ok(());
         }
         if self.store.rows().rolled()?.is_none() {
-            match snapshot::load(&mut self.kept.pair) {
+            match snapshot::load(&mut self.kept.pair)? {
                 Some(snapshot) => self.refill_from(snapshot, now, requests)?,
                 None => self.refill_without_sums(now)?,
             }
@@ -95,6 +95,9 @@ impl Ingest {
             let Some(segments) = boots.get(boot) else {
                 continue;
             };
+            if !to.finished {
+                segment::refuse_repaired(&self.kept.pair.newest(), "sums", segments)?;
+            }
             let there = self.store.rows().applied(boot)?;
             if there.is_none_or(|there| !reaches(&there, to)) {
                 self.take_in_up_to(boot, there, to, segments)?;
@@ -112,7 +115,7 @@ impl Ingest {
         to: &Applied,
         segments: &BTreeMap<u32, Segment>,
     ) -> Result<(), LedgerError> {
-        let mut reader = Reader::new(boot.clone(), there);
+        let mut reader = Reader::new(boot.clone(), there).was_known_to(to);
         if to.finished {
             self.read(&mut reader, segments, End::Dead)?;
             self.enter_left_open(&reader, segments)?;

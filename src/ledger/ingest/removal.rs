@@ -36,12 +36,17 @@ impl Ingest {
     /// Removes the oldest journals beyond the archive's size, and what the store remembers of journals that are gone.
     pub(super) fn prune(&mut self) -> Result<(), LedgerError> {
         let boots = segment::list(&self.folder)?;
-        for boot in self.store.rows().journals()? {
-            if !boots.contains_key(&boot) {
-                self.store.rows().forget(&boot)?;
-            }
+        let is_gone = |boot: &String| !boots.contains_key(boot);
+        let gone: Vec<_> = self.store.rows().journals()?.into_iter().filter(is_gone).collect();
+        if !gone.is_empty() {
+            // Forgotten only once they are gone for good: a file that came back after a power cut would be taken in again.
+            segment::sync_folder(&self.folder)?;
+        }
+        for boot in gone {
+            self.store.rows().forget(&boot)?;
         }
         let mut kept = 0;
+        let mut removed = false;
         for (boot, segments) in boots.iter().rev() {
             for (&number, segment) in segments.iter().rev() {
                 // A damaged one is all there is of what stands behind the damage: it stays until it is repaired.
@@ -52,8 +57,12 @@ impl Ingest {
                 // Neither balances nor sums on disk must need it; then it goes the next time.
                 if kept > self.archive && self.kept.covers(boot, number) && self.keeper.covers(boot, number) {
                     fs::remove_file(&segment.path).map_err(segment::io_error(&segment.path))?;
+                    removed = true;
                 }
             }
+        }
+        if removed {
+            segment::sync_folder(&self.folder)?;
         }
         Ok(())
     }

@@ -88,7 +88,11 @@ pub(super) fn find(all: &Segments, store: &Store, repair: &mut Repair) -> Result
                 continue;
             }
             let file = segment.path.display();
-            if found.unknown > 0 {
+            if found.is_newer {
+                repair.not_done.push(format!(
+                    "{file}: it is of a form this program does not know: repair it with the newer one that wrote it"
+                ));
+            } else if found.unknown > 0 {
                 repair.not_done.push(format!(
                     "{file}: {} records are of a kind this program does not know: repair it with the newer one that wrote them",
                     found.unknown

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::ids::AttemptId;
@@ -14,7 +14,6 @@ use crate::ledger::segment::{self, State, io_error};
 use crate::store::frames::Salt;
 
 use super::judge::{Damaged, Fate};
-use super::name;
 
 /// Writes what is taken over into a journal of its own; its file.
 pub(super) fn take_over(
@@ -61,26 +60,23 @@ pub(super) fn take_over(
     Ok(path)
 }
 
-/// Puts what stays of a file in its place, with `rows` behind it, and moves it away.
+/// Puts what stays of a file in its place, with `rows` behind it, and moves it away; where it is then.
 pub(super) fn replace<'a>(
     folder: &Path,
     file: &Damaged,
     fate: impl Fn(&AttemptId) -> Fate,
     mut rows: impl Iterator<Item = &'a [u8]>,
-) -> Result<(), LedgerError> {
+) -> Result<PathBuf, LedgerError> {
     let salt = match file.found.salt.or(file.spare) {
         Some(salt) => salt,
         None => new_salt(folder)?,
     };
     let path = segment::segment_path(folder, &file.boot, file.number).with_extension("tgj.repaired");
-    let mut from = file.segment.clone();
+    let from = &file.segment;
     let takes_its_name = from.state == State::Repaired;
-    if takes_its_name {
-        from.path = set_aside(folder, &from.path)?;
-    }
     let mut closed = HashSet::new();
-    write_file(&path, salt, |write| {
-        salvage::scan(&from, file.spare, |payload, head| {
+    let fresh = write_fresh(&path, salt, |write| {
+        salvage::scan(from, file.spare, |payload, head| {
             let stays = match (fate(&head.id), head.kind) {
                 (Fate::Stays, Kind::Closed) => closed.insert(head.id),
                 (Fate::Stays | Fate::OpeningStays, Kind::Opened) => true,
@@ -90,31 +86,31 @@ pub(super) fn replace<'a>(
         })?;
         rows.try_for_each(write)
     })?;
+    // The file whose name the new one takes stands under both names until it does: there is never none.
+    let aside = match takes_its_name {
+        true => Some(keep_aside(folder, &from.path)?),
+        false => None,
+    };
+    fs::rename(&fresh, &path).map_err(io_error(&fresh))?;
     segment::sync_folder(folder)?;
-    if !takes_its_name {
-        set_aside(folder, &from.path)?;
+    match aside {
+        Some(aside) => Ok(aside),
+        None => segment::move_aside(folder, &from.path),
     }
-    Ok(())
 }
 
-/// Moves a file to those which were damaged; where it is then.
-fn set_aside(folder: &Path, path: &Path) -> Result<PathBuf, LedgerError> {
-    let aside = segment::set_aside_folder(folder);
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&aside)
-        .map_err(io_error(&aside))?;
-    let to = aside.join(name(path));
-    if to.exists() {
-        return Err(io_error(&to)(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "an earlier repair left it here: move it away first",
-        )));
+/// Gives a file a second name among the damaged ones.
+fn keep_aside(folder: &Path, path: &Path) -> Result<PathBuf, LedgerError> {
+    let aside = segment::make_aside_folder(folder)?;
+    let to = segment::place_aside(folder, path)?;
+    // Not every file system can.
+    if fs::hard_link(path, &to).is_err() {
+        fs::copy(path, &to)
+            .and_then(|_| File::open(&to)?.sync_all())
+            .map_err(io_error(&to))?;
+        segment::give_to_owner(folder, &to)?;
     }
-    fs::rename(path, &to).map_err(io_error(path))?;
     segment::sync_folder(&aside)?;
-    segment::sync_folder(folder)?;
     Ok(to)
 }
 
@@ -125,7 +121,7 @@ pub(super) fn move_superseded(folder: &Path) -> Result<(), LedgerError> {
             for suffix in ["tgj", "tgj.done", "tgj.damaged"] {
                 let before = segment.path.with_extension("").with_extension(suffix);
                 if before.exists() {
-                    set_aside(folder, &before)?;
+                    segment::move_aside(folder, &before)?;
                 }
             }
         }
@@ -145,6 +141,16 @@ fn write_file(
     salt: Salt,
     fill: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), LedgerError>) -> Result<(), LedgerError>,
 ) -> Result<(), LedgerError> {
+    let fresh = write_fresh(path, salt, fill)?;
+    fs::rename(&fresh, path).map_err(io_error(&fresh))
+}
+
+/// Writes it whole, synced, under the name it has until it gets its own; that name.
+fn write_fresh(
+    path: &Path,
+    salt: Salt,
+    fill: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), LedgerError>) -> Result<(), LedgerError>,
+) -> Result<PathBuf, LedgerError> {
     let fresh = path.with_extension("new");
     let file = File::options()
         .write(true)
@@ -165,7 +171,8 @@ fn write_file(
         });
         out.write_all(&record).map_err(io_error(&fresh))
     })?;
+    segment::give_to_owner(fresh.parent().unwrap_or(Path::new(".")), &fresh)?;
     let file = out.into_inner().map_err(|e| io_error(&fresh)(e.into_error()))?;
     file.sync_all().map_err(io_error(&fresh))?;
-    fs::rename(&fresh, path).map_err(io_error(&fresh))
+    Ok(fresh)
 }

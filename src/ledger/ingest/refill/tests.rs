@@ -258,7 +258,7 @@ fn killed_while_it_is_filled_it_goes_on() {
         let boot = "f".repeat(32);
         let keeper = std::sync::Arc::new(Bookkeeper::open(&folder, &boot, Default::default()).unwrap());
         let mut ingest = Ingest::new(folder, boot, 1 << 30, open_store(data.path()), keeper).unwrap();
-        let snapshot = snapshot::load(&mut ingest.kept.pair).unwrap();
+        let snapshot = snapshot::load(&mut ingest.kept.pair).unwrap().unwrap();
         let boots = segment::list(&ingest.folder).unwrap();
         let (boot, to) = snapshot
             .head
@@ -290,4 +290,76 @@ fn killed_while_it_is_filled_it_goes_on() {
         ingest.store.flush().unwrap();
     }
     check_refilled(data.path(), &small, &before, &rows);
+}
+
+#[test]
+fn sums_that_can_not_be_read_now_are_waited_for_and_left_alone() {
+    let data = tempfile::tempdir().unwrap();
+    let small = small();
+    live(data.path(), &small, 0..5);
+    let (before, rows) = {
+        let ledger = open_at(data.path(), &small);
+        (told(&ledger), all_rows(&ledger))
+    };
+    break_store(data.path(), 0);
+    let newest = data.path().join("journal/sums.tgs");
+    let (good, journals) = (fs::read(&newest).unwrap(), segments(data.path()).len());
+    for newer in [false, true] {
+        if newer {
+            let mut bytes = good.clone();
+            bytes[7] = b'2';
+            fs::write(&newest, bytes).unwrap();
+        } else {
+            fs::remove_file(&newest).unwrap();
+            fs::create_dir(&newest).unwrap(); // opens, and can't be read
+        }
+        let ledger = open_at(data.path(), &small);
+        let why = ledger.reach().unwrap_err().to_string();
+        assert!(
+            why.contains("sums.tgs") && why.contains(if newer { "newer" } else { "read" }),
+            "{why}"
+        );
+        enter(&ledger, 5000 + u64::from(newer), START + 5 * DAY);
+        drop(ledger);
+        assert!(
+            open_store(data.path()).rows().rolled().unwrap().is_none(),
+            "nothing was begun"
+        );
+        assert!(segments(data.path()).len() >= journals, "no journal was removed");
+        if newer {
+            assert_eq!(fs::read(&newest).unwrap()[8..], good[8..]);
+        } else {
+            fs::remove_dir(&newest).unwrap();
+        }
+    }
+    fs::write(&newest, &good).unwrap();
+    let ledger = open_at(data.path(), &small);
+    let sum = |told: &Told| told.by_hour.iter().map(|line| line.attempts).sum::<u64>();
+    assert_eq!(sum(&told(&ledger)), sum(&before) + 2);
+    assert!(ids(&all_rows(&ledger)).len() <= ids(&rows).len() + 2);
+    assert_eq!(ledger.verify().unwrap().differences, Vec::<String>::new());
+}
+
+#[test]
+fn sums_for_which_there_is_no_room_are_not_written() {
+    let data = tempfile::tempdir().unwrap();
+    let small = small();
+    live(data.path(), &small, 0..1);
+    let newest = data.path().join("journal/sums.tgs");
+    fs::remove_file(&newest).unwrap(); // so that they are due
+    fs::write(newest.with_extension("tgs.new"), b"half").unwrap();
+    // All but nothing of the disk must stay free: not even the ballast is made.
+    let full = crate::config::Ledger {
+        min_free: 0,
+        ballast: 1 << 60,
+        ..small.clone()
+    };
+    drop(open_at(data.path(), &full));
+    assert!(!newest.exists());
+    assert!(
+        !newest.with_extension("tgs.new").exists(),
+        "what was half written is removed"
+    );
+    drop(open_at(data.path(), &small));
+    assert!(newest.exists());
 }
