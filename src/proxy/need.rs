@@ -77,7 +77,7 @@ pub async fn limit(
     let bounds = bounds_answers(ctx);
     // A bound must not be fooled by escapes. Else most requests name no tier, and reading all of a body costs more than looking.
     let names = || SERVICE.iter().any(|name| memmem::find(&prepared.body, name).is_some());
-    let price = price(gateway, ctx, candidate, &prepared.model);
+    let price = prepared.price.as_ref();
     let asks_service = price.is_some_and(|price| price.has_services()) && (bounds || names());
     if !bounds && !asks_service {
         return Ok(());
@@ -177,16 +177,13 @@ fn odd(what: &str) -> ApiError {
     ApiError::new(ErrorKind::InvalidRequest, message).code("invalid_type")
 }
 
-/// Bounds the prompt, once, before anything takes the request that was read: where the client's limits need it, or a price of this
-/// candidate's is by the picture.
-pub async fn prompt(gateway: &Gateway, ctx: &mut RequestContext, candidate: &Candidate) -> Result<(), ApiError> {
+/// Bounds the prompt, once, before anything takes the request that was read: where the client's limits need it, or this price is
+/// by the picture.
+pub async fn prompt(ctx: &mut RequestContext, price: Option<&Price>) -> Result<(), ApiError> {
     if ctx.books.prompt.is_some() {
         return Ok(());
     }
-    let model = candidate.model.as_deref();
-    let model = model.or(ctx.client.peek.as_ref().map(|peek| peek.model.as_str()));
-    let price = price(gateway, ctx, candidate, model.unwrap_or(""));
-    if !bounds_answers(ctx) && !price.is_some_and(|price| price.counts_pictures()) {
+    if !bounds_answers(ctx) && !price.is_some_and(Price::counts_pictures) {
         return Ok(());
     }
     ctx.books.prompt = Some(read(ctx).await?);
@@ -242,7 +239,7 @@ pub fn of(
     }
     let (provider, model) = (&candidate.pool.provider.name, &prepared.model);
     let rules = rules(ctx);
-    let price = price(gateway, ctx, candidate, model);
+    let price = prepared.price.as_ref();
     let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_ref());
     let unknown = route.and_then(|route| route.unknown_price);
     let unknown = unknown.unwrap_or_else(|| UnknownPrice::from(gateway.config.limits.unknown_price));
@@ -292,7 +289,12 @@ pub fn of(
 }
 
 /// The price of the candidate's model, as it is now. Of any path of a provider nobody knows what it costs.
-fn price<'a>(gateway: &Gateway, ctx: &'a RequestContext, candidate: &Candidate, model: &str) -> Option<&'a Arc<Price>> {
+pub fn price<'a>(
+    gateway: &Gateway,
+    ctx: &'a RequestContext,
+    candidate: &Candidate,
+    model: &str,
+) -> Option<&'a Arc<Price>> {
     ctx.client.target.as_ref()?;
     let provider = &candidate.pool.provider.name;
     rules(ctx)?.prices.shared(provider, model, gateway.clock.now())

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::dialects::{self, Answering, Splice, Target, Upstream};
 use crate::ir::{ApiError, DialectId, ErrorKind, LossReport, Operation};
+use crate::money::Price;
 use crate::routing::Candidate;
 use crate::rules::{Edits, OnLoss, Route, StreamUsage, UpstreamStream};
 use crate::translate::edit::{self, Change, How};
@@ -25,6 +26,7 @@ pub const ELSEWHERE: usize = 4 * 1024 * 1024;
 const MAX_LISTED: usize = 20;
 
 /// What goes to the provider, and how its answer comes back.
+#[derive(Default)]
 pub struct Prepared {
     /// The body.
     pub body: Bytes,
@@ -42,25 +44,22 @@ pub struct Prepared {
     pub grown: u64,
     /// How long the answer can be, where somebody needs to know.
     pub length: Length,
+    /// The model's price, as it was when this was prepared.
+    pub price: Option<Arc<Price>>,
 }
 
 /// Prepares the body. An error: this candidate can't be asked this.
 pub async fn execute(gateway: &Gateway, ctx: &mut RequestContext, candidate: &Candidate) -> Result<Prepared, ApiError> {
     // The candidate of another name the client gave may be one of another route.
     instruct::execute(ctx).await?;
-    need::prompt(gateway, ctx, candidate).await?;
+    let peek = ctx.client.peek.as_ref();
+    let asked = || peek.map(|peek| Arc::from(peek.model.as_str()));
+    let model: Arc<str> = candidate.model.clone().or_else(asked).unwrap_or_default();
+    let price = need::price(gateway, ctx, candidate, &model).cloned();
+    need::prompt(ctx, price.as_deref()).await?;
     let (Some(peek), Some(target)) = (&ctx.client.peek, &ctx.client.target) else {
         // `/p/...`: the body is not ours to touch.
-        return Ok(Prepared {
-            body: Bytes::new(),
-            model: "".into(),
-            withhold_usage: false,
-            stream: false,
-            conversion: None,
-            loss: LossReport::default(),
-            grown: 0,
-            length: Length::default(),
-        });
+        return Ok(Prepared::default());
     };
     let route = ctx.route.as_ref().and_then(|stage| stage.plan.route.as_deref());
     let stream = upstream_stream(target, peek.stream, route);
@@ -74,11 +73,12 @@ pub async fn execute(gateway: &Gateway, ctx: &mut RequestContext, candidate: &Ca
     let repeated = inside && renamed && peek.model_span.is_none();
     let same = candidate.endpoint.dialect == target.dialect.id() && stream == peek.stream && !repeated;
     let prepared = if same && !opaque::has_sealed(&ctx.client.body) {
-        spliced(ctx, candidate)
+        spliced(ctx, candidate, model)
     } else {
-        convert(gateway, ctx, candidate, stream, !same).await?
+        convert(gateway, ctx, candidate, model, stream, !same).await?
     };
     let mut prepared = edited(ctx, candidate, prepared).await?;
+    prepared.price = price;
     need::limit(gateway, ctx, candidate, &mut prepared).await?;
     prepared.grown = prepared.body.len().saturating_sub(ctx.client.body.len()) as u64;
     Ok(prepared)
@@ -140,33 +140,25 @@ fn upstream_stream(target: &Target, asked: bool, route: Option<&Route>) -> bool 
 
 /// The client's body with the provider's model name and the question for usage; the bytes themselves where neither is
 /// needed.
-fn spliced(ctx: &RequestContext, candidate: &Candidate) -> Prepared {
+fn spliced(ctx: &RequestContext, candidate: &Candidate, model: Arc<str>) -> Prepared {
     let mut prepared = Prepared {
         body: ctx.client.body.clone(),
-        model: "".into(),
-        withhold_usage: false,
         stream: ctx.wants_stream(),
-        conversion: None,
-        loss: LossReport::default(),
-        grown: 0,
-        length: Length::default(),
+        ..Prepared::default()
     };
     let Some(peek) = &ctx.client.peek else {
         return prepared;
     };
     let mut edits = Vec::new();
-    prepared.model = match &candidate.model {
-        Some(model) if **model != *peek.model => {
-            if let (Some(at), Ok(name)) = (&peek.model_span, serde_json::to_vec(&**model)) {
-                edits.push(Splice {
-                    at: at.clone(),
-                    with: name.into(),
-                });
-            }
-            model.clone()
-        }
-        _ => Arc::from(peek.model.as_str()),
-    };
+    if *model != *peek.model
+        && let (Some(at), Ok(name)) = (&peek.model_span, serde_json::to_vec(&*model))
+    {
+        edits.push(Splice {
+            at: at.clone(),
+            with: name.into(),
+        });
+    }
+    prepared.model = model;
     let ask = peek
         .ask_usage
         .clone()
@@ -181,15 +173,12 @@ async fn convert(
     gateway: &Gateway,
     ctx: &mut RequestContext,
     candidate: &Candidate,
+    model: Arc<str>,
     stream: bool,
     convert_answer: bool,
 ) -> Result<Prepared, ApiError> {
     let (Some(peek), Some(target)) = (&ctx.client.peek, ctx.client.target.clone()) else {
         return Err(internal());
-    };
-    let model: Arc<str> = match &candidate.model {
-        Some(model) => model.clone(),
-        None => Arc::from(peek.model.as_str()),
     };
     let (client_stream, asked_model) = (peek.stream, peek.model.clone());
     let work = Work {
@@ -248,8 +237,7 @@ async fn convert(
         stream,
         conversion,
         loss: converted.loss,
-        grown: 0,
-        length: Length::default(),
+        ..Prepared::default()
     })
 }
 

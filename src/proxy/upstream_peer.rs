@@ -159,34 +159,29 @@ async fn begin(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContex
     loop {
         let (choice, prepared, need) = next_candidate(gateway, ctx).await?;
         let at = gateway.clock.now();
-        if let Some((estimate, reserved)) = waited.take()
-            && estimate == need.estimate
-        {
-            return Ok(Begun {
-                choice,
-                prepared,
-                need,
-                at,
-                reserved,
-            });
-        }
-        if waits == MAX_WAITS {
-            ctx.books.patience = None;
-        }
-        let mut choice = Some(choice);
-        let put_back = |stage: &mut RouteStage| {
-            if let Some(choice) = choice.take() {
-                stage.plan.put_back(choice);
-            }
-        };
-        let reserved = match admit::reserve(session, ctx, need.estimate, at, put_back).await {
-            Ok(reserved) => reserved,
-            Err(NoRoom::Gone) => return Err(abort::gone()),
-            Err(NoRoom::Refused(refusal)) => {
-                // What failed last, if something did, says more than why it can't be repeated.
-                ctx.futile &= ctx.last_failure.is_none();
-                ctx.refusal = ctx.last_failure.take().or(Some(refusal));
-                return Error::e_explain(ErrorType::InternalError, "the client's limits do not allow it");
+        let held = waited.take().filter(|(estimate, _)| *estimate == need.estimate);
+        let (choice, reserved) = match held {
+            Some((_, reserved)) => (Some(choice), reserved),
+            None => {
+                if waits == MAX_WAITS {
+                    ctx.books.patience = None;
+                }
+                let mut choice = Some(choice);
+                let put_back = |stage: &mut RouteStage| {
+                    if let Some(choice) = choice.take() {
+                        stage.plan.put_back(choice);
+                    }
+                };
+                match admit::reserve(session, ctx, need.estimate, at, put_back).await {
+                    Ok(reserved) => (choice, reserved),
+                    Err(NoRoom::Gone) => return Err(abort::gone()),
+                    Err(NoRoom::Refused(refusal)) => {
+                        // What failed last, if something did, says more than why it can't be repeated.
+                        ctx.futile &= ctx.last_failure.is_none();
+                        ctx.refusal = ctx.last_failure.take().or(Some(refusal));
+                        return Error::e_explain(ErrorType::InternalError, "the client's limits do not allow it");
+                    }
+                }
             }
         };
         let Some(choice) = choice else {
@@ -303,9 +298,7 @@ fn open(
         withhold_usage,
         stream,
         conversion,
-        loss: _,
-        grown: _,
-        length: _,
+        ..
     } = prepared;
     let target = ctx.client.target.as_ref();
     let client_dialect = target.map_or("", |target| target.dialect.id().as_str());
