@@ -62,17 +62,21 @@ impl Entry {
     }
 
     /// Closes the attempt now; handed to the writer before this returns.
-    pub fn close(mut self, ended: Ended) {
-        self.write(ended);
+    pub fn close(mut self, ended: Ended) -> Closed {
+        let number = self.write(ended);
+        Closed {
+            number,
+            journal: self.journal.clone(),
+        }
     }
 
-    fn write(&mut self, ended: Ended) {
+    fn write(&mut self, ended: Ended) -> u64 {
         self.closed = true;
         if matches!(ended, Ended::Panicked | Ended::Interrupted) {
             self.closing.settle_unknown(&self.opening);
         }
         form::clip_closing(&mut self.closing);
-        self.journal.closed(&self.opening, &self.closing, ended);
+        let number = self.journal.closed(&self.opening, &self.closing, ended);
         let spent = super::spent(&self.opening, &self.closing);
         match self.reservation.take() {
             Some(reservation) => reservation.settle(spent),
@@ -82,6 +86,22 @@ impl Entry {
             }
         }
         self.journal.settled();
+        number
+    }
+}
+
+/// The row of an attempt that was closed.
+#[derive(Clone)]
+pub struct Closed {
+    number: u64,
+    journal: Arc<Journal>,
+}
+
+impl Closed {
+    /// Waits until it is in the file, and synced with `durability = "power"`. Never returns once the journal has failed (which ends the
+    /// process).
+    pub async fn written(&self) {
+        self.journal.safe(self.number).await;
     }
 }
 

@@ -33,6 +33,9 @@ use super::{ADMIT_WAIT, Closing, Ended, LedgerError, Opening, form, ingest, writ
 /// How long the writer naps after a batch before it sleeps for good: the most a record waits while there is traffic and nobody waits
 /// for it.
 pub(super) const NAP: Duration = Duration::from_millis(1);
+/// The same after a nap in which requests wrote: what nobody waits for mostly goes with what they write, and waking the writer costs
+/// more than its write. At most so long does a record wait when the traffic ends just then.
+pub(super) const LONG_NAP: Duration = Duration::from_millis(4);
 /// Most bytes which a request's thread writes itself.
 pub(super) const HELP_MOST: usize = 64 << 10;
 /// How often a request's thread writes for others before it leaves the rest to the writer.

@@ -50,7 +50,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
-pub use entry::Entry;
+pub use entry::{Closed, Entry};
 pub use journal::FatalHook;
 pub use reach::{Reach, Refilled};
 pub use record::{Closing, Ended, Opening, Row};
@@ -250,6 +250,11 @@ impl Ledger {
     /// The same, of an attempt that reserved: the reservation is settled with what the row says, whatever closes it.
     pub fn open_reserved(&self, opening: Opening, reservation: Reservation) -> Entry {
         Entry::open(self.0.journal.clone(), opening, Some(reservation))
+    }
+
+    /// Is a row to be on the disk before its answer ends ([`Closed::written`])? Else it is handed over when the answer ended.
+    pub fn ends_with_the_row(&self) -> bool {
+        self.0.journal.settings.durability == crate::config::Durability::Power
     }
 
     /// Rows in the order in which they were taken in (about that of their ends), after `after`, at most `limit` and

@@ -8,7 +8,7 @@ use crate::config::Durability;
 
 use super::LedgerError;
 use super::disk::{self, free_space, is_full};
-use super::journal::{BUFFER_KEPT, Buffer, Journal, NAP};
+use super::journal::{BUFFER_KEPT, Buffer, Journal, LONG_NAP, NAP};
 use super::metrics::metrics;
 use super::segment::{self, Position, io_error};
 
@@ -42,10 +42,12 @@ pub(super) enum Wrote {
 pub(super) fn write(journal: &Journal) {
     journal.writer.is_me();
     let mut napped = false;
+    let mut seen = 0;
     let mut stop_by = None::<Instant>;
     let mut rotate_from = Instant::now();
     loop {
         let stopping = journal.stopping.load(Ordering::SeqCst);
+        let helped = journal.written.load(Ordering::Relaxed) > seen;
         let wrote = {
             let mut batch = journal.writing.lock();
             write_waiting(journal, &mut batch).and_then(|wrote| {
@@ -71,6 +73,8 @@ pub(super) fn write(journal: &Journal) {
                 Ok(wrote)
             })
         };
+        seen = journal.written.load(Ordering::Relaxed);
+        let nap = if helped { LONG_NAP } else { NAP };
         match wrote {
             Err(e) => {
                 journal.fail(&e);
@@ -80,7 +84,7 @@ pub(super) fn write(journal: &Journal) {
             // Handed over while this thread held the lock.
             Ok(_) if journal.is_wanted() => {}
             Ok(Wrote::All) => {
-                journal.writer.nap(NAP);
+                journal.writer.nap(nap);
                 napped = true;
             }
             Ok(Wrote::Nothing) => {
@@ -92,7 +96,7 @@ pub(super) fn write(journal: &Journal) {
                         journal.buffer.lock().bytes.is_empty() && !journal.stopping.load(Ordering::SeqCst)
                     });
                 } else {
-                    journal.writer.nap(NAP);
+                    journal.writer.nap(nap);
                 }
                 napped = !napped;
             }

@@ -28,6 +28,7 @@ use super::estimated::{Counted, KeptPrompt};
 use super::gate::GateControl;
 use super::instruct::Instructed;
 use super::intake::BodyPermit;
+use super::logging::Concluded;
 use super::metrics::InFlight;
 
 /// One request, from its header to its log line.
@@ -186,6 +187,8 @@ pub struct Attempt {
     pub failure: Option<Failure>,
     /// It came to its good end.
     pub complete: bool,
+    /// How it ended, where its row was closed before the answer's end went out.
+    pub concluded: Option<Concluded>,
     /// What was dialled.
     pub dial: Option<Dial>,
     /// Until the header of the answer.

@@ -173,6 +173,11 @@ impl Count {
         })
     }
 
+    /// It may be counted where it is.
+    fn is_short(&self) -> bool {
+        self.tokenizer.is_loaded() && self.len() <= COUNTED_HERE
+    }
+
     fn len(&self) -> usize {
         let prompt = self.prompt.as_ref().map_or(0, |(prompt, _)| prompt.len());
         prompt + self.answer.as_ref().map_or(0, Text::len)
@@ -197,10 +202,25 @@ impl Count {
     }
 }
 
+/// The same as [`count`], where it takes no thread. False: it does, and nothing was counted.
+pub fn count_here(ctx: &mut RequestContext) -> bool {
+    match Count::of(ctx) {
+        None => true,
+        Some(count) if count.is_short() => {
+            ctx.books.counted = count.run();
+            true
+        }
+        Some(count) => {
+            ctx.books.kept = count.prompt.map(|(kept, _)| kept);
+            false
+        }
+    }
+}
+
 /// Counts what the last attempt used, where its provider did not tell and its model has a tokenizer.
 pub async fn count(ctx: &mut RequestContext) {
     let Some(count) = Count::of(ctx) else { return };
-    ctx.books.counted = if count.tokenizer.is_loaded() && count.len() <= COUNTED_HERE {
+    ctx.books.counted = if count.is_short() {
         count.run()
     } else {
         // If that fails, there are the estimates.

@@ -200,6 +200,10 @@ impl Gate {
         let total = self.control.lock().clocks.map(|clocks| clocks.total);
         let ends = tasks.iter().any(HttpTask::is_end);
         let write = async {
+            let row = if ends { self.control.lock().row.take() } else { None };
+            if let Some(row) = row {
+                row.written().await;
+            }
             self.finish_ping().await?;
             self.inner_mut().response_duplex_vec(tasks).await
         };

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::dialects::Dialect;
 use crate::ir::{ApiError, ErrorKind, LossReport, StreamEnd, Usage};
+use crate::ledger::Closed;
 use crate::money::NanoUsd;
 use crate::observe::redact::Masker;
 use crate::sse::Framing;
@@ -161,6 +162,8 @@ pub struct Held {
     pub received: u64,
     /// What becomes of the answer if the client goes away; `None` until an attempt begins.
     pub policy: Option<Policy>,
+    /// The attempt's row, which must be safe before the answer's end goes out.
+    pub row: Option<Closed>,
     /// The client is gone, and the answer is read on.
     pub(super) gone: Option<Gone>,
     /// The gate only looks whether the client is there.

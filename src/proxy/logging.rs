@@ -8,7 +8,7 @@ use pingora::{Error, ErrorSource};
 
 use crate::dialects::reset;
 use crate::ir::{Operation, StreamEnd, Usage};
-use crate::ledger::{Closing, Ended};
+use crate::ledger::{Closed, Closing, Ended};
 use crate::money::{Extras, NanoUsd};
 use crate::observe::access_log::{Line, rfc3339};
 use crate::observe::redact::printable;
@@ -34,6 +34,8 @@ pub struct Concluded {
     pub input_tokens: Option<u64>,
     /// Output tokens, all classes.
     pub output_tokens: Option<u64>,
+    /// Its row.
+    pub row: Closed,
 }
 
 /// Closes the attempt under way: its row, and what the metrics say of it.
@@ -100,7 +102,7 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
         &entry.closing,
     );
     drop(held);
-    entry.close(ended);
+    let row = entry.close(ended);
     ctx.loss = loss.summary().unwrap_or_default();
     ctx.books.add(amounts, estimated);
     let attempt = ctx.attempt.as_mut()?;
@@ -121,7 +123,25 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
         ended,
         input_tokens: usage.map(|usage| usage.input_total()),
         output_tokens: usage.map(|usage| usage.output_total()),
+        row,
     })
+}
+
+/// Before the end of the answer goes out, with `durability = "power"` (HARDENING L3): closes the row, for which the gate then waits.
+/// An answer whose tokens nobody told, and whose count takes long, is counted and closed when all is over.
+pub fn before_the_end(gateway: &Gateway, ctx: &mut RequestContext) {
+    let Some(gate) = ctx.gate.clone().filter(|_| gateway.ledger.ends_with_the_row()) else {
+        return;
+    };
+    if gate.lock().is_gone() || !estimated::count_here(ctx) {
+        return;
+    }
+    if let Some(concluded) = conclude(gateway, ctx, None) {
+        gate.lock().row = Some(concluded.row.clone());
+        if let Some(attempt) = &mut ctx.attempt {
+            attempt.concluded = Some(concluded);
+        }
+    }
 }
 
 /// What the attempt cost and is charged, and what its row says of that.
@@ -254,7 +274,7 @@ pub fn remember(gateway: &Gateway, ctx: &mut RequestContext) {
 pub async fn execute(gateway: &Gateway, session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
     remember(gateway, ctx);
     estimated::count(ctx).await;
-    let concluded = conclude(gateway, ctx, error);
+    let concluded = conclude(gateway, ctx, error).or_else(|| ctx.attempt.as_mut()?.concluded.take());
     ctx.books.admission = None;
     if let Some(gate) = &ctx.gate {
         gate.unwrap(&mut session.downstream_session);

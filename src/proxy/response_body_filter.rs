@@ -53,35 +53,35 @@ pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut
     };
     let out = if end { join(out, held.finish_answer()) } else { out };
     let committed = held.is_settled();
+    let (mut failure, mut failed) = (None, false);
     if !committed {
         let status = attempt.status.unwrap_or(0);
-        let failure = if attempt.failure.is_none() {
-            failover::judge(&held, status, end)
-        } else {
-            None
-        };
+        if attempt.failure.is_none() {
+            failure = failover::judge(&held, status, end);
+        }
         held.judge &= !end;
-        let failed = held.failure().is_some();
-        drop(held);
-        if let Some(failure) = failure {
-            if failover::follow(gateway, ctx, failure) {
-                return Error::e_explain(ErrorType::InternalError, "the next candidate is asked");
-            }
-            if let Some(refusal) = failover::ours(ctx, failure) {
-                ctx.refusal = Some(refusal);
-                return Error::e_explain(ErrorType::InternalError, "our credential was refused");
-            }
+        failed = held.failure().is_some();
+    }
+    drop(held);
+    if let Some(failure) = failure {
+        if failover::follow(gateway, ctx, failure) {
+            return Error::e_explain(ErrorType::InternalError, "the next candidate is asked");
         }
-        if failed {
-            // Nothing went out: the client gets a proper error.
-            return Error::e_explain(ErrorType::InternalError, "the provider's answer can't be passed on");
+        if let Some(refusal) = failover::ours(ctx, failure) {
+            ctx.refusal = Some(refusal);
+            return Error::e_explain(ErrorType::InternalError, "our credential was refused");
         }
+    }
+    if failed {
+        // Nothing went out: the client gets a proper error.
+        return Error::e_explain(ErrorType::InternalError, "the provider's answer can't be passed on");
     }
     if committed || end {
         // Before the client has the answer's end: it may ask the next thing at once.
         logging::remember(gateway, ctx);
     }
     if end {
+        logging::before_the_end(gateway, ctx);
         // … and may have one request under way at once.
         ctx.books.admission = None;
     }

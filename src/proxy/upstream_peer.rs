@@ -372,6 +372,7 @@ fn open(
         told: None,
         failure: None,
         complete: false,
+        concluded: None,
         dial: None,
         first_byte: None,
         first_token: None,

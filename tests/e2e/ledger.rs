@@ -24,7 +24,7 @@ const MODELS: [&str; 5] = [
     "x,tokens=20,fault=stop:3",
 ];
 
-async fn sandboxed() -> (Gateway, Arc<Sandbox>) {
+async fn sandboxed(ledger: &'static str) -> (Gateway, Arc<Sandbox>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let sandbox = Sandbox::new(true);
@@ -35,6 +35,7 @@ async fn sandboxed() -> (Gateway, Arc<Sandbox>) {
     let gateway = Gateway::start(Options {
         rules,
         limits: "requests_per_address = 100000",
+        ledger,
         ..Options::default()
     })
     .await;
@@ -75,9 +76,41 @@ fn by_request(rows: &[Value]) -> HashMap<&str, Vec<&Value>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_durability_of_power_an_answer_ends_when_its_row_is_in_the_journal() {
+    let (gateway, _sandbox) = sandboxed("durability = \"power\"").await;
+    let journal = gateway.path("data/journal");
+    let mut clients = JoinSet::new();
+    for client in 0..8usize {
+        let (bearer, http, journal) = (gateway.bearer(), gateway.ports.http, journal.clone());
+        clients.spawn(async move {
+            for number in 0..40 {
+                let id = format!("p{client}-{number}-end");
+                let at = client + number;
+                let answered = ask(http, &bearer, &id, ALL[at % 4], MODELS[at % 5], at % 3 != 0).await;
+                if answered.is_some() {
+                    assert_eq!(records_of(&journal, &id), 2, "{id} has an opening and a row");
+                }
+            }
+        });
+    }
+    clients.join_all().await;
+}
+
+/// How often a request is named in the journal's files.
+fn records_of(journal: &std::path::Path, id: &str) -> usize {
+    let files = std::fs::read_dir(journal).unwrap().map(|file| file.unwrap().path());
+    files
+        .filter(|file| file.to_string_lossy().contains(".tgj"))
+        .map(|file| memchr::memmem::find_iter(&std::fs::read(file).unwrap(), id).count())
+        .sum()
+}
+
+const CLIENTS: usize = 16;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_was_answered_is_in_the_book_once_even_after_a_kill() {
     let _heavy = HEAVY.lock().await;
-    let (mut gateway, sandbox) = sandboxed().await;
+    let (mut gateway, sandbox) = sandboxed("").await;
     let answered = Arc::new(Mutex::new(Vec::new()));
     let mut random = Random(0x5eed ^ u64::from(std::process::id()));
     let mut interrupted = 0;
@@ -85,7 +118,7 @@ async fn whoever_was_answered_is_in_the_book_once_even_after_a_kill() {
     for round in 0..3 {
         let stop = Arc::new(AtomicBool::new(false));
         let mut clients = JoinSet::new();
-        for client in 0..16usize {
+        for client in 0..CLIENTS {
             let (answered, stop, bearer, http) = (answered.clone(), stop.clone(), gateway.bearer(), gateway.ports.http);
             clients.spawn(async move {
                 for number in 0.. {
@@ -154,7 +187,7 @@ async fn whoever_was_answered_is_in_the_book_once_even_after_a_kill() {
             .count();
         println!("round {round}: {unlucky} of those answered were not closed yet");
         assert!(
-            unlucky <= 16 * (round + 1),
+            unlucky <= CLIENTS * (round + 1),
             "{unlucky} of those answered are marked as interrupted"
         );
     }
@@ -166,7 +199,7 @@ async fn whoever_was_answered_is_in_the_book_once_even_after_a_kill() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_book_equals_the_providers_own_counts() {
-    let (mut gateway, sandbox) = sandboxed().await;
+    let (mut gateway, sandbox) = sandboxed("").await;
     let mut clients = JoinSet::new();
     for client in 0..8usize {
         let (bearer, http) = (gateway.bearer(), gateway.ports.http);

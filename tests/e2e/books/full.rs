@@ -127,7 +127,7 @@ async fn a_full_disk_is_waited_out() {
     fs::write(folder.path().join("rules/10.toml"), rules).unwrap();
     let options = Options {
         limits: "requests_per_address = 100000",
-        timeouts: "[ledger]\nmin_free = \"8MiB\"\nballast = \"4MiB\"\nsegment = \"1MiB\"\n[store]\ncache = \"4MiB\"\n",
+        ledger: "min_free = \"8MiB\"\nballast = \"4MiB\"\nsegment = \"1MiB\"\n[store]\ncache = \"4MiB\"\n",
         ..Options::default()
     };
     let mut gateway = Gateway::start_in(folder, options, |path, ports, options| {
