@@ -29,7 +29,7 @@ use super::reader::{End, Reader, Stop};
 use super::report::{Cursor, Filter};
 use super::rollup::{self, DAY, Name, Sums};
 use super::segment::{self, Boot, Position};
-use super::{Closing, LedgerError, spent_by};
+use super::{Closing, LedgerError};
 
 /// Most ids that are compared one by one: 128 MiB for rows and as much for journals. Beyond it only sums are compared.
 const IDS_MAX: usize = 16 << 20;
@@ -123,16 +123,14 @@ fn walk(question: &Question<'_>, accounts: &Accounts, verdict: &mut Verdict) -> 
     };
     query::scan(store, &Filter::default(), BlockKey(0), |place, row| {
         walk.ids.push(short(row.opening.id));
-        let spent = spent_by(row.opening.attempt, row.closing.usage, row.closing.charge);
-        let opening = &row.opening;
-        walk.kept.add(opening.key, opening.group, opening.at, spent, accounts);
+        walk.kept.add_row(&row, accounts);
         let is_rolled = place
             < Cursor {
                 block: rolled.block,
                 row: rolled.rows,
             };
         if is_rolled {
-            let day = rollup::number(opening.at.0, DAY);
+            let day = rollup::number(row.opening.at.0, DAY);
             walk.days.entry(day).or_default().add_row(&row);
         }
         Ok(true)
@@ -188,9 +186,7 @@ fn journals(
                     && let Some(row) = form::read_closed(payload)
                 {
                     walk.ids.push(short(head.id));
-                    let spent = spent_by(row.opening.attempt, row.closing.usage, row.closing.charge);
-                    let opening = &row.opening;
-                    walk.kept.add(opening.key, opening.group, opening.at, spent, accounts);
+                    walk.kept.add_row(&row, accounts);
                 }
                 true
             })?;
@@ -392,9 +388,7 @@ pub(super) fn differing_totals(folder: &Path, store: &Store) -> Result<Vec<Strin
     };
     query::scan(store, &Filter::default(), BlockKey(rolled.block), |place, row| {
         if place >= rolled {
-            let spent = spent_by(row.opening.attempt, row.closing.usage, row.closing.charge);
-            let opening = &row.opening;
-            rest.kept.add(opening.key, opening.group, opening.at, spent, &none);
+            rest.kept.add_row(&row, &none);
         }
         Ok(true)
     })?;
