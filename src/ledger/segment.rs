@@ -305,6 +305,16 @@ pub(super) fn remove_lock(folder: &Path, boot: &str) {
     }
 }
 
+/// Makes a file which nobody else may read, in the place of one that was left half written. Only writable.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+}
+
 /// Makes a segment: header written, room taken ahead. The caller syncs file and folder.
 pub(super) fn create(
     folder: &Path,
