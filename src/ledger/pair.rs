@@ -43,12 +43,6 @@ impl From<io::Error> for Unusable {
     }
 }
 
-impl From<String> for Unusable {
-    fn from(why: String) -> Self {
-        Unusable::Damaged(why)
-    }
-}
-
 /// What is wrong with a file's first bytes; the last of `magic` is the version of its form.
 pub(super) fn check_magic(head: &[u8; 8], magic: &[u8; 8]) -> Result<(), Unusable> {
     if head == magic {
