@@ -98,7 +98,8 @@ impl Books {
     fn refuse_repaired(&self, boot: &Boot, segments: &BTreeMap<u32, Segment>) -> Result<(), LedgerError> {
         match self.boots.get(boot) {
             Some(Followed::To(reader)) if reader.at != Position::default() => {
-                segment::refuse_repaired(&Files::new(&self.folder).newest(), "balances", segments)
+                let from = Files::new(&self.folder).newest();
+                segment::refuse_repaired(&self.folder, &from, "balances", segments)
             }
             _ => Ok(()),
         }

@@ -242,7 +242,12 @@ pub(super) fn mark(segment: &Segment, state: State) -> Result<(), LedgerError> {
 }
 
 /// Refuses to go on in the middle of a journal of which files were repaired since: records stand at other places there.
-pub(super) fn refuse_repaired(from: &Path, what: &str, segments: &BTreeMap<u32, Segment>) -> Result<(), LedgerError> {
+pub(super) fn refuse_repaired(
+    folder: &Path,
+    from: &Path,
+    what: &str,
+    segments: &BTreeMap<u32, Segment>,
+) -> Result<(), LedgerError> {
     let Some(repaired) = segments.values().find(|segment| segment.state == State::Repaired) else {
         return Ok(());
     };
@@ -250,7 +255,7 @@ pub(super) fn refuse_repaired(from: &Path, what: &str, segments: &BTreeMap<u32, 
         "these {what} are older than the repair of {}, and go to a place in its journal that is elsewhere now: put the newer {what} back, \
          or the journal's files as they were (in {})",
         repaired.path.display(),
-        repaired.path.with_file_name("damaged").display()
+        set_aside_folder(folder).display()
     );
     Err(io_error(from)(io::Error::other(why)))
 }
