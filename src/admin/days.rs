@@ -12,7 +12,7 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::refusal::Refusal;
 use crate::clock::UnixMicros;
-use crate::ledger::query::GROUPS_MAX;
+use crate::ledger::query::{DAY_FORM, GROUPS_MAX, MONTH_FORM, WEEK_FORM};
 use crate::ledger::{Filter, GroupBy, Ledger, LedgerError, ReportLine};
 use crate::limits::{Calendar, Limits, Span, Window};
 use crate::observe::redact::printable;
@@ -132,12 +132,12 @@ fn window(by: &[GroupBy]) -> Option<Window> {
     }
 }
 
-/// How a window is written, as the ledger writes those of UTC.
+/// How a window is written: as the ledger writes those of UTC.
 fn form(by: GroupBy) -> Option<&'static str> {
     match by {
-        GroupBy::Day => Some("%Y-%m-%d"),
-        GroupBy::Week => Some("%G-W%V"),
-        GroupBy::Month => Some("%Y-%m"),
+        GroupBy::Day => Some(DAY_FORM),
+        GroupBy::Week => Some(WEEK_FORM),
+        GroupBy::Month => Some(MONTH_FORM),
         _ => None,
     }
 }

@@ -85,7 +85,7 @@ pub(super) async fn show(
 
 /// Reads all journals, rows and sums and compares them with one another and with the balances of all accounts. Takes about a second
 /// for a million rows; requests are not held up.
-#[utoipa::path(get, path = "/api/v1/ledger/verify", tag = "ledger", operation_id = "verifyLedger",
+#[utoipa::path(get, path = "/api/v1/ledger/verify", tag = "ledger", operation_id = "verify_ledger",
     responses((status = 200, description = "What was found; `ok` says whether everything adds up.", body = Verdict), AnyRefusal))]
 pub(super) async fn verify(State(api): State<Arc<Api>>, _: Asked<NoMore, NoMore>) -> Result<Json<Verdict>, Refusal> {
     let verdict = api.ask(|ledger| ledger.verify()).await?;

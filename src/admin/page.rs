@@ -39,14 +39,7 @@ pub(super) struct PageOf {
 impl PageOf {
     /// How many.
     pub(super) fn limit(&self) -> Result<usize, Refusal> {
-        match self.limit.as_deref().map(str::parse::<usize>) {
-            None => Ok(DEFAULT_LIMIT),
-            Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
-            Some(_) => Err(Refusal::invalid_query(
-                "limit",
-                format!("`limit` is a number from 1 to {MAX_LIMIT}"),
-            )),
-        }
+        Ok(limit_of(self.limit.as_deref(), MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT))
     }
 
     /// Behind what.
@@ -59,6 +52,18 @@ impl PageOf {
                 "cursor",
                 "`cursor` is `next` of the page before, as it was given",
             )),
+        }
+    }
+}
+
+/// Reads `limit`, which is `most` at most.
+pub(super) fn limit_of(text: Option<&str>, most: usize) -> Result<Option<usize>, Refusal> {
+    match text.map(str::parse::<usize>) {
+        None => Ok(None),
+        Some(Ok(limit)) if (1..=most).contains(&limit) => Ok(Some(limit)),
+        Some(_) => {
+            let told = format!("`limit` is a number from 1 to {most}");
+            Err(Refusal::invalid_query("limit", told))
         }
     }
 }

@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::days::Zone;
 use super::input::Asked;
+use super::page::{PageOf, limit_of};
 use super::refusal::{AnyRefusal, Refusal};
 use super::row::{RowView, UsageView};
 use super::times;
@@ -22,11 +23,6 @@ use crate::ids::RequestId;
 use crate::ledger::query::GROUPS_MAX;
 use crate::ledger::{Cursor, Filter, GroupBy, ReportLine};
 use crate::observe::rfc3339;
-
-/// Rows of a page unless asked otherwise.
-const DEFAULT_LIMIT: usize = 100;
-/// Most rows of a page.
-const MAX_LIMIT: usize = 1000;
 
 /// Which rows. Every condition that is given must hold.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -270,29 +266,6 @@ pub(super) async fn report(
     }))
 }
 
-/// Reads `limit`.
-fn limit_of(text: Option<&str>, most: usize) -> Result<Option<usize>, Refusal> {
-    match text.map(str::parse::<usize>) {
-        None => Ok(None),
-        Some(Ok(limit)) if (1..=most).contains(&limit) => Ok(Some(limit)),
-        Some(_) => {
-            let told = format!("`limit` is a number from 1 to {most}");
-            Err(Refusal::invalid_query("limit", told))
-        }
-    }
-}
-
-/// Which page of rows.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct PageOf {
-    /// Rows of the page: 1 to 1000, 100 unless given.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<String>,
-    /// `next` of the page before.
-    cursor: Option<String>,
-}
-
 /// A page of rows.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Rows {
@@ -310,12 +283,8 @@ pub(super) async fn rows(
     Asked(which, page): Asked<Which, PageOf>,
 ) -> Result<Json<Rows>, Refusal> {
     let filter = which.filter(api.state.clock.now())?;
-    let limit = limit_of(page.limit.as_deref(), MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT);
-    let after = match page.cursor.as_deref().map(str::parse::<Cursor>) {
-        None => None,
-        Some(Ok(after)) => Some(after),
-        Some(Err(wrong)) => return Err(Refusal::invalid_query("cursor", wrong.to_string())),
-    };
+    let limit = page.limit()?;
+    let after = page.after(|text| text.parse::<Cursor>().ok())?;
     let page = api.ask(move |ledger| ledger.rows(&filter, after, limit)).await?;
     Ok(Json(Rows {
         rows: page.rows.into_iter().map(RowView::from).collect(),

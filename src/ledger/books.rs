@@ -20,7 +20,7 @@ use super::checkpoint::{Checkpoint, Files, Mark};
 use super::form::{self, RowRef};
 use super::reader::{End, Reader, Stop};
 use super::segment::{self, Boot, Position, Segment, State};
-use super::{Closing, LedgerError, spent, spent_by};
+use super::{Closing, LedgerError, spent};
 
 /// The balances, and how far in each journal they go.
 pub(super) struct Books {
@@ -98,7 +98,8 @@ impl Books {
     fn refuse_repaired(&self, boot: &Boot, segments: &BTreeMap<u32, Segment>) -> Result<(), LedgerError> {
         match self.boots.get(boot) {
             Some(Followed::To(reader)) if reader.at != Position::default() => {
-                segment::refuse_repaired(&Files::new(&self.folder).newest(), "balances", segments)
+                let from = Files::new(&self.folder).newest();
+                segment::refuse_repaired(&self.folder, &from, "balances", segments)
             }
             _ => Ok(()),
         }
@@ -226,8 +227,7 @@ impl Books {
 
     fn add(&mut self, row: &RowRef<'_>, live: bool) {
         let opening = &row.opening;
-        let spent = spent_by(opening.attempt, row.closing.usage, row.closing.charge);
-        self.book(opening.key, opening.group, opening.at, spent, live);
+        self.book(opening.key, opening.group, opening.at, row.spent(), live);
     }
 
     fn book(&mut self, key: &str, group: &str, at: UnixMicros, spent: Spent, live: bool) {
@@ -334,6 +334,12 @@ impl Kept {
     }
 
     /// Adds one row to the accounts of its key and its group.
+    pub(super) fn add_row(&mut self, row: &RowRef<'_>, accounts: &Accounts) {
+        let opening = &row.opening;
+        self.add(opening.key, opening.group, opening.at, row.spent(), accounts);
+    }
+
+    /// The same, of the fields that count.
     pub(super) fn add(&mut self, key: &str, group: &str, at: UnixMicros, spent: Spent, accounts: &Accounts) {
         let reading = self.reading;
         let add = |entry: &mut Entry| entry.calendar.add(&mut entry.balance, at, spent);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::tests::{all_rows, copy, open_at, open_store, open_with, run_attempt, segments, settings};
 use super::*;
 use crate::ids::{GroupId, KeyId};
-use crate::limits::{AccountId, Balance, account};
+use crate::limits::{AccountId, Balance, Calendar};
 use crate::store::frames::Salt;
 
 type Balances = BTreeMap<AccountId, Balance>;
@@ -33,7 +33,7 @@ fn expected(rows: &[Row], accounts: &Accounts) -> Balances {
         for id in [key].into_iter().chain(group) {
             let limits = accounts.get(&id).limits();
             let balance = balances.entry(id).or_default();
-            account::add(&limits, balance, row.opening.at, spent(&row.opening, &row.closing));
+            Calendar::of(&limits).add(balance, row.opening.at, spent(&row.opening, &row.closing));
         }
     }
     // As an account is shown: windows that are over are empty.

@@ -126,27 +126,27 @@ fn read(file: &Path) -> Result<Option<Checkpoint>, Unusable> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e.into()),
     };
+    decode(&bytes).map(Some)
+}
+
+fn decode(bytes: &[u8]) -> Result<Checkpoint, Unusable> {
+    let damaged = |why: &str| Unusable::Damaged(why.to_owned());
     if let Some(magic) = bytes.first_chunk() {
         check_magic(magic, MAGIC)?;
     }
-    Ok(Some(decode(&bytes)?))
-}
-
-fn decode(bytes: &[u8]) -> Result<Checkpoint, String> {
-    let (head, body) = bytes.split_first_chunk::<HEAD_LEN>().ok_or("its head is cut")?;
-    if &head[..8] != MAGIC {
-        return Err("it does not begin as balances of this version do".into());
-    }
+    let Some((head, body)) = bytes.split_first_chunk::<HEAD_LEN>() else {
+        return Err(damaged("its head is cut"));
+    };
     if head[8..12] != crc32c::crc32c(&bytes[12..]).to_le_bytes() {
-        return Err("its checksum is wrong".into());
+        return Err(damaged("its checksum is wrong"));
     }
     if head[12..] != (body.len() as u64).to_le_bytes() {
-        return Err("its length is wrong".into());
+        return Err(damaged("its length is wrong"));
     }
     match postcard::take_from_bytes(body) {
         Ok((checkpoint, [])) => Ok(checkpoint),
-        Ok(_) => Err("it is longer than it should be".into()),
-        Err(e) => Err(e.to_string()),
+        Ok(_) => Err(damaged("it is longer than it should be")),
+        Err(e) => Err(damaged(&e.to_string())),
     }
 }
 
@@ -199,8 +199,22 @@ mod tests {
             assert!(decode(&flipped).is_err(), "bit {at}");
         }
         for cut in 0..bytes.len() {
-            assert!(decode(&bytes[..cut]).is_err(), "cut at {cut}");
+            assert!(
+                matches!(decode(&bytes[..cut]), Err(Unusable::Damaged(_))),
+                "cut at {cut}"
+            );
         }
+    }
+
+    #[test]
+    fn what_a_newer_program_wrote_is_not_taken_for_damage() {
+        let mut bytes = encode(&sample(9)).unwrap();
+        bytes[7] = b'2';
+        for length in [8, bytes.len()] {
+            assert!(matches!(decode(&bytes[..length]), Err(Unusable::Unread(_))));
+        }
+        bytes[7] = b'0';
+        assert!(matches!(decode(&bytes), Err(Unusable::Damaged(_))));
     }
 
     #[test]

@@ -6,13 +6,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::journal::{Journal, Settings, WriteHook};
+use super::segment;
 
 /// How often what found no room is tried again.
 pub(super) const RETRY_EVERY: Duration = Duration::from_millis(100);
@@ -103,12 +103,7 @@ fn ballast_path(folder: &Path) -> PathBuf {
 
 fn make(path: &Path, size: u64) -> io::Result<()> {
     let fresh = path.with_extension("new");
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&fresh)?;
+    let file = segment::create_private(&fresh)?;
     let made = match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size) {
         Ok(()) => Ok(()),
         // Not every file system can.

@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::clock::UnixMicros;
 use crate::ids::{AttemptId, KeyId, RequestId};
 use crate::ir::{FinishKind, Usage};
+use crate::limits::Spent;
 use crate::money::NanoUsd;
 
-use super::{Closing, Ended, Opening, Row, form_before_money};
+use super::{Closing, Ended, Opening, Row, form_before_money, spent_by};
 
 const OPENED: u8 = 3;
 const CLOSED: u8 = 4;
@@ -244,6 +245,11 @@ impl OpeningRef<'_> {
 }
 
 impl RowRef<'_> {
+    /// What it adds to the balances of its accounts.
+    pub(super) fn spent(&self) -> Spent {
+        spent_by(self.opening.attempt, self.closing.usage, self.closing.charge)
+    }
+
     /// The same, owned.
     pub(super) fn to_row(self) -> Row {
         let RowRef {

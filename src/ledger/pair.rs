@@ -9,7 +9,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::LedgerError;
@@ -41,12 +40,6 @@ impl From<io::Error> for Unusable {
             Some(_) => Unusable::Unread(format!("it can't be read: {error}")),
             None => Unusable::Damaged(error.to_string()),
         }
-    }
-}
-
-impl From<String> for Unusable {
-    fn from(why: String) -> Self {
-        Unusable::Damaged(why)
     }
 }
 
@@ -124,13 +117,7 @@ impl Pair {
     pub(super) fn write(&mut self, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), LedgerError> {
         let (newest, fresh) = (self.newest(), self.fresh());
         let write = || -> io::Result<()> {
-            let mut file = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&fresh)?;
+            let mut file = segment::create_private(&fresh)?;
             fill(&mut file)?;
             file.sync_all()
         };

@@ -17,6 +17,12 @@ use super::rollup::{self, DAY, END, HOUR, Name, Sums};
 pub const PAGE_MAX: usize = 10_000;
 /// Most groups of one report; more is an error, not a cut report.
 pub const GROUPS_MAX: usize = 10_000;
+/// How days are written, for strftime: `2026-01-31`.
+pub const DAY_FORM: &str = "%Y-%m-%d";
+/// How weeks are written (ISO 8601): `2026-W05`.
+pub const WEEK_FORM: &str = "%G-W%V";
+/// How months are written: `2026-01`.
+pub const MONTH_FORM: &str = "%Y-%m";
 
 impl Filter {
     fn may_match(&self, span: &Span) -> bool {
@@ -281,9 +287,9 @@ impl<'a> Groups<'a> {
                 }
                 GroupBy::Route => part(rows.route),
                 GroupBy::UpstreamModel => part(rows.upstream_model),
-                GroupBy::Day => part(self.time[0].text(at, DAY, "%Y-%m-%d")),
-                GroupBy::Week => part(self.time[2].text(at, DAY, "%G-W%V")),
-                GroupBy::Month => part(self.time[3].text(at, DAY, "%Y-%m")),
+                GroupBy::Day => part(self.time[0].text(at, DAY, DAY_FORM)),
+                GroupBy::Week => part(self.time[2].text(at, DAY, WEEK_FORM)),
+                GroupBy::Month => part(self.time[3].text(at, DAY, MONTH_FORM)),
                 GroupBy::Hour => part(self.time[1].text(at, HOUR, "%Y-%m-%dT%H:00Z")),
             }
             self.group.push(END);
@@ -314,7 +320,7 @@ impl<'a> Groups<'a> {
 
 /// The day of so many days since 1970: `2026-01-31`.
 pub(super) fn day_name(day: u32) -> String {
-    Time::default().text(i64::from(day) * DAY, DAY, "%Y-%m-%d").to_owned()
+    Time::default().text(i64::from(day) * DAY, DAY, DAY_FORM).to_owned()
 }
 
 /// A moment: `2026-01-31T05:17:00Z`.

@@ -14,9 +14,10 @@
 //! And where only the store still has a row, its record being bad, it is written into the file again.
 //!
 //! So no attempt is in two journals, and saying it twice takes nothing over twice. First it is made sure that balances and sums on disk
-//! have the whole journal ([`settled`]). And that rows and balances come to the
-//! same: else nobody can say what is charged already, and nothing is repaired. Then the journal of what is taken over is made, whole or not at all; then each file is replaced. Killed in between, the next repair goes on. The files as they were found are
-//! moved to `damaged/`, with a line in `damaged/repairs.jsonl` of each repair.
+//! have the whole journal ([`settled`]), and that rows and balances come to the same: else nobody can say what is charged already, and
+//! nothing is repaired. Then the journal of what is taken over is made, whole or not at all; then each file is replaced. Killed in
+//! between, the next repair goes on. The files as they were found are moved to `damaged/`, with a line in `damaged/repairs.jsonl` of
+//! each repair.
 
 mod judge;
 mod replace;

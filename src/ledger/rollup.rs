@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMicros;
 use crate::ir::Usage;
+use crate::limits::Spent;
 use crate::money::NanoUsd;
 use crate::store::rows::{BlockKey, Span};
 use crate::store::sums::{Period, Rolled};
@@ -122,6 +123,16 @@ impl Sums {
             reasoning: tokens[6],
             output_audio: tokens[7],
             ..Usage::default()
+        }
+    }
+
+    /// What they add to the balances of an account.
+    pub(super) fn spent(&self) -> Spent {
+        let usage = self.usage();
+        Spent {
+            requests: self.requests,
+            tokens: usage.input_total().saturating_add(usage.output_total()),
+            charge: self.charge,
         }
     }
 

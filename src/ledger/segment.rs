@@ -9,7 +9,7 @@
 //! <boot-id>.lock                held (flock) while the process lives
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -149,28 +149,36 @@ const LISTED_MOST: u32 = 100;
 pub(super) type Segments = BTreeMap<Boot, BTreeMap<u32, Segment>>;
 
 /// Every segment of every boot. One that another thread renames meanwhile is never left out: whoever reads on would skip it. What a
-/// folder says while a name in it changes may have neither the old nor the new one, so it is listed until it says the same twice.
+/// folder says while a name in it changes may have neither the old nor the new one, so it is read until it says the same twice: first by
+/// names alone, then with each file's length.
 pub(super) fn list(folder: &Path) -> Result<Segments, LedgerError> {
-    let mut before: Option<Segments> = None;
     for _ in 0..LISTED_MOST {
+        let before = names(folder)?;
         let Some(segments) = list_once(folder)? else {
             continue;
         };
-        if before.is_some_and(|before| names_same(&before, &segments)) {
+        let listed = segments
+            .iter()
+            .flat_map(|(boot, segments)| segments.keys().map(move |number| (boot, number)));
+        if listed.eq(before.iter().map(|(boot, number)| (boot, number))) {
             return Ok(segments);
         }
-        before = Some(segments);
     }
     Err(io_error(folder)(io::Error::other("its files change while it is read")))
 }
 
-fn names_same(a: &Segments, b: &Segments) -> bool {
-    let numbers = |of: &Segments| -> Vec<(Boot, Vec<u32>)> {
-        let numbers =
-            |(boot, segments): (&Boot, &BTreeMap<u32, Segment>)| (boot.clone(), segments.keys().copied().collect());
-        of.iter().map(numbers).collect()
-    };
-    numbers(a) == numbers(b)
+/// Which segments there are, by their names alone.
+fn names(folder: &Path) -> Result<BTreeSet<(Boot, u32)>, LedgerError> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(folder).map_err(io_error(folder))? {
+        let name = entry.map_err(io_error(folder))?.file_name();
+        names.extend(
+            name.to_str()
+                .and_then(parse_name)
+                .map(|(boot, number, _)| (boot, number)),
+        );
+    }
+    Ok(names)
 }
 
 /// `None`: a file had another name, or was gone, when it was looked at.
@@ -234,7 +242,12 @@ pub(super) fn mark(segment: &Segment, state: State) -> Result<(), LedgerError> {
 }
 
 /// Refuses to go on in the middle of a journal of which files were repaired since: records stand at other places there.
-pub(super) fn refuse_repaired(from: &Path, what: &str, segments: &BTreeMap<u32, Segment>) -> Result<(), LedgerError> {
+pub(super) fn refuse_repaired(
+    folder: &Path,
+    from: &Path,
+    what: &str,
+    segments: &BTreeMap<u32, Segment>,
+) -> Result<(), LedgerError> {
     let Some(repaired) = segments.values().find(|segment| segment.state == State::Repaired) else {
         return Ok(());
     };
@@ -242,7 +255,7 @@ pub(super) fn refuse_repaired(from: &Path, what: &str, segments: &BTreeMap<u32, 
         "these {what} are older than the repair of {}, and go to a place in its journal that is elsewhere now: put the newer {what} back, \
          or the journal's files as they were (in {})",
         repaired.path.display(),
-        repaired.path.with_file_name("damaged").display()
+        set_aside_folder(folder).display()
     );
     Err(io_error(from)(io::Error::other(why)))
 }
@@ -297,6 +310,16 @@ pub(super) fn remove_lock(folder: &Path, boot: &str) {
     }
 }
 
+/// Makes a file which nobody else may read, in the place of one that was left half written. Only writable.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+}
+
 /// Makes a segment: header written, room taken ahead. The caller syncs file and folder.
 pub(super) fn create(
     folder: &Path,
@@ -349,17 +372,24 @@ mod tests {
 
     #[test]
     fn a_segment_that_is_renamed_meanwhile_is_in_every_list() {
-        const SEGMENTS: u32 = 400;
+        const SEGMENTS: u32 = 200;
+        // Beside others with long names: the system gives out a folder by 32 KiB, and within these nothing changes.
+        const OTHERS: u32 = 400;
         let folder = tempfile::tempdir().unwrap();
         let boot = "b".repeat(32);
         for number in 1..=SEGMENTS {
             fs::write(segment_path(folder.path(), &boot, number), b"").unwrap();
+        }
+        for number in 1..=OTHERS {
+            fs::write(folder.path().join(format!("{number:0>250}")), b"").unwrap();
         }
         let all = list(folder.path()).unwrap();
         std::thread::scope(|scope| {
             let renaming = scope.spawn(|| {
                 for segment in all[&boot].values() {
                     mark(segment, State::Done).unwrap();
+                    // Pauses, so that about one is renamed while the folder is listed: of more, one is seen to be gone.
+                    names(folder.path()).unwrap();
                 }
             });
             while !renaming.is_finished() {

@@ -21,7 +21,7 @@ use crate::store::Store;
 use crate::store::rows::BlockKey;
 use crate::store::sums::Period;
 
-use super::books::{Books, Kept};
+use super::books::{self, Books, Kept};
 use super::form;
 use super::query;
 use super::reach::Reach;
@@ -29,7 +29,7 @@ use super::reader::{End, Reader, Stop};
 use super::report::{Cursor, Filter};
 use super::rollup::{self, DAY, Name, Sums};
 use super::segment::{self, Boot, Position};
-use super::{Closing, LedgerError, spent_by};
+use super::{Closing, LedgerError};
 
 /// Most ids that are compared one by one: 128 MiB for rows and as much for journals. Beyond it only sums are compared.
 const IDS_MAX: usize = 16 << 20;
@@ -86,6 +86,7 @@ pub(super) struct Question<'a> {
 }
 
 /// What the rows come to.
+#[derive(Default)]
 struct Walk {
     ids: Vec<u64>,
     kept: Kept,
@@ -113,26 +114,24 @@ fn short(id: crate::ids::AttemptId) -> u64 {
     id.0.as_u64_pair().1
 }
 
+/// The first row that is not in the sums.
+fn rolled_to(store: &Store) -> Result<Cursor, LedgerError> {
+    let rolled = store.rows().rolled()?.unwrap_or_default();
+    Ok(Cursor {
+        block: rolled.block,
+        row: rolled.rows,
+    })
+}
+
 fn walk(question: &Question<'_>, accounts: &Accounts, verdict: &mut Verdict) -> Result<Walk, LedgerError> {
     let store = question.store;
-    let rolled = store.rows().rolled()?.unwrap_or_default();
-    let mut walk = Walk {
-        ids: Vec::new(),
-        kept: Kept::default(),
-        days: BTreeMap::new(),
-    };
+    let rolled = rolled_to(store)?;
+    let mut walk = Walk::default();
     query::scan(store, &Filter::default(), BlockKey(0), |place, row| {
         walk.ids.push(short(row.opening.id));
-        let spent = spent_by(row.opening.attempt, row.closing.usage, row.closing.charge);
-        let opening = &row.opening;
-        walk.kept.add(opening.key, opening.group, opening.at, spent, accounts);
-        let is_rolled = place
-            < Cursor {
-                block: rolled.block,
-                row: rolled.rows,
-            };
-        if is_rolled {
-            let day = rollup::number(opening.at.0, DAY);
+        walk.kept.add_row(&row, accounts);
+        if place < rolled {
+            let day = rollup::number(row.opening.at.0, DAY);
             walk.days.entry(day).or_default().add_row(&row);
         }
         Ok(true)
@@ -188,9 +187,7 @@ fn journals(
                     && let Some(row) = form::read_closed(payload)
                 {
                     walk.ids.push(short(head.id));
-                    let spent = spent_by(row.opening.attempt, row.closing.usage, row.closing.charge);
-                    let opening = &row.opening;
-                    walk.kept.add(opening.key, opening.group, opening.at, spent, accounts);
+                    walk.kept.add_row(&row, accounts);
                 }
                 true
             })?;
@@ -298,13 +295,8 @@ fn sums(question: &Question<'_>, walk: &Walk, verdict: &mut Verdict) -> Result<(
 }
 
 fn told(sums: &Sums) -> String {
-    let usage = sums.usage();
-    format!(
-        "{} attempts, {} tokens, {} dollars",
-        sums.attempts,
-        usage.input_total().saturating_add(usage.output_total()),
-        sums.charge
-    )
+    let Spent { tokens, charge, .. } = sums.spent();
+    format!("{} attempts, {tokens} tokens, {charge} dollars", sums.attempts)
 }
 
 fn balances(question: &Question<'_>, walk: &Walk, verdict: &mut Verdict) -> Result<(), LedgerError> {
@@ -355,13 +347,8 @@ fn totals(store: &Store) -> Result<BTreeMap<AccountId, Spent>, LedgerError> {
     for sum in store.rows().sums(Period::Day(0), Period::Day(u32::MAX)) {
         let (_, name, bytes) = sum?;
         let (name, sums) = (Name::read(&name)?, rollup::decode(&bytes)?);
-        let usage = sums.usage();
-        for id in super::books::accounts_of(name.key, name.group) {
-            let total = totals.entry(id).or_default();
-            total.requests = total.requests.saturating_add(sums.requests);
-            let tokens = usage.input_total().saturating_add(usage.output_total());
-            total.tokens = total.tokens.saturating_add(tokens);
-            total.charge += sums.charge;
+        for id in books::accounts_of(name.key, name.group) {
+            *totals.entry(id).or_default() += sums.spent();
         }
     }
     Ok(totals)
@@ -372,11 +359,7 @@ fn totals(store: &Store) -> Result<BTreeMap<AccountId, Spent>, LedgerError> {
 pub(super) fn differing_totals(folder: &Path, store: &Store) -> Result<Vec<String>, LedgerError> {
     let none = Accounts::new();
     let books = Books::look(folder.to_owned(), std::sync::Arc::default())?;
-    let mut rest = Walk {
-        ids: Vec::new(),
-        kept: Kept::default(),
-        days: BTreeMap::new(),
-    };
+    let mut rest = Walk::default();
     let question = Question {
         folder,
         store,
@@ -385,27 +368,21 @@ pub(super) fn differing_totals(folder: &Path, store: &Store) -> Result<Vec<Strin
         own: None,
     };
     journals(&question, &none, &mut rest, &mut Verdict::default())?;
-    let rolled = store.rows().rolled()?.unwrap_or_default();
-    let rolled = Cursor {
-        block: rolled.block,
-        row: rolled.rows,
-    };
+    let rolled = rolled_to(store)?;
     query::scan(store, &Filter::default(), BlockKey(rolled.block), |place, row| {
         if place >= rolled {
-            let spent = spent_by(row.opening.attempt, row.closing.usage, row.closing.charge);
-            let opening = &row.opening;
-            rest.kept.add(opening.key, opening.group, opening.at, spent, &none);
+            rest.kept.add_row(&row, &none);
         }
         Ok(true)
     })?;
     let mut totals = totals(store)?;
     for (id, balance) in rest.kept.all() {
-        let (total, more) = (totals.entry(id).or_default(), balance.0[3].spent);
-        total.requests = total.requests.saturating_add(more.requests);
-        total.tokens = total.tokens.saturating_add(more.tokens);
-        total.charge += more.charge;
+        *totals.entry(id).or_default() += balance.used(Window::Total).spent;
     }
-    let booked: BTreeMap<AccountId, Spent> = books.balances().map(|(id, of)| (id, of.0[3].spent)).collect();
+    let booked: BTreeMap<AccountId, Spent> = books
+        .balances()
+        .map(|(id, of)| (id, of.used(Window::Total).spent))
+        .collect();
     let all: std::collections::BTreeSet<&AccountId> = booked.keys().chain(totals.keys()).collect();
     let differs = |id: &AccountId| {
         let booked = booked.get(id).copied().unwrap_or_default();

@@ -18,7 +18,7 @@ use super::queue::Lines;
 use super::state::State;
 use super::view::View;
 
-pub use super::balance::{Balance, Spent, Used, add};
+pub use super::balance::{Balance, Spent, Used};
 
 /// Whose account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::UnixMicros;
 use crate::money::NanoUsd;
 
-use super::calendar::Calendar;
-use super::policy::{Limits, Window};
+use super::policy::Window;
 
 /// What was used. Only grows within a window; sums stop at the largest number instead of wrapping around.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,10 +54,4 @@ impl Balance {
     pub fn used(&self, window: Window) -> &Used {
         &self.0[window as usize]
     }
-}
-
-/// Adds one row to the balance of an account with these limits: `at` is when its attempt began. [`Calendar::add`] without
-/// what it remembers; whoever adds many rows keeps a [`Calendar`].
-pub fn add(limits: &Limits, balance: &mut Balance, at: UnixMicros, spent: Spent) {
-    Calendar::of(limits).add(balance, at, spent);
 }

@@ -282,7 +282,7 @@ impl Compared {
                 let (theirs, ours) = line.amounts(what);
                 let told = |n: i128| match what {
                     What::Cost => dollars(n),
-                    _ => signed(n),
+                    _ => signed(n, grouped),
                 };
                 let difference = theirs - ours;
                 table.row([
@@ -340,17 +340,15 @@ pub(super) fn amounts_of(usage: &UsageView, cost: u64) -> [i128; 5] {
     ]
 }
 
-fn signed(n: i128) -> String {
+/// A number's sign, and `told` of what is behind it.
+fn signed(n: i128, told: impl Fn(u64) -> String) -> String {
     let sign = if n < 0 { "-" } else { "" };
-    format!("{sign}{}", grouped(u64::try_from(n.unsigned_abs()).unwrap_or(u64::MAX)))
+    let behind = u64::try_from(n.unsigned_abs()).unwrap_or(u64::MAX);
+    format!("{sign}{}", told(behind))
 }
 
 fn dollars(nanos: i128) -> String {
-    let sign = if nanos < 0 { "-" } else { "" };
-    format!(
-        "{sign}{}",
-        NanoUsd(u64::try_from(nanos.unsigned_abs()).unwrap_or(u64::MAX))
-    )
+    signed(nanos, |nanos| NanoUsd(nanos).to_string())
 }
 
 /// `-1.25%`, cut.
@@ -359,9 +357,7 @@ fn share(difference: i128, of: i128) -> String {
         return "-".into();
     }
     let hundredths = difference.saturating_mul(10_000) / of;
-    let sign = if hundredths < 0 { "-" } else { "" };
-    let hundredths = hundredths.unsigned_abs();
-    format!("{sign}{}.{:02}%", hundredths / 100, hundredths % 100)
+    signed(hundredths, |of_one| format!("{}.{:02}%", of_one / 100, of_one % 100))
 }
 
 #[cfg(test)]
@@ -389,5 +385,13 @@ mod tests {
     fn a_share_is_cut() {
         assert_eq!(share(-1, 80), "-1.25%");
         assert_eq!(share(0, 0), "-");
+    }
+
+    #[test]
+    fn less_than_nothing_has_a_sign() {
+        assert_eq!(signed(-1_234, grouped), "-1,234");
+        assert_eq!(signed(1_234, grouped), "1,234");
+        assert_eq!(dollars(-1_500_000_000), "-1.5");
+        assert_eq!(dollars(0), "0");
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use indicatif::{HumanBytes, ProgressBar};
 
+use super::lines::line_ends;
 use crate::cli::Failure;
 use crate::cli::table::grouped;
 
@@ -68,7 +69,7 @@ fn copy(mut from: impl Read, to: &mut impl Write) -> io::Result<u64> {
             Err(error) => return Err(io::Error::other(error)),
         };
         to.write_all(&buffer[..read])?;
-        lines += memchr::memchr_iter(b'\n', &buffer[..read]).count() as u64;
+        lines += line_ends(&buffer[..read]);
         bytes += read as u64;
         if watched && progress.is_none() && begun.elapsed() > SHOW_AFTER {
             progress = Some(ProgressBar::new_spinner());

@@ -243,17 +243,17 @@ impl Columns {
                 column => places.extend(found.next().map(|at| (column, at))),
             }
         }
-        let has = |column| places.iter().any(|(one, _)| *one == column);
-        if format == Format::Anthropic && !has(Column::InputRest) {
-            for (column, _) in places.iter_mut().filter(|(column, _)| *column == Column::InputAll) {
+        let mut columns = Columns { places, titles };
+        if format == Format::Anthropic && !columns.has(Column::InputRest) {
+            let places = columns.places.iter_mut();
+            for (column, _) in places.filter(|(column, _)| *column == Column::InputAll) {
                 *column = Column::InputRest;
             }
         }
-        let has = |column| places.iter().any(|(one, _)| *one == column);
-        if has(Column::InputRest) {
-            places.retain(|(column, _)| *column != Column::InputAll);
+        if columns.has(Column::InputRest) {
+            columns.places.retain(|(column, _)| *column != Column::InputAll);
         }
-        let has = |column| places.iter().any(|(one, _)| *one == column);
+        let has = |column| columns.has(column);
         let missing = match () {
             () if !has(Column::Day) => Some("a day (`date`, `usage_date_utc`, `start_time_iso`)"),
             () if !has(Column::Model) => Some("a model (`model`, `model_version`, `line_item`): export it by model"),
@@ -266,10 +266,10 @@ impl Columns {
             () => None,
         };
         match missing {
-            None => Ok(Columns { places, titles }),
+            None => Ok(columns),
             Some(missing) => Err(format!(
                 "no column holds {missing}; the columns are: {}",
-                printable(&titles.join(", "), 1000)
+                printable(&columns.titles.join(", "), 1000)
             )),
         }
     }
@@ -323,9 +323,8 @@ pub(super) fn read(from: impl Read, format: Format) -> Result<Invoice, Failure> 
         let Some((day, model, sums)) = columns.read(&record).map_err(wrong)? else {
             continue;
         };
-        let known = invoice.sums.len();
         invoice.sums.entry((day, model)).or_default().add(&sums);
-        if known >= MAX_LINES && invoice.sums.len() > MAX_LINES {
+        if invoice.sums.len() > MAX_LINES {
             return Err(wrong(format!(
                 "more than {MAX_LINES} days and models; take a shorter time"
             )));
@@ -386,22 +385,16 @@ impl Columns {
                 }
                 counted => {
                     let n = count(text).ok_or_else(|| not_one(name, text, "a number of tokens"))?;
-                    match counted {
-                        Column::InputAll | Column::InputRest => add(What::Input, n),
-                        Column::Output => add(What::Output, n),
-                        part => {
-                            add(
-                                if part == Column::CacheRead {
-                                    What::CacheRead
-                                } else {
-                                    What::CacheWrite
-                                },
-                                n,
-                            );
-                            if self.has(Column::InputRest) {
-                                add(What::Input, n);
-                            }
-                        }
+                    let what = match counted {
+                        Column::CacheRead => What::CacheRead,
+                        Column::CacheWrite => What::CacheWrite,
+                        Column::Output => What::Output,
+                        _ => What::Input,
+                    };
+                    add(what, n);
+                    let is_cached = matches!(what, What::CacheRead | What::CacheWrite);
+                    if is_cached && self.has(Column::InputRest) {
+                        add(What::Input, n);
                     }
                 }
             }

@@ -19,8 +19,8 @@ use super::compared::{amounts_of, compare};
 use super::invoice::{self, Format, Invoice, MAX_FILE, Sums};
 use crate::admin::row::RowView;
 use crate::admin::usage::Report;
-use crate::cli::Failure;
 use crate::cli::client::{Client, Reach};
+use crate::cli::{self, Failure};
 use crate::money::NanoUsd;
 
 /// Compares a provider's export with the ledger.
@@ -120,9 +120,9 @@ impl Reconcile {
         let ours = self.ours(&Client::new(conf, &self.reach)?, from, until)?;
         let compared = compare(invoice, ours, (from, until), self.tolerance, self.exact_models)?;
         if self.json {
-            super::super::print_json(&compared.json(&self.provider, from, until))?;
+            cli::print_json(&compared.json(&self.provider, from, until))?;
         } else {
-            super::super::print(&compared.text(self.all))?;
+            cli::print(&compared.text(self.all))?;
         }
         match compared.agrees() {
             true => Ok(()),

@@ -96,7 +96,7 @@ impl Ingest {
                 continue;
             };
             if !to.finished {
-                segment::refuse_repaired(&self.kept.pair.newest(), "sums", segments)?;
+                segment::refuse_repaired(&self.folder, &self.kept.pair.newest(), "sums", segments)?;
             }
             let there = self.store.rows().applied(boot)?;
             if there.is_none_or(|there| !reaches(&there, to)) {

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::ids::AttemptId;
@@ -152,13 +151,7 @@ fn write_fresh(
     fill: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), LedgerError>) -> Result<(), LedgerError>,
 ) -> Result<PathBuf, LedgerError> {
     let fresh = path.with_extension("new");
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&fresh)
-        .map_err(io_error(&fresh))?;
+    let file = segment::create_private(&fresh).map_err(io_error(&fresh))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     out.write_all(&salt.header()).map_err(io_error(&fresh))?;
     let mut record = Vec::new();

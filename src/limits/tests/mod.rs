@@ -16,7 +16,6 @@ use crate::clock::UnixMicros;
 use crate::ids::{GroupId, KeyId};
 use crate::money::NanoUsd;
 
-use super::account::add;
 use super::*;
 
 /// A moment, written as RFC 3339.
@@ -27,6 +26,11 @@ fn at(text: &str) -> UnixMicros {
 /// Noon of a Wednesday.
 fn noon() -> UnixMicros {
     at("2026-06-10T12:00:00Z")
+}
+
+/// Adds one row, with a calendar that remembers nothing.
+fn add(limits: &Limits, balance: &mut Balance, at: UnixMicros, spent: Spent) {
+    Calendar::of(limits).add(balance, at, spent);
 }
 
 fn seconds(seconds: u64) -> Duration {

@@ -78,6 +78,21 @@ fn break_store(data: &Path, how: u32) {
     }
 }
 
+/// Lives, and then the store breaks; what it told, and its rows.
+fn live_and_break(
+    data: &Path,
+    settings: &crate::config::Ledger,
+    lives: std::ops::Range<u64>,
+    how: u32,
+) -> (Told, Vec<Row>) {
+    live(data, settings, lives);
+    let ledger = open_at(data, settings);
+    let before = (told(&ledger), all_rows(&ledger));
+    drop(ledger);
+    break_store(data, how);
+    before
+}
+
 fn garble(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
@@ -113,14 +128,9 @@ fn sums_are_whole_and_rows_reach_as_far_as_the_archive() {
     for how in 0..3 {
         // The second time with what was missing from the first.
         let lives = u64::from(how) * 5..u64::from(how) * 5 + 5;
-        live(data.path(), &small, lives);
-        let (before, rows) = {
-            let ledger = open_at(data.path(), &small);
-            (told(&ledger), all_rows(&ledger))
-        };
+        let (before, rows) = live_and_break(data.path(), &small, lives, how);
         let removed = segments(data.path()).len();
         assert!(removed < 40, "journals were removed: {removed} are left");
-        break_store(data.path(), how);
         if how == 0 {
             assert!(check_refilled(data.path(), &small, &before, &rows) > 0);
         } else {
@@ -138,13 +148,8 @@ fn rows_that_were_removed_for_their_age_are_not_missed() {
     let mut few_days = settings();
     few_days.segment = 8 << 10;
     few_days.keep_rows = Some(Duration::from_secs(2 * 86_400));
-    live(data.path(), &few_days, 0..5); // all journals are kept
-    let (before, rows) = {
-        let ledger = open_at(data.path(), &few_days);
-        (told(&ledger), all_rows(&ledger))
-    };
+    let (before, rows) = live_and_break(data.path(), &few_days, 0..5, 1); // all journals are kept
     assert!(rows.len() < 800);
-    break_store(data.path(), 1);
     // (Rows are removed by the block, and blocks are others now.)
     let newest = rows.iter().map(|row| row.opening.at.0).max().unwrap();
     let young: HashSet<_> = ids(&rows)
@@ -173,14 +178,9 @@ fn rows_that_were_removed_for_their_age_are_not_missed() {
 fn the_file_before_does_as_well_and_without_both_it_is_told() {
     let data = tempfile::tempdir().unwrap();
     let small = small();
-    live(data.path(), &small, 0..5);
-    let (before, rows) = {
-        let ledger = open_at(data.path(), &small);
-        (told(&ledger), all_rows(&ledger))
-    };
+    let (before, rows) = live_and_break(data.path(), &small, 0..5, 2);
     let newest = data.path().join("journal/sums.tgs");
     let second = data.path().join("journal/sums.tgs.before");
-    break_store(data.path(), 2);
     garble(&newest);
     let copied = tempfile::tempdir().unwrap();
     copy(data.path(), copied.path());
@@ -247,12 +247,7 @@ fn killed_between_writing_the_sums_and_removing_journals_nothing_counts_twice() 
 fn killed_while_it_is_filled_it_goes_on() {
     let data = tempfile::tempdir().unwrap();
     let small = small();
-    live(data.path(), &small, 0..5);
-    let (before, rows) = {
-        let ledger = open_at(data.path(), &small);
-        (told(&ledger), all_rows(&ledger))
-    };
-    break_store(data.path(), 0);
+    let (before, rows) = live_and_break(data.path(), &small, 0..5, 0);
     for step in 0..3 {
         let folder = data.path().join("journal");
         let boot = "f".repeat(32);
@@ -296,12 +291,7 @@ fn killed_while_it_is_filled_it_goes_on() {
 fn sums_that_can_not_be_read_now_are_waited_for_and_left_alone() {
     let data = tempfile::tempdir().unwrap();
     let small = small();
-    live(data.path(), &small, 0..5);
-    let (before, rows) = {
-        let ledger = open_at(data.path(), &small);
-        (told(&ledger), all_rows(&ledger))
-    };
-    break_store(data.path(), 0);
+    let (before, rows) = live_and_break(data.path(), &small, 0..5, 0);
     let newest = data.path().join("journal/sums.tgs");
     let (good, journals) = (fs::read(&newest).unwrap(), segments(data.path()).len());
     for newer in [false, true] {
