@@ -102,6 +102,14 @@ impl Usage {
         self.reasoning.saturating_add(self.reasoning_excess)
     }
 
+    /// Could one answer have used so much? At most [`Usage::MOST`] tokens.
+    pub fn is_plausible(&self) -> bool {
+        self.input_total().saturating_add(self.output_total()) <= Self::MOST
+    }
+
+    /// Most tokens one answer may have used to be believed: ten times the longest context offered (10 million tokens, Llama 4 Scout).
+    pub const MOST: u64 = 100_000_000;
+
     /// What goes into the books: the disjoint classes alone.
     pub fn booked(self) -> Self {
         Usage {

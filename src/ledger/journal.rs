@@ -314,9 +314,14 @@ impl Journal {
         true
     }
 
+    /// There is no room on the disk, or nearly none.
+    pub(super) fn is_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed) || self.stuck.load(Ordering::Relaxed)
+    }
+
     /// Waits for room in the queue.
     pub(super) async fn room(&self) -> Result<(), LedgerError> {
-        if self.disk_full.load(Ordering::Relaxed) || self.stuck.load(Ordering::Relaxed) {
+        if self.is_full() {
             return Err(LedgerError::DiskFull);
         }
         let has_room = || self.queued() < self.settings.queue && !self.failed.load(Ordering::Relaxed);

@@ -241,6 +241,11 @@ impl Ledger {
         self.0.journal.room().await
     }
 
+    /// The disk is full: nothing is admitted until there is room again.
+    pub fn is_full(&self) -> bool {
+        self.0.journal.is_full()
+    }
+
     /// Opens an attempt. The guard closes it, whatever happens. Never fails, never waits. Texts longer than 512 bytes
     /// are cut.
     pub fn open(&self, opening: Opening) -> Entry {
@@ -250,11 +255,6 @@ impl Ledger {
     /// The same, of an attempt that reserved: the reservation is settled with what the row says, whatever closes it.
     pub fn open_reserved(&self, opening: Opening, reservation: Reservation) -> Entry {
         Entry::open(self.0.journal.clone(), opening, Some(reservation))
-    }
-
-    /// Is a row to be on the disk before its answer ends ([`Closed::written`])? Else it is handed over when the answer ended.
-    pub fn ends_with_the_row(&self) -> bool {
-        self.0.journal.settings.durability == crate::config::Durability::Power
     }
 
     /// Rows in the order in which they were taken in (about that of their ends), after `after`, at most `limit` and

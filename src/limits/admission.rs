@@ -273,6 +273,13 @@ impl Admission {
         got.inspect_err(|refused| self.refuse(refused, first))
     }
 
+    /// [`Chain::standing`].
+    pub fn standing(&self, now: Instant) -> Standing {
+        self.chain.standing(now)
+    }
+}
+
+impl Chain {
     /// What is left of the minute, for the client's headers: of requests and of tokens the one of key and group that has less
     /// left.
     pub fn standing(&self, now: Instant) -> Standing {
@@ -281,7 +288,7 @@ impl Admission {
             (one, other) => one.or(other),
         };
         let mut standing = Standing::default();
-        for account in self.chain.accounts() {
+        for account in self.accounts() {
             let next = account.state.lock().standing(now);
             standing = Standing {
                 requests: tighter(standing.requests, next.requests),

@@ -3,12 +3,15 @@
 
 use std::time::Instant;
 
-use pingora::Result;
 use pingora::protocols::Digest;
 use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+
+use crate::ledger::LedgerError;
 
 use super::abort;
 use super::context::RequestContext;
+use super::request_filter::not_admitted;
 
 /// Pingora's `connected_to_upstream`.
 pub async fn execute(
@@ -35,13 +38,33 @@ pub async fn execute(
         // The clock of the first byte starts with the request, not with the dialling: that has a time of its own.
         gate.lock().last_activity = Some(tokio::time::Instant::now());
     }
-    if let Some(attempt) = &mut ctx.attempt {
-        attempt.sent = true;
-    }
     if let Some(entry) = ctx.attempt.as_ref().and_then(|attempt| attempt.entry.as_ref())
         && !entry.is_written()
     {
-        entry.written().await;
+        let total = ctx
+            .gate
+            .as_ref()
+            .and_then(|gate| gate.lock().clocks)
+            .map(|clocks| clocks.total);
+        let over = async {
+            match total {
+                Some(total) => tokio::time::sleep_until(total).await,
+                None => std::future::pending().await,
+            }
+        };
+        // A full disk may take long.
+        tokio::select! {
+            biased;
+            () = entry.written() => {}
+            () = abort::leaves(session, ctx.gate.as_ref()) => return Err(abort::gone()),
+            () = over => {
+                ctx.refusal = Some(not_admitted(LedgerError::DiskFull));
+                return Error::e_explain(ErrorType::InternalError, "the attempt could not be recorded in time");
+            }
+        }
+    }
+    if let Some(attempt) = &mut ctx.attempt {
+        attempt.sent = true;
     }
     Ok(())
 }

@@ -30,7 +30,8 @@ pub fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContex
     if let Err(refusal) = front_check::check(session.req_header(), &gateway.config.limits) {
         return refused(ctx, refusal);
     }
-    if let Some(address) = ctx.client.address
+    // Of whom nobody knows the address its proxy is counted.
+    if let Some(address) = ctx.client.address.or_else(|| client_address::peer(session))
         && !gateway.flood.allows(address)
     {
         let refusal = ApiError::new(ErrorKind::RateLimit, "too many requests a second from your address")

@@ -132,8 +132,7 @@ pub fn judge(held: &Held, status: u16, end: bool) -> Option<Failure> {
     if answer.failure().is_some() {
         return Some(Failure::Unreadable);
     }
-    let stream = matches!(answer.plan().kind, AnswerKind::Stream(_));
-    (end && stream && held.ended == Some(StreamEnd::Truncated)).then_some(Failure::Broke)
+    (end && held.ended == Some(StreamEnd::Truncated)).then_some(Failure::Broke)
 }
 
 /// Looks for the next attempt after this failure, and takes its seat. False: none can follow.
@@ -178,6 +177,17 @@ pub fn follow(gateway: &Gateway, ctx: &mut RequestContext, failure: Failure) -> 
     metrics::failed_over(&attempt.pool.provider.name, failure);
     stage.next = Some(choice);
     true
+}
+
+/// What a client gets instead of half an answer, of which nothing went out and none can follow; `None`: the answer is whole, or a stream,
+/// whose end says so itself.
+pub fn cut(held: &Held) -> Option<ApiError> {
+    let whole = held.answer.as_ref()?.plan().kind == AnswerKind::Whole;
+    (whole && held.ended == Some(StreamEnd::Truncated)).then(|| {
+        ApiError::new(ErrorKind::Api, "the provider's answer broke off")
+            .status(502)
+            .code("upstream_answer_unreadable")
+    })
 }
 
 /// An attempt failed for a fault of our own credential, and none can follow: what the client is told. It must not take the

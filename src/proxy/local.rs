@@ -34,6 +34,7 @@ pub async fn health(gateway: &Gateway, session: &mut Session, ctx: &mut RequestC
     let (status, body) = match header.uri.path() {
         "/healthz" => (200, json!({ "status": "alive" })),
         "/readyz" if draining => (503, json!({ "status": "draining" })),
+        "/readyz" if gateway.ledger.is_full() => (503, json!({ "status": "ledger_disk_full" })),
         "/readyz" => (200, json!({ "status": "ready" })),
         "/health" => (200, summary(gateway, draining)),
         "/" => (200, json!({ "name": "tollgate", "version": env!("CARGO_PKG_VERSION") })),

@@ -1,6 +1,6 @@
 //! The last phase: close the attempt's row, count, write the log line.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Version;
 use pingora::proxy::Session;
@@ -23,6 +23,8 @@ use super::held::{Expired, Held};
 use super::metrics::Drained;
 use super::{metrics, refuse};
 
+/// How long a refusal waits for the row of the attempt that failed.
+const ROW_WAIT: Duration = Duration::from_secs(1);
 /// Longest path in a log line, in bytes.
 const MAX_PATH: usize = 256;
 
@@ -127,12 +129,10 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
     })
 }
 
-/// Before the end of the answer goes out, with `durability = "power"` (HARDENING L3): closes the row, for which the gate then waits.
-/// An answer whose tokens nobody told, and whose count takes long, is counted and closed when all is over.
+/// Before the end of the answer goes out: closes the row, for which the gate then waits (HARDENING L3). An answer whose tokens nobody
+/// told, and whose count takes long, is counted and closed when all is over.
 pub fn before_the_end(gateway: &Gateway, ctx: &mut RequestContext) {
-    let Some(gate) = ctx.gate.clone().filter(|_| gateway.ledger.ends_with_the_row()) else {
-        return;
-    };
+    let Some(gate) = ctx.gate.clone() else { return };
     if gate.lock().is_gone() || !estimated::count_here(ctx) {
         return;
     }
@@ -141,6 +141,18 @@ pub fn before_the_end(gateway: &Gateway, ctx: &mut RequestContext) {
         if let Some(attempt) = &mut ctx.attempt {
             attempt.concluded = Some(concluded);
         }
+    }
+}
+
+/// The same before the client is told of a failure. Where the row can't be written (the disk is full) it is told all the same.
+pub async fn before_the_refusal(gateway: &Gateway, ctx: &mut RequestContext, error: &Error) {
+    estimated::count(ctx).await;
+    let Some(concluded) = conclude(gateway, ctx, Some(error)) else {
+        return;
+    };
+    let _ = tokio::time::timeout(ROW_WAIT, concluded.row.written()).await;
+    if let Some(attempt) = &mut ctx.attempt {
+        attempt.concluded = Some(concluded);
     }
 }
 

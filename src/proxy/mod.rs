@@ -202,6 +202,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Box<RequestContext>) -> FailToProxy {
+        logging::before_the_refusal(self, ctx, error).await;
         refuse::execute(session, error, ctx).await
     }
 

@@ -1,8 +1,10 @@
 //! `/p/{provider}/...`: any path of a provider, authenticated and recorded, bytes untouched and streamed in both
 //! directions. No gate: the body is not read here, so there is one attempt.
 
+use http::Method;
 use pingora::proxy::Session;
 
+use crate::dialects;
 use crate::ir::{ApiError, ErrorKind};
 use crate::keys::Grant;
 use crate::routing::{Candidate, RoutePlan, Tier};
@@ -63,6 +65,16 @@ pub(super) async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut 
             return Err(error.code("unknown_provider").into());
         }
     };
+    if let Some(grant) = &ctx.client.grant
+        && grant.chain.bounds_money()
+        && is_priced(&rest)
+    {
+        return Err(refused(
+            "this key has a budget in money, and what is asked for at this path is priced by its model",
+            "not_counted",
+        )
+        .into());
+    }
     let full = if ctx.client.query.is_empty() {
         full
     } else {
@@ -103,28 +115,73 @@ pub(super) async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut 
 /// Whether a key may use paths of this provider. Nothing is read there: neither the model, which a list of models would be asked about,
 /// nor the tokens, which a limit would count. (Money: see `unknown_price`.)
 fn may_pass(grant: &Grant, provider: &str) -> Result<(), ApiError> {
-    let refused = |message: &str, code: &str| {
-        let message = format!("{message}; use the paths of the API formats instead, as /v1/chat/completions");
-        Err(ApiError::new(ErrorKind::Permission, message).code(code))
-    };
     if !grant.may_reach(provider) || !grant.may_take("") {
-        return refused("this key may not use paths of this provider", "not_allowed");
+        return Err(refused("this key may not use paths of this provider", "not_allowed"));
     }
     let policies = std::iter::once(&grant.key.policy).chain(grant.group.iter().map(|group| &group.policy));
     for policy in policies {
         if !policy.models.is_empty() {
-            return refused(
+            return Err(refused(
                 "this key may ask for certain models only, and which is asked for at this path nobody knows",
                 "not_allowed",
-            );
+            ));
         }
         let budgets = &policy.limits.budgets;
         if policy.limits.tokens_per_minute.is_some() || budgets.iter().any(|budget| budget.tokens.is_some()) {
-            return refused(
+            return Err(refused(
                 "this key has a limit in tokens, and at this path nobody counts them",
                 "not_counted",
-            );
+            ));
         }
     }
     Ok(())
+}
+
+fn refused(message: &str, code: &'static str) -> ApiError {
+    let message = format!("{message}; use the paths of the API formats instead, as /v1/chat/completions");
+    ApiError::new(ErrorKind::Permission, message).code(code)
+}
+
+/// Does the path end as one of an API format, whose answers have a price? However it is written: providers may be lenient.
+fn is_priced(path: &str) -> bool {
+    let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+    let parts: Vec<&str> = path.split('/').map(str::trim).filter(|part| !part.is_empty()).collect();
+    (0..parts.len()).any(|at| {
+        let end = parts[at..].join("/");
+        ["/v1/", "/v1beta/"].iter().any(|version| {
+            let known = |path: &str| dialects::allowed(path) == Some(Method::POST);
+            known(&format!("{version}{end}")) || known(&format!("{version}{}", end.to_ascii_lowercase()))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_formats_are_known_however_they_are_written() {
+        for path in [
+            "/v1/chat/completions",
+            "/chat/completions",
+            "/api/v1//chat/completions/",
+            "/v1/Chat/Completions",
+            "/v1/chat%2Fcompletions",
+            "/v1/responses",
+            "/v1/messages",
+            "/v1/embeddings",
+            "/v1beta/models/gemini-2.5-pro:generateContent",
+        ] {
+            assert!(is_priced(path), "{path}");
+        }
+        for path in [
+            "/v1/files",
+            "/v1/models",
+            "/v1/audio/speech",
+            "/",
+            "/v1/responses/resp_1",
+        ] {
+            assert!(!is_priced(path), "{path}");
+        }
+    }
 }

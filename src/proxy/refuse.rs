@@ -1,6 +1,6 @@
 //! Our own errors, and answers of our own, to the client. The only place where an [`ApiError`] becomes HTTP.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, header};
@@ -9,6 +9,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::FailToProxy;
 
+use crate::clock::UnixMicros;
 use crate::dialects::{self, Dialect, Line};
 use crate::egress;
 use crate::ir::{ApiError, ErrorKind};
@@ -16,7 +17,7 @@ use crate::routing::Exhausted;
 
 use super::context::RequestContext;
 use super::held::{Expired, Unsent};
-use super::{abort, failover, local};
+use super::{abort, failover, limit_headers, local};
 
 /// After a refusal the rest of an upload is read and thrown away for this long, so that the client gets to read the
 /// answer before the connection closes (as nginx's `lingering_close` does).
@@ -46,6 +47,16 @@ async fn send_labelled(
     let mut header = ResponseHeader::build(error.status, Some(8))?;
     if let Some(seconds) = error.retry_after_secs {
         header.insert_header(header::RETRY_AFTER, seconds.to_string())?;
+    }
+    if error.status == 429
+        && let Some(grant) = &ctx.client.grant
+    {
+        let at = UnixMicros(ctx.at.0.saturating_add_unsigned(ctx.began.elapsed().as_micros() as u64));
+        let mut limits = http::HeaderMap::new();
+        limit_headers::insert(&mut limits, dialect, grant.chain.standing(Instant::now()), at);
+        for (name, value) in &limits {
+            header.insert_header(name, value)?;
+        }
     }
     if error.status == 401 {
         header.insert_header(header::WWW_AUTHENTICATE, "Bearer")?;

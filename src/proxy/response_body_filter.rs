@@ -53,7 +53,7 @@ pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut
     };
     let out = if end { join(out, held.finish_answer()) } else { out };
     let committed = held.is_settled();
-    let (mut failure, mut failed) = (None, false);
+    let (mut failure, mut failed, mut cut) = (None, false, None);
     if !committed {
         let status = attempt.status.unwrap_or(0);
         if attempt.failure.is_none() {
@@ -61,6 +61,7 @@ pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut
         }
         held.judge &= !end;
         failed = held.failure().is_some();
+        cut = failover::cut(&held);
     }
     drop(held);
     if let Some(failure) = failure {
@@ -72,7 +73,8 @@ pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut
             return Error::e_explain(ErrorType::InternalError, "our credential was refused");
         }
     }
-    if failed {
+    if failed || cut.is_some() {
+        ctx.refusal = ctx.refusal.take().or(cut);
         // Nothing went out: the client gets a proper error.
         return Error::e_explain(ErrorType::InternalError, "the provider's answer can't be passed on");
     }

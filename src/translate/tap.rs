@@ -74,6 +74,8 @@ impl Meter {
                 self.response_id = name(id);
                 self.model = name(model);
             }
+            // What no model can have used is as good as not told: books don't forget.
+            StreamEvent::Usage(usage) if !usage.is_plausible() => {}
             StreamEvent::Usage(usage) => self.usage = Some(*usage),
             StreamEvent::Terms(terms) => {
                 if let Some(service) = name(&terms.service) {

@@ -252,6 +252,14 @@ async fn a_whole_answer_that_breaks_is_an_error_not_half_an_answer() {
                     .await,
             );
         }
+        *next.lock() = Answer::json(200, whole[..whole.len() / 2].to_vec());
+        dialect.check_refusal(
+            "half of it, well framed",
+            502,
+            &gateway
+                .post(&dialect.path("known", false), &dialect.body("known", false))
+                .await,
+        );
         *next.lock() = Answer::raw(vec![Step::Send(half.clone().into()), Step::Hang]);
         dialect.check_refusal(
             "it falls silent",

@@ -203,6 +203,13 @@ fn failures(dialect: Dialect, stream: bool) -> Vec<(&'static str, Answer, &'stat
             "upstream_broke",
             true,
         ));
+        all.push((
+            "half an answer, well framed",
+            Answer::json(200, "{\"BAD\":"),
+            "upstream_broke",
+            "upstream_broke",
+            true,
+        ));
     }
     all
 }

@@ -155,6 +155,10 @@ async fn a_full_disk_is_waited_out() {
         let hog = Hog::eat(&mounted.0);
         let full = Instant::now();
         answered(&seen, full, 503, 10).await;
+        assert_eq!(
+            crate::support::client::get(gateway.ports.http, "/readyz").await.status,
+            503
+        );
         // Whoever asks from now on is refused, as long as it lasts.
         let refusing = Instant::now();
         tokio::time::sleep(Duration::from_secs(if is_long() { 60 } else { 3 })).await;

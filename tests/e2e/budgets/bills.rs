@@ -87,11 +87,18 @@ async fn an_unknown_price_is_refused_or_capped() {
     let reply = ask(&gateway, &keys[0], Dialect::Chat, "nobody-knows").await;
     Dialect::Chat.check_refusal("unknown price", 403, &reply);
     assert_eq!(reply.json()["error"]["code"], "unknown_price");
-    let reply = post(&gateway, &keys[0], Dialect::Chat, "/p/p/v1/chat/completions", b"{}").await;
-    assert_eq!(
-        (reply.status, reply.json()["error"]["code"].as_str()),
-        (403, Some("unknown_price"))
-    );
+    for (path, code) in [
+        ("/p/p/v1/images/variations", "unknown_price"),
+        ("/p/p/v1/chat/completions", "not_counted"),
+        ("/p/p/chat/completions", "not_counted"),
+    ] {
+        let reply = post(&gateway, &keys[0], Dialect::Chat, path, b"{}").await;
+        assert_eq!(
+            (reply.status, reply.json()["error"]["code"].as_str()),
+            (403, Some(code)),
+            "{path}"
+        );
+    }
     assert!(provider.sandbox.last().is_empty());
     let reply = ask(&gateway, &keys[1], Dialect::Chat, "nobody-knows").await;
     assert_eq!(

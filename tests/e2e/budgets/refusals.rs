@@ -140,6 +140,11 @@ async fn limits_are_told_in_each_dialect_and_say_whether_waiting_helps() {
         let reply = ask(&gateway, &keys[0], dialect, model).await;
         dialect.check_refusal("requests per minute", 429, &reply);
         assert_eq!(kind(dialect, &reply), rate);
+        assert_eq!(
+            names.map(|name| reply.header(name)),
+            [Some("1"), Some("0")],
+            "refusals bear them too"
+        );
         let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=61).contains(&wait), "{wait}");
         assert_eq!(reply.header("x-should-retry"), None, "waiting helps");

@@ -231,7 +231,7 @@ async fn the_clients_network_and_nobody_forges_it() {
             vec![("x-forwarded-for", "10.1.2.3"), ("x-forwarded-for", "203.0.113.5")],
             "office",
         ),
-        ("127.0.0.2", forwarded("203.0.113.5, nonsense"), "proxies"),
+        ("127.0.0.2", forwarded("203.0.113.5, nonsense"), "rest"),
         ("127.0.0.2", vec![], "proxies"),
         // Another header of this proxy is nothing to us.
         ("127.0.0.2", named("203.0.113.5"), "proxies"),
@@ -246,9 +246,9 @@ async fn the_clients_network_and_nobody_forges_it() {
         (
             "127.0.0.3",
             vec![("cf-connecting-ip", "203.0.113.5"), ("cf-connecting-ip", "10.1.1.1")],
-            "proxies",
+            "rest",
         ),
-        ("127.0.0.3", named("nonsense"), "proxies"),
+        ("127.0.0.3", named("nonsense"), "rest"),
         ("127.0.0.3", forwarded("203.0.113.5"), "proxies"),
         // Anybody else.
         ("127.0.0.9", forwarded("203.0.113.5"), "here"),
