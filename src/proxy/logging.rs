@@ -8,7 +8,7 @@ use pingora::{Error, ErrorSource};
 
 use crate::dialects::reset;
 use crate::ir::{Operation, StreamEnd, Usage};
-use crate::ledger::{Closed, Closing, Ended};
+use crate::ledger::{Closed, Closing, Ended, UNFINISHED};
 use crate::money::{Extras, NanoUsd};
 use crate::observe::access_log::{Line, rfc3339};
 use crate::observe::redact::printable;
@@ -65,6 +65,7 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
     closing.first_token_us = attempt.first_token.map(micros);
     closing.total_us = micros(attempt.began.elapsed());
     closing.error = match (ended, error) {
+        (Ended::Complete, _) if stream_end == Some(StreamEnd::Unfinished) => Some(UNFINISHED.into()),
         (Ended::Complete, _) => None,
         (Ended::ClientGone, _) => Some("client_gone".into()),
         _ if attempt.failure == Some(Failure::DeadConnection) => Some(Failure::DeadConnection.as_str().into()),
@@ -155,6 +156,7 @@ fn bill(ctx: &RequestContext, attempt: &Attempt, held: Option<&Held>, ended: End
         // What has no such word ends with its body.
         finished: closing.finish.is_some() || held.is_some_and(|held| held.ended == Some(StreamEnd::Complete)),
         refused: meter.is_some_and(|meter| meter.error.is_some() && meter.content_events == 0),
+        unfinished: held.is_some_and(|held| held.ended == Some(StreamEnd::Unfinished)),
     };
     let basis = end.basis(ended);
     // At other paths of a provider nobody knows what is used.

@@ -237,9 +237,12 @@ impl AnswerStream {
     }
 
     fn converted(&mut self, mut converter: Converter, end: StreamEnd) -> (Bytes, StreamEnd) {
-        let finished = converter.finish(end);
+        // As far as the client is concerned it is over.
+        let unfinished = end == StreamEnd::Unfinished;
+        let finished = converter.finish(if unfinished { StreamEnd::Complete } else { end });
         self.loss.merge(converter.loss().clone());
         match finished {
+            Ok((told, StreamEnd::Complete)) if unfinished => (told, end),
             Ok(told) => told,
             Err(error) => {
                 self.failure = Some(error);
@@ -497,7 +500,8 @@ impl Frames {
         if end == StreamEnd::Complete && !splitter.may_end() {
             end = StreamEnd::Truncated;
         }
-        let send = end == StreamEnd::Complete && !self.flowing && !withheld;
+        let whole = matches!(end, StreamEnd::Complete | StreamEnd::Unfinished);
+        let send = whole && !self.flowing && !withheld;
         (if send { rest } else { Bytes::new() }, end)
     }
 }

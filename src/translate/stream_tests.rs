@@ -305,3 +305,18 @@ fn a_json_array_is_forwarded_by_elements_and_closed_only_if_complete() {
         );
     }
 }
+
+#[test]
+fn an_answer_of_work_that_goes_on_is_not_its_end() {
+    for status in ["queued", "in_progress"] {
+        let body = format!(
+            r#"{{"id":"resp_1","object":"response","status":"{status}","background":true,"model":"m","output":[],"usage":null}}"#
+        );
+        let (out, end, stream) = run(plan("openai_responses", AnswerKind::Whole), body.as_bytes(), 64);
+        assert_eq!((&*out, end), (body.as_bytes(), StreamEnd::Unfinished));
+        assert_eq!((stream.meter().usage, stream.meter().finish.as_ref()), (None, None));
+        // Some send it under a stream's type.
+        let (out, end, _) = run(plan("openai_responses", SSE), body.as_bytes(), 64);
+        assert_eq!((&*out, end), (body.as_bytes(), StreamEnd::Unfinished));
+    }
+}

@@ -1,5 +1,6 @@
 //! What keys may do and use: refusals in every dialect, headers, reservations, bills.
 
+mod beyond;
 mod bills;
 mod crowd;
 mod extras;
