@@ -158,6 +158,8 @@ pub struct Held {
     pub request_loss: LossReport,
     /// How the attempt is billed.
     pub bill: Option<Arc<Bill>>,
+    /// Tokens the answer has at most; 0: nobody made sure of that.
+    pub output_limit: u64,
     /// Bytes of the answer's body received from the provider.
     pub received: u64,
     /// What becomes of the answer if the client goes away; `None` until an attempt begins.

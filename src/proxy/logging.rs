@@ -18,7 +18,7 @@ use crate::upstream::{Failure, Outcome};
 use super::Gateway;
 use super::bill::{Amounts, Basis, End};
 use super::context::{Attempt, RequestContext};
-use super::estimated::{self, estimated_usage};
+use super::estimated::{self, estimated_extras, estimated_usage};
 use super::held::{Expired, Held};
 use super::metrics::Drained;
 use super::{metrics, refuse};
@@ -173,12 +173,16 @@ fn bill(ctx: &RequestContext, attempt: &Attempt, held: Option<&Held>, ended: End
     let usage = closing.usage.unwrap_or_default();
     let amounts = match basis {
         Basis::Nothing => Amounts::NOTHING,
-        Basis::Reported | Basis::Estimated => attempt.bill.used(&usage, extras(meter)),
+        Basis::Reported => attempt.bill.used(&usage, extras(meter)),
+        Basis::Estimated => attempt.bill.used(&usage, estimated_extras(held, &usage)),
         Basis::Lost => {
             closing.estimated |= !end.usage && is_read && !is_free;
             let lost = match closing.usage {
                 Some(usage) => attempt.bill.used(&usage, extras(meter)),
-                None => attempt.bill.prompt(estimated::prompt_tokens(ctx)),
+                None => {
+                    let usage = estimated_usage(ctx, held);
+                    attempt.bill.used(&usage, estimated_extras(held, &usage))
+                }
             };
             Amounts {
                 charge: NanoUsd::ZERO,
