@@ -6,6 +6,7 @@ mod crowd;
 mod extras;
 mod leavers;
 mod refusals;
+mod unread;
 mod waits;
 
 use std::fs;
