@@ -325,6 +325,12 @@ pub trait Dialect: RequestCodec + AnswerEncoder + Send + Sync + 'static {
         self.setting("max_output_tokens")
     }
 
+    /// The field by which a conversation's body asks for work that goes on when its answer is over: what that uses is told elsewhere,
+    /// and closing the connection does not end it. `None`: it does not ask for such.
+    fn runs_on(&self, _body: &[u8]) -> Option<&'static str> {
+        None
+    }
+
     /// True if both are names of one field in its bodies: the same word, or an older and a newer one for the same thing.
     fn same_field(&self, one: &str, other: &str) -> bool {
         one == other

@@ -100,6 +100,14 @@ pub(super) fn value_of(text: &[u8], at: usize, name: &str) -> Option<Range<usize
         .map(|member| member.value)
 }
 
+/// The object has a member of that name which is neither `false` nor `null`. (Lax servers take `"true"` and `1` for `true`, and of a
+/// field that stands twice they may take either.)
+pub(super) fn asks(text: &[u8], name: &str) -> bool {
+    members(text, 0)
+        .filter(|member| member.name == name)
+        .any(|member| !matches!(&text[member.value], b"false" | b"null"))
+}
+
 /// The text of a JSON string; `None` if it is none.
 pub(super) fn text_of<'a>(text: &'a [u8], at: &Range<usize>) -> Option<Cow<'a, str>> {
     let mut cursor = Cursor::new(text.get(at.clone())?);

@@ -270,7 +270,7 @@ pub enum StreamEvent<'a> {
     },
 }
 
-/// How an answer ended. Only `Complete` is a finished answer.
+/// How an answer ended. Only `Complete` is a finished answer; `Unfinished` came whole, too, and is as good as that for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEnd {
     /// With its last event.
@@ -279,6 +279,8 @@ pub enum StreamEnd {
     Truncated,
     /// The provider reported an error in it.
     Failed,
+    /// It is whole, and says that work on what was asked goes on (OpenAI's `background`): what that uses is told elsewhere.
+    Unfinished,
 }
 
 /// Who listens to events: a meter, an accumulator, an encoder.

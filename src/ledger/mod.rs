@@ -53,7 +53,7 @@ use parking_lot::Mutex;
 pub use entry::{Closed, Entry};
 pub use journal::FatalHook;
 pub use reach::{Reach, Refilled};
-pub use record::{Closing, Ended, Opening, Row};
+pub use record::{Closing, Ended, Opening, Row, UNFINISHED};
 pub use repair::{Repair, RepairedFile, repair_folder};
 pub use report::{BadCursor, Cursor, Filter, GroupBy, Page, ReportLine};
 pub use verify::{Verdict, verify_folder};

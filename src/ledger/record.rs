@@ -173,12 +173,16 @@ pub const NEVER_SENT: [&str; 3] = [
     "upstream_tls_failed",
 ];
 
+/// The word in [`Closing::error`] of an attempt whose answer came whole and says that work on it goes on: what that uses nobody tells here.
+pub const UNFINISHED: &str = "unfinished";
+
 impl Row {
-    /// It may have cost money nobody told of: it failed after it was sent, and no usage came. (An error status is not billed by
-    /// any provider we know.)
+    /// It may have cost money nobody told of: it failed after it was sent, or its answer is not its end, and no usage came. (An error
+    /// status is not billed by any provider we know.)
     pub fn maybe_billed(&self) -> bool {
         let failed = match self.ended {
-            Ended::Complete | Ended::UpstreamError => false,
+            Ended::Complete => self.closing.error.as_deref() == Some(UNFINISHED),
+            Ended::UpstreamError => false,
             Ended::UpstreamFailed => {
                 let word = self.closing.error.as_deref().unwrap_or_default();
                 !NEVER_SENT.contains(&word)

@@ -1,5 +1,7 @@
 //! What follows when a client goes away while its answer is under way: the provider is cut off at once, or its answer is read on for a
-//! while, unseen, for the exact usage (`on_abort`). Either way its row says `client_gone`.
+//! while, unseen, for the exact usage (`on_abort`). Either way its row says `client_gone`. An answer which the provider is done with, but
+//! for its last bytes, is read on for a moment in any case: cutting it off saves nothing, and leaving just before usage is told would
+//! hide the reasoning that was never shown.
 //!
 //! The gate notices (`gate/drain.rs`), and what is decided stands in [`Held`]. An answer that is read on keeps its seat, and its key's place among
 //! the requests under way. It is over with its end, its deadline or the provider's failure, whichever comes first; it
@@ -11,6 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
@@ -24,6 +27,9 @@ use super::context::RequestContext;
 use super::gate::GateControl;
 use super::held::Held;
 use super::metrics::{self, Drained};
+
+/// How long an answer is read on that is all but over, whatever `on_abort` says.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How many answers may be read on at once (`limits.drains`).
 pub struct Drains {
@@ -89,12 +95,11 @@ impl Held {
         if self.gone.is_some() {
             return self.gone_until();
         }
-        let Some(Policy {
-            on_abort: OnAbort::Drain(time),
-            drains,
-        }) = &self.policy
-        else {
-            return None;
+        let Policy { on_abort, drains } = self.policy.as_ref()?;
+        let time = match on_abort {
+            OnAbort::Drain(time) => *time,
+            OnAbort::Abort if self.is_all_but_over() => LAST_WORDS,
+            OnAbort::Abort => return None,
         };
         // There is no usage to be read in it.
         let unread = |answer: &crate::translate::AnswerStream| {
@@ -107,12 +112,26 @@ impl Held {
             metrics::drained(Drained::Full);
             return None;
         };
-        let mut until = Instant::now() + *time;
+        let mut until = Instant::now() + time;
         if let Some(clocks) = &self.clocks {
             until = until.min(clocks.total);
         }
         self.gone = Some(Gone { until, _drain: drain });
         Some(until)
+    }
+
+    /// The provider has nothing more to do for the answer, and has not told what it used: its stream has its end, or an answer that is made
+    /// before it is sent is on its way.
+    fn is_all_but_over(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| {
+            let meter = answer.meter();
+            let done = match answer.plan().kind {
+                AnswerKind::Stream(_) => meter.finish.is_some(),
+                AnswerKind::Whole => self.received > 0,
+                AnswerKind::Error | AnswerKind::Opaque => false,
+            };
+            done && meter.usage.is_none()
+        })
     }
 
     /// The client is gone, and the answer is read on until then.
@@ -194,6 +213,53 @@ mod tests {
         assert_eq!(drains.now.load(Ordering::Relaxed), 2);
         drop((first, third));
         assert_eq!(drains.now.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn an_answer_all_but_over_is_read_on_for_a_moment() {
+        const TEXT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}]}\n\n";
+        const END: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+        const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n";
+        let stream = AnswerKind::Stream(crate::sse::Framing::Sse);
+        for (kind, chunks, want) in [
+            (stream, &[TEXT][..], false),
+            (stream, &[TEXT, END], true),
+            (stream, &[TEXT, END, USAGE], false),
+            (AnswerKind::Whole, &[], false),
+            (AnswerKind::Whole, &["{"], true),
+            (AnswerKind::Error, &["{"], false),
+        ] {
+            let answer = crate::translate::AnswerStream::new(crate::translate::AnswerPlan {
+                dialect: crate::dialects::by_name("openai_chat").unwrap(),
+                operation: crate::ir::Operation::Chat,
+                status: 200,
+                kind,
+                coding: Coding::Identity,
+                withhold_usage: false,
+                max_kept: 1 << 20,
+                conversion: None,
+            });
+            let drains = Drains::new(1);
+            let mut held = Held {
+                policy: Some(Policy {
+                    on_abort: OnAbort::Abort,
+                    drains: drains.clone(),
+                }),
+                answer: Some(answer),
+                ..Held::default()
+            };
+            for chunk in chunks {
+                held.take_chunk(bytes::Bytes::from_static(chunk.as_bytes()));
+            }
+            let now = Instant::now();
+            let until = held.leave();
+            assert_eq!(until.is_some(), want, "{kind:?} {chunks:?}");
+            assert!(
+                until.is_none_or(|until| until >= now + LAST_WORDS),
+                "{kind:?} {chunks:?}"
+            );
+            assert_eq!(drains.now.load(Ordering::Relaxed), usize::from(want));
+        }
     }
 
     #[test]

@@ -184,12 +184,14 @@ pub struct End {
     pub finished: bool,
     /// An error was told, and nothing before it.
     pub refused: bool,
+    /// The answer says that work goes on.
+    pub unfinished: bool,
 }
 
 impl End {
     /// By what it is billed.
     pub fn basis(&self, ended: Ended) -> Basis {
-        let known = self.usage && (self.finished || ended == Ended::Complete);
+        let known = self.usage && !self.unfinished && (self.finished || ended == Ended::Complete);
         match ended {
             _ if !self.sent || self.status.is_some_and(|status| status >= 400) => Basis::Nothing,
             Ended::Complete | Ended::ClientGone if known => Basis::Reported,
@@ -320,6 +322,14 @@ mod tests {
             ),
             (partly, Ended::Complete, Basis::Reported),
             (given, Ended::Complete, Basis::Estimated),
+            (
+                End {
+                    unfinished: true,
+                    ..partly
+                },
+                Ended::Complete,
+                Basis::Estimated,
+            ),
             (sent, Ended::ClientGone, Basis::Estimated),
             (partly, Ended::ClientGone, Basis::Estimated),
             (told, Ended::ClientGone, Basis::Reported),

@@ -2,7 +2,8 @@
 //! tokenizer where there is one, else estimated; told as an estimate either way.
 //!
 //! Counting costs nothing until it is needed, but for what must be at hand then: the text of the answer ([`Written`]) and the prompt, whole or
-//! in samples, both within bounds. What nobody can count are tokens of reasoning that was never shown.
+//! in samples, both within bounds. What nobody can count are tokens of reasoning that was never shown. An answer that was not read (too large,
+//! cut before its end, in an unknown coding) has no more tokens than bytes would allow, nor than the request's limit does.
 //!
 //! [`Written`]: crate::translate::written::Written
 
@@ -10,11 +11,13 @@ use bytes::Bytes;
 
 use crate::dialects::{self, Target, Tokenizer};
 use crate::ir::{Operation, StreamEnd, Usage};
+use crate::money::Extras;
 use crate::translate::written::{Text, in_proportion};
-use crate::translate::{AnswerKind, Coding, bound, estimate, request};
+use crate::translate::{bound, estimate, request};
 
 use super::context::RequestContext;
 use super::held::Held;
+use super::logging::extras;
 
 /// Longest prompt kept for its tokenizer when the request's body is let go, in bytes. Of a longer one so much is kept in samples.
 const PROMPT_KEPT: usize = 32 * 1024;
@@ -25,6 +28,9 @@ const SAMPLE: usize = PROMPT_KEPT / SAMPLES;
 /// Texts up to this size are counted where they are, once the tokenizer's tables are loaded: about a millisecond. Others by a thread for blocking
 /// work.
 const COUNTED_HERE: usize = 8 * 1024;
+
+/// Tokens of an answer at most whose limit nobody here knows: the longest of most models that providers offer.
+const LONGEST_ANSWER: u64 = 128 * 1024;
 
 /// A prompt, for the tokenizer of its model.
 pub enum KeptPrompt {
@@ -48,24 +54,60 @@ pub struct Counted {
 pub fn estimated_usage(ctx: &RequestContext, held: Option<&Held>) -> Usage {
     let answer = held.and_then(|held| held.answer.as_ref());
     let reported = answer.and_then(|answer| answer.meter().usage).map(Usage::booked);
-    let output = answer.map_or(0, |answer| {
-        let unread = answer.plan().kind == AnswerKind::Opaque || answer.plan().coding == Coding::Unknown;
-        match held.filter(|_| unread) {
-            Some(held) => bound::rough(usize::try_from(held.received).unwrap_or(usize::MAX)),
-            None => ctx
-                .books
-                .counted
-                .answer
-                .unwrap_or_else(|| answer.meter().written.tokens()),
-        }
-    });
     let mut usage = reported.unwrap_or_else(|| Usage {
         input: prompt_tokens(ctx),
         ..Usage::default()
     });
-    let told = usage.output_total();
-    usage.output = usage.output.saturating_add(output.saturating_sub(told));
+    let (Some(held), Some(answer)) = (held, answer) else {
+        return usage;
+    };
+    let written = &answer.meter().written;
+    let text = ctx.books.counted.answer.unwrap_or_else(|| written.tokens());
+    let text = text.saturating_add(written.picture_tokens());
+    let unread = match answer.is_unread() && answer.plan().operation == Operation::Chat {
+        true => bound::rough(usize::try_from(held.received).unwrap_or(usize::MAX)).min(longest(ctx, held)),
+        false => 0,
+    };
+    let most = match held.output_limit {
+        0 => u64::MAX,
+        limit => limit,
+    };
+    let sound = written.sound_tokens();
+    if reported.is_none() {
+        usage.output_audio = sound.min(most);
+    }
+    let so_far = usage.output_total();
+    let all = text.saturating_add(sound).max(unread).min(most);
+    usage.output = usage.output.saturating_add(all.saturating_sub(so_far));
     usage
+}
+
+/// Of an estimate, what decides beside its tokens what it costs.
+pub fn estimated_extras<'a>(held: Option<&'a Held>, usage: &Usage) -> Extras<'a> {
+    let meter = held.and_then(|held| held.answer.as_ref()).map(|answer| answer.meter());
+    let told = extras(meter);
+    let pictures = meter.map_or(0, |meter| meter.written.picture_tokens());
+    Extras {
+        image_tokens: told.image_tokens.max(pictures).min(usage.output),
+        ..told
+    }
+}
+
+/// Tokens that the answer has at most: by the request's limit where it was made sure, else by the model's.
+fn longest(ctx: &RequestContext, held: &Held) -> u64 {
+    if held.output_limit > 0 {
+        return held.output_limit;
+    }
+    let facts = || {
+        let (stage, attempt) = (ctx.route.as_ref()?, ctx.attempt.as_ref()?);
+        let facts = stage
+            .fleet
+            .rules()
+            .models
+            .facts(&attempt.pool.provider.name, &attempt.model);
+        facts?.output
+    };
+    facts().unwrap_or(LONGEST_ANSWER)
 }
 
 /// The prompt's tokens: counted, or estimated without reading it.

@@ -158,6 +158,8 @@ pub struct Held {
     pub request_loss: LossReport,
     /// How the attempt is billed.
     pub bill: Option<Arc<Bill>>,
+    /// Tokens the answer has at most; 0: nobody made sure of that.
+    pub output_limit: u64,
     /// Bytes of the answer's body received from the provider.
     pub received: u64,
     /// What becomes of the answer if the client goes away; `None` until an attempt begins.
@@ -377,7 +379,7 @@ impl Held {
     /// What a client is charged for an answer read to its end, as its row will say; `None`: the price is unknown, or usage was not told.
     fn charge(&self, status: u16) -> Option<NanoUsd> {
         let (bill, meter) = (self.bill.as_ref()?, self.answer.as_ref()?.meter());
-        if status >= 400 || bill.is_unknown() {
+        if status >= 400 || bill.is_unknown() || self.ended == Some(StreamEnd::Unfinished) {
             return None;
         }
         let usage = meter.usage.map(Usage::booked).or(bill.is_free().then(Usage::default))?;

@@ -8,7 +8,7 @@ use pingora::{Error, ErrorSource};
 
 use crate::dialects::reset;
 use crate::ir::{Operation, StreamEnd, Usage};
-use crate::ledger::{Closed, Closing, Ended};
+use crate::ledger::{Closed, Closing, Ended, UNFINISHED};
 use crate::money::{Extras, NanoUsd};
 use crate::observe::access_log::{Line, rfc3339};
 use crate::observe::redact::printable;
@@ -18,7 +18,7 @@ use crate::upstream::{Failure, Outcome};
 use super::Gateway;
 use super::bill::{Amounts, Basis, End};
 use super::context::{Attempt, RequestContext};
-use super::estimated::{self, estimated_usage};
+use super::estimated::{self, estimated_extras, estimated_usage};
 use super::held::{Expired, Held};
 use super::metrics::Drained;
 use super::{metrics, refuse};
@@ -67,6 +67,7 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
     closing.first_token_us = attempt.first_token.map(micros);
     closing.total_us = micros(attempt.began.elapsed());
     closing.error = match (ended, error) {
+        (Ended::Complete, _) if stream_end == Some(StreamEnd::Unfinished) => Some(UNFINISHED.into()),
         (Ended::Complete, _) => None,
         (Ended::ClientGone, _) => Some("client_gone".into()),
         _ if attempt.failure == Some(Failure::DeadConnection) => Some(Failure::DeadConnection.as_str().into()),
@@ -167,6 +168,7 @@ fn bill(ctx: &RequestContext, attempt: &Attempt, held: Option<&Held>, ended: End
         // What has no such word ends with its body.
         finished: closing.finish.is_some() || held.is_some_and(|held| held.ended == Some(StreamEnd::Complete)),
         refused: meter.is_some_and(|meter| meter.error.is_some() && meter.content_events == 0),
+        unfinished: held.is_some_and(|held| held.ended == Some(StreamEnd::Unfinished)),
     };
     let basis = end.basis(ended);
     // At other paths of a provider nobody knows what is used.
@@ -183,12 +185,16 @@ fn bill(ctx: &RequestContext, attempt: &Attempt, held: Option<&Held>, ended: End
     let usage = closing.usage.unwrap_or_default();
     let amounts = match basis {
         Basis::Nothing => Amounts::NOTHING,
-        Basis::Reported | Basis::Estimated => attempt.bill.used(&usage, extras(meter)),
+        Basis::Reported => attempt.bill.used(&usage, extras(meter)),
+        Basis::Estimated => attempt.bill.used(&usage, estimated_extras(held, &usage)),
         Basis::Lost => {
             closing.estimated |= !end.usage && is_read && !is_free;
             let lost = match closing.usage {
                 Some(usage) => attempt.bill.used(&usage, extras(meter)),
-                None => attempt.bill.prompt(estimated::prompt_tokens(ctx)),
+                None => {
+                    let usage = estimated_usage(ctx, held);
+                    attempt.bill.used(&usage, estimated_extras(held, &usage))
+                }
             };
             Amounts {
                 charge: NanoUsd::ZERO,

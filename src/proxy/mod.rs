@@ -29,6 +29,7 @@ pub mod refuse;
 pub mod request_filter;
 pub mod response_body_filter;
 pub mod response_filter;
+mod run_on;
 pub mod upstream_peer;
 pub mod upstream_request_filter;
 pub mod upstream_response_filter;

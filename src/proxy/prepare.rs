@@ -17,7 +17,7 @@ use crate::translate::{Conversion, Converted, Mask, Recipient, request, splice};
 use super::Gateway;
 use super::context::RequestContext;
 use super::need::Length;
-use super::{instruct, need};
+use super::{instruct, need, run_on};
 
 /// Bodies from this size on are peeked and converted on a thread for blocking work.
 pub const ELSEWHERE: usize = 4 * 1024 * 1024;
@@ -79,6 +79,7 @@ pub async fn execute(gateway: &Gateway, ctx: &mut RequestContext, candidate: &Ca
     };
     let mut prepared = edited(ctx, candidate, prepared).await?;
     prepared.price = price;
+    run_on::refuse(ctx, candidate, &prepared.body)?;
     need::limit(gateway, ctx, candidate, &mut prepared).await?;
     prepared.grown = prepared.body.len().saturating_sub(ctx.client.body.len()) as u64;
     Ok(prepared)

@@ -60,6 +60,7 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
     let candidate = choice.candidate.clone();
     let timeouts = Times::of(gateway, ctx, &candidate);
     let loss = std::mem::take(&mut prepared.loss);
+    let output_limit = prepared.length.most;
     let mut attempt = open(gateway, ctx, choice, prepared, need, (at, reserved));
     let way = candidate.endpoint.way(attempt.credential.as_deref());
     let tried = ctx.route.as_ref().map_or(&[][..], |stage| &stage.tried);
@@ -92,6 +93,7 @@ pub async fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut Request
         held.policy = Some(policy);
         held.begin_attempt(attempt.body.clone(), loss, clocks);
         held.bill = Some(attempt.bill.clone());
+        held.output_limit = output_limit;
         held.others = ctx
             .route
             .as_ref()

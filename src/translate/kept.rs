@@ -1,10 +1,12 @@
-//! Documents (whole answers, error answers): they flow as they come, and a copy is read at their end.
+//! Documents (whole answers, error answers): they flow as they come, and a copy is read at their end; of larger ones only what their
+//! end tells of usage.
 
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 
 use super::inflate;
 use super::stream::{AnswerKind, AnswerPlan, Coding};
+use super::tail::Tail;
 use super::tap::Meter;
 use crate::ir::StreamEnd;
 
@@ -19,8 +21,8 @@ pub(super) struct Kept {
     small: Vec<u8>,
     length: usize,
     max: usize,
-    /// There was more than is kept.
-    over: bool,
+    /// There was more than is kept: only its end is.
+    over: Option<Tail>,
 }
 
 impl Kept {
@@ -29,12 +31,18 @@ impl Kept {
         Kept { max, ..Kept::default() }
     }
 
-    /// Keeps a chunk, or lets go of all once there are too many bytes.
+    /// Keeps a chunk, or lets go of all but the end once there are too many bytes.
     pub(super) fn keep(&mut self, chunk: &Bytes) {
-        if self.over || self.length + chunk.len() > self.max {
-            self.over = true;
-            self.chunks = Vec::new();
-            self.small = Vec::new();
+        if let Some(tail) = &mut self.over {
+            return tail.add(chunk);
+        }
+        if self.length + chunk.len() > self.max {
+            self.gather();
+            let mut tail = Tail::default();
+            for kept in std::mem::take(&mut self.chunks).iter().chain([chunk]) {
+                tail.add(kept);
+            }
+            self.over = Some(tail);
             return;
         }
         self.length += chunk.len();
@@ -53,9 +61,9 @@ impl Kept {
     }
 
     /// The body is over: all of it, decoded; `None`: it is larger than what is kept, or in a coding we can't read.
-    pub(super) fn body(mut self, coding: Coding) -> Option<Bytes> {
+    pub(super) fn body(&mut self, coding: Coding) -> Option<Bytes> {
         self.gather();
-        match (coding, self.over) {
+        match (coding, self.over.is_some()) {
             (_, true) => None,
             (Coding::Unknown, _) => None,
             (Coding::Identity, _) => Some(match &self.chunks[..] {
@@ -69,15 +77,33 @@ impl Kept {
         }
     }
 
+    /// The body is over, and can't be read: tells what its end says of usage.
+    pub(super) fn unread(&self, plan: &AnswerPlan, meter: &mut Meter) {
+        meter.unread_frames += 1;
+        let tail = self.over.as_ref().filter(|_| plan.coding == Coding::Identity);
+        let Some(object) = tail.and_then(Tail::object) else {
+            return;
+        };
+        let mut end = Meter::default();
+        if plan.dialect.decode_response(plan.operation, &object, &mut end).is_ok() && end.usage.is_some() {
+            meter.usage = end.usage;
+            meter.service = end.service;
+            meter.cached_audio = end.cached_audio;
+            meter.image_tokens = end.image_tokens;
+            // Nobody counted them.
+            meter.images_out = u32::from(end.image_tokens > 0);
+        }
+    }
+
     /// The body is over: reads it.
-    pub(super) fn finish(self, plan: &AnswerPlan, meter: &mut Meter) -> StreamEnd {
+    pub(super) fn finish(mut self, plan: &AnswerPlan, meter: &mut Meter) -> StreamEnd {
         let body = self.body(plan.coding);
         if plan.kind == AnswerKind::Error {
             meter.error = Some(plan.dialect.decode_error(plan.status, body.as_deref().unwrap_or(b"")));
             return StreamEnd::Failed;
         }
         let Some(body) = body else {
-            meter.unread_frames += 1;
+            self.unread(plan, meter);
             return StreamEnd::Complete;
         };
         match plan.dialect.decode_response(plan.operation, &body, meter) {

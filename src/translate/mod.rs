@@ -15,6 +15,7 @@ pub mod opaque;
 pub mod request;
 pub mod splice;
 pub mod stream;
+mod tail;
 pub mod tap;
 pub mod written;
 

@@ -83,6 +83,8 @@ pub struct AnswerStream {
     flowing: bool,
     /// Something went out.
     sent: bool,
+    /// A stream in a coding can't be read any more.
+    blind: bool,
     end: Option<StreamEnd>,
     /// What the client is to be told instead of this answer.
     failure: Option<ApiError>,
@@ -153,6 +155,7 @@ impl AnswerStream {
             aligned,
             flowing: false,
             sent: false,
+            blind: false,
             end: None,
             failure: None,
             loss: LossReport::default(),
@@ -180,6 +183,7 @@ impl AnswerStream {
                             // The tap goes blind; what it has counted stands.
                             *inflate = None;
                             *stop = Some(why);
+                            self.blind = true;
                             self.meter.unread_frames += 1;
                         }
                     }
@@ -237,9 +241,12 @@ impl AnswerStream {
     }
 
     fn converted(&mut self, mut converter: Converter, end: StreamEnd) -> (Bytes, StreamEnd) {
-        let finished = converter.finish(end);
+        // As far as the client is concerned it is over.
+        let unfinished = end == StreamEnd::Unfinished;
+        let finished = converter.finish(if unfinished { StreamEnd::Complete } else { end });
         self.loss.merge(converter.loss().clone());
         match finished {
+            Ok((told, StreamEnd::Complete)) if unfinished => (told, end),
             Ok(told) => told,
             Err(error) => {
                 self.failure = Some(error);
@@ -254,7 +261,7 @@ impl AnswerStream {
     }
 
     /// The end of a document which is converted: an answer, or an error.
-    fn finish_document(&mut self, kept: Kept, mut converter: Converter) -> (Bytes, StreamEnd) {
+    fn finish_document(&mut self, mut kept: Kept, mut converter: Converter) -> (Bytes, StreamEnd) {
         let body = kept.body(self.plan.coding);
         let Some(conversion) = &self.plan.conversion else {
             return (Bytes::new(), StreamEnd::Failed);
@@ -270,6 +277,7 @@ impl AnswerStream {
             return (told.into(), StreamEnd::Failed);
         }
         let Some(body) = body else {
+            kept.unread(&self.plan, &mut self.meter);
             converter.spoil(
                 "the provider's answer is larger than the gateway converts, or in a coding it can't read",
                 "upstream_answer_unreadable",
@@ -362,6 +370,17 @@ impl AnswerStream {
     /// True until a frame went out.
     pub fn is_first(&self) -> bool {
         !self.sent
+    }
+
+    /// It has, or may have, more than was counted: it can't be read, is not read before its end, or was too large.
+    pub fn is_unread(&self) -> bool {
+        match self.plan.kind {
+            AnswerKind::Opaque => true,
+            AnswerKind::Error => false,
+            _ if self.plan.coding == Coding::Unknown => true,
+            AnswerKind::Stream(_) => self.blind,
+            AnswerKind::Whole => self.end.is_none() || self.meter.unread_frames > 0,
+        }
     }
 
     /// What was counted so far.
@@ -497,7 +516,8 @@ impl Frames {
         if end == StreamEnd::Complete && !splitter.may_end() {
             end = StreamEnd::Truncated;
         }
-        let send = end == StreamEnd::Complete && !self.flowing && !withheld;
+        let whole = matches!(end, StreamEnd::Complete | StreamEnd::Unfinished);
+        let send = whole && !self.flowing && !withheld;
         (if send { rest } else { Bytes::new() }, end)
     }
 }

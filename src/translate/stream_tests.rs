@@ -305,3 +305,107 @@ fn a_json_array_is_forwarded_by_elements_and_closed_only_if_complete() {
         );
     }
 }
+
+#[test]
+fn an_answer_of_work_that_goes_on_is_not_its_end() {
+    for status in ["queued", "in_progress"] {
+        let body = format!(
+            r#"{{"id":"resp_1","object":"response","status":"{status}","background":true,"model":"m","output":[],"usage":null}}"#
+        );
+        let (out, end, stream) = run(plan("openai_responses", AnswerKind::Whole), body.as_bytes(), 64);
+        assert_eq!((&*out, end), (body.as_bytes(), StreamEnd::Unfinished));
+        assert_eq!((stream.meter().usage, stream.meter().finish.as_ref()), (None, None));
+        // Some send it under a stream's type.
+        let (out, end, _) = run(plan("openai_responses", SSE), body.as_bytes(), 64);
+        assert_eq!((&*out, end), (body.as_bytes(), StreamEnd::Unfinished));
+    }
+}
+
+/// Larger than `plan` keeps: a picture, then usage.
+fn large(tail: &str) -> String {
+    let picture = "A".repeat(2 << 20);
+    format!(
+        r#"{{"candidates":[{{"content":{{"role":"model","parts":[{{"inlineData":{{"mimeType":"image/png","data":"{picture}"}}}}]}},"finishReason":"STOP"}}]{tail}}}"#
+    )
+}
+
+#[test]
+fn of_an_answer_larger_than_is_kept_usage_is_read_from_its_end() {
+    let usage = concat!(
+        r#","usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":2520,"#,
+        r#""candidatesTokensDetails":[{"modality":"IMAGE","tokenCount":2520}]},"modelVersion":"m"#,
+        "\""
+    );
+    let body = large(usage);
+    for size in [1000, 16 << 10, body.len()] {
+        let (out, end, stream) = run(plan("gemini", AnswerKind::Whole), body.as_bytes(), size);
+        assert_eq!((out.len(), end), (body.len(), StreamEnd::Complete));
+        let meter = stream.meter();
+        let usage = meter.usage.expect("it stands at the end");
+        assert_eq!((usage.input_total(), usage.output_total()), (9, 2520));
+        assert_eq!((meter.image_tokens, meter.images_out), (2520, 1));
+    }
+}
+
+#[test]
+fn of_an_answer_larger_than_is_kept_a_text_is_no_usage() {
+    let said = r#"\"}]}}],\"usageMetadata\":{\"promptTokenCount\":1,\"candidatesTokenCount\":1}}"#;
+    for tail in [String::new(), format!(r#","modelVersion":"{said}""#)] {
+        let body = large(&tail);
+        let (_, end, stream) = run(plan("gemini", AnswerKind::Whole), body.as_bytes(), 16 << 10);
+        assert_eq!((end, stream.meter().usage), (StreamEnd::Complete, None));
+        assert!(stream.is_unread(), "so that it is estimated by its bytes");
+    }
+}
+
+#[test]
+fn usage_at_the_end_of_a_large_answer_is_read_in_every_dialect() {
+    let text = "word ".repeat(1 << 19);
+    for (dialect, body) in [
+        (
+            "openai_chat",
+            format!(
+                r#"{{"id":"c","model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":9,"completion_tokens":7,"total_tokens":16}},"service_tier":"default"}}"#
+            ),
+        ),
+        (
+            "openai_responses",
+            format!(
+                r#"{{"id":"r","object":"response","status":"completed","model":"m","output":[{{"type":"message","content":[{{"type":"output_text","text":"{text}"}}]}}],"service_tier":"default","usage":{{"input_tokens":9,"output_tokens":7}},"user":null,"metadata":{{"usage":"x"}}}}"#
+            ),
+        ),
+        (
+            "anthropic",
+            format!(
+                r#"{{"id":"a","type":"message","role":"assistant","model":"m","content":[{{"type":"text","text":"{text}"}}],"stop_reason":"end_turn","stop_sequence":null,"usage":{{"input_tokens":9,"output_tokens":7}}}}"#
+            ),
+        ),
+        (
+            "gemini",
+            format!(
+                r#"{{"candidates":[{{"content":{{"parts":[{{"text":"{text}"}}]}},"finishReason":"STOP"}}],"usageMetadata":{{"promptTokenCount":9,"candidatesTokenCount":7}}}}"#
+            ),
+        ),
+    ] {
+        let (_, end, stream) = run(plan(dialect, AnswerKind::Whole), body.as_bytes(), 16 << 10);
+        let usage = stream
+            .meter()
+            .usage
+            .unwrap_or_else(|| panic!("{dialect}: it is told at the end"));
+        assert_eq!(
+            (end, usage.input_total(), usage.output_total()),
+            (StreamEnd::Complete, 9, 7),
+            "{dialect}"
+        );
+    }
+}
+
+#[test]
+fn a_whole_answer_is_unread_until_its_end() {
+    let body = br#"{"choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
+    let mut stream = AnswerStream::new(plan("openai_chat", AnswerKind::Whole));
+    stream.chunk(Bytes::from_static(body));
+    assert!(stream.is_unread());
+    stream.finish();
+    assert!(!stream.is_unread());
+}

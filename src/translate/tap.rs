@@ -52,6 +52,10 @@ impl Meter {
             StreamEvent::Delta { delta, .. } => {
                 let text = match delta {
                     Delta::Text(text) | Delta::Arguments(text) => Some(text),
+                    Delta::Data(data) => {
+                        self.written.data(data.len());
+                        None
+                    }
                     _ => None,
                 };
                 self.content_events += u64::from(text.is_none_or(|text| !text.is_empty()));
@@ -64,6 +68,7 @@ impl Meter {
                     self.content_events += 1;
                 }
                 BlockHead::Media { kind, .. } => {
+                    self.written.medium(*kind == MediaKind::Image);
                     self.images_out = self.images_out.saturating_add(u32::from(*kind == MediaKind::Image));
                     self.content_events += 1;
                 }

@@ -11,11 +11,23 @@ pub const TEXT_KEPT: usize = 256 * 1024;
 /// Claude's 35 to 60; measured by `tests/wire/tokens.rs`).
 const PER_CALL: u64 = 12;
 
+/// Tokens of a picture in an answer: the most that Gemini's models take for one (4K; "Image generation", 1120 to 2520).
+const PER_PICTURE: u64 = 2520;
+
+/// Bytes of base64 for a token of sound: streams of sound are PCM of 24 kHz and 16 bits (OpenAI, "Audio and speech"; Gemini, "Speech generation"), 64,000
+/// such bytes a second, for which they take up to 32 tokens.
+const BYTES_PER_SOUND_TOKEN: u64 = 2000;
+
 /// What was written so far.
 #[derive(Clone, Debug, Default)]
 pub struct Written {
     all: Characters,
     calls: u64,
+    pictures: u64,
+    /// Bytes of sound in base64.
+    sound: u64,
+    /// The medium whose bytes come is a picture.
+    in_picture: bool,
     kept: Option<Text>,
 }
 
@@ -51,7 +63,30 @@ impl Written {
         }
     }
 
-    /// An estimate of its tokens.
+    /// A picture begins, or something else whose bytes follow.
+    pub fn medium(&mut self, is_picture: bool) {
+        self.in_picture = is_picture;
+        self.pictures += u64::from(is_picture);
+    }
+
+    /// So many bytes of base64 of it.
+    pub fn data(&mut self, bytes: usize) {
+        if !self.in_picture {
+            self.sound += bytes as u64;
+        }
+    }
+
+    /// An estimate of the tokens of pictures in it.
+    pub fn picture_tokens(&self) -> u64 {
+        self.pictures.saturating_mul(PER_PICTURE)
+    }
+
+    /// An estimate of the tokens of sound in it.
+    pub fn sound_tokens(&self) -> u64 {
+        self.sound.div_ceil(BYTES_PER_SOUND_TOKEN)
+    }
+
+    /// An estimate of the tokens of its text.
     pub fn tokens(&self) -> u64 {
         self.all.tokens() + self.calls * PER_CALL
     }
@@ -141,6 +176,17 @@ mod tests {
         written.call("find");
         assert_eq!(written.tokens(), 1 + PER_CALL);
         assert_eq!(written.text().unwrap().tokens(&Bytes), 4 + PER_CALL);
+    }
+
+    #[test]
+    fn pictures_and_sound_have_tokens() {
+        let mut written = Written::default();
+        written.medium(true);
+        written.data(5_000_000);
+        written.medium(false);
+        (0..64).for_each(|_| written.data(1000));
+        assert_eq!((written.picture_tokens(), written.sound_tokens()), (PER_PICTURE, 32));
+        assert_eq!(written.tokens(), 0);
     }
 
     #[test]

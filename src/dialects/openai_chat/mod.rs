@@ -164,6 +164,11 @@ impl Dialect for OpenAiChat {
         settings::path(word)
     }
 
+    /// xAI's guide "Deferred chat completions": the answer is a `request_id`.
+    fn runs_on(&self, body: &[u8]) -> Option<&'static str> {
+        spans::asks(body, "deferred").then_some("deferred")
+    }
+
     /// OpenAI's own models are asked by the newer name: those which reason refuse the older one.
     fn output_limit(&self, model: &str) -> Option<&'static str> {
         let is_openai = vendor::Vendor::of(model).is_openai();

@@ -181,7 +181,13 @@ impl Decoder {
             self.failed = true;
             sink.event(StreamEvent::Error(errors::inside(error.unwrap_or("null"))));
         }
-        self.end = Some(StreamEnd::Complete);
+        // Only a whole answer can be of work that goes on: a stream goes on with it.
+        let goes_on = event.is_empty() && matches!(status, "queued" | "in_progress");
+        self.end = Some(if goes_on {
+            StreamEnd::Unfinished
+        } else {
+            StreamEnd::Complete
+        });
     }
 
     fn close_all(&mut self, sink: &mut dyn EventSink) {

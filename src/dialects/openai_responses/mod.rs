@@ -193,6 +193,11 @@ impl Dialect for OpenAiResponses {
         })
     }
 
+    /// OpenAI's guide "Background mode": the answer is `queued`, or a stream whose end changes nothing.
+    fn runs_on(&self, body: &[u8]) -> Option<&'static str> {
+        spans::asks(body, "background").then_some("background")
+    }
+
     /// `instructions`, a text. (Messages of the system within `input` come after it, and stay.)
     fn add_instructions(&self, body: &[u8], before: Option<&str>, after: Option<&str>) -> Vec<Splice> {
         let Some(texts) = instructions::Texts::new(before, after) else {

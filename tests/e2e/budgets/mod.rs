@@ -1,10 +1,12 @@
 //! What keys may do and use: refusals in every dialect, headers, reservations, bills.
 
+mod beyond;
 mod bills;
 mod crowd;
 mod extras;
 mod leavers;
 mod refusals;
+mod unread;
 mod waits;
 
 use std::fs;
