@@ -331,6 +331,12 @@ pub trait Dialect: RequestCodec + AnswerEncoder + Send + Sync + 'static {
         None
     }
 
+    /// The provider of a model takes this name of the limit of the answer, or refuses the body for it; false: it may pass over it as over
+    /// any field it does not know. `name`: one of the field's names ([`Dialect::same_field`]).
+    fn knows_limit(&self, _model: &str, _name: &str) -> bool {
+        true
+    }
+
     /// True if both are names of one field in its bodies: the same word, or an older and a newer one for the same thing.
     fn same_field(&self, one: &str, other: &str) -> bool {
         one == other

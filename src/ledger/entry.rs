@@ -1,12 +1,18 @@
 //! One open attempt, as the request holds it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::ids::AttemptId;
-use crate::limits::Reservation;
+use crate::limits::{Overshoot, Reservation};
 
 use super::journal::Journal;
 use super::{Closing, Ended, Opening, books, form};
+
+/// Attempts that used more than they had reserved are told in the log no more often.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// One open attempt. Dropping it closes it: with what [`Entry::close`] said, else as [`Ended::Panicked`] while a panic
 /// unwinds, as [`Ended::Interrupted`] otherwise (the process stops while it is under way).
@@ -79,7 +85,11 @@ impl Entry {
         let number = self.journal.closed(&self.opening, &self.closing, ended);
         let spent = super::spent(&self.opening, &self.closing);
         match self.reservation.take() {
-            Some(reservation) => reservation.settle(spent),
+            Some(reservation) => {
+                if let Some(overshoot) = reservation.settle(spent) {
+                    self.warn(&overshoot);
+                }
+            }
             None => {
                 let Opening { key, group, at, .. } = &self.opening;
                 books::book(&self.journal.accounts, &key.0, group, *at, spent);
@@ -88,6 +98,42 @@ impl Entry {
         self.journal.settled();
         number
     }
+}
+
+impl Entry {
+    /// The provider billed more than the request could cost by its bound: who it was tells what the bound does not know. The metric
+    /// counts all, the log has one in [`WARN_EVERY`].
+    fn warn(&self, overshoot: &Overshoot) {
+        static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+        if !is_due(&mut LAST.lock(), Instant::now()) {
+            return;
+        }
+        let Opening {
+            id,
+            key,
+            provider,
+            upstream_model,
+            ..
+        } = &self.opening;
+        tracing::warn!(
+            attempt = %id,
+            key = %key.0,
+            %provider,
+            model = ?upstream_model,
+            tokens = overshoot.tokens,
+            money_usd = %overshoot.money,
+            "an attempt used more than it had reserved, by so much; it is charged all the same"
+        );
+    }
+}
+
+/// Counts it as told if the last one is long enough ago.
+fn is_due(last: &mut Option<Instant>, now: Instant) -> bool {
+    let due = last.is_none_or(|last| now.saturating_duration_since(last) >= WARN_EVERY);
+    if due {
+        *last = Some(now);
+    }
+    due
 }
 
 /// The row of an attempt that was closed.
@@ -115,5 +161,17 @@ impl Drop for Entry {
             };
             self.write(ended);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_one_overshoot_a_minute() {
+        let (mut last, start) = (None, Instant::now());
+        let due = [0, 1, 59, 60, 61, 119, 120].map(|second| is_due(&mut last, start + Duration::from_secs(second)));
+        assert_eq!(due, [true, false, false, true, false, false, true]);
     }
 }

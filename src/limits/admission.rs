@@ -308,6 +308,33 @@ impl Drop for Admission {
     }
 }
 
+/// By how much an attempt used more than it reserved: its bound was none, and a budget may be charged more than it had (HARDENING B2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overshoot {
+    /// Tokens.
+    pub tokens: u64,
+    /// Money.
+    pub money: NanoUsd,
+}
+
+impl Overshoot {
+    /// What was not reserved at all is bounded by nobody, and overshoots nothing.
+    fn of([_, tokens, money]: Amounts, spent: Spent) -> Option<Self> {
+        let over = |reserved: u64, spent: u64| {
+            if reserved > 0 {
+                spent.saturating_sub(reserved)
+            } else {
+                0
+            }
+        };
+        let overshoot = Overshoot {
+            tokens: over(tokens, spent.tokens),
+            money: NanoUsd(over(money, spent.charge.0)),
+        };
+        (overshoot != Overshoot::default()).then_some(overshoot)
+    }
+}
+
 /// What one attempt reserved. Dropped without being settled it is given back whole, as if the attempt had never begun.
 pub struct Reservation {
     chain: Chain,
@@ -325,9 +352,13 @@ impl Reservation {
         self.at
     }
 
-    /// What the attempt used in truth takes the place of what it reserved. More than was reserved is booked all the same.
-    pub fn settle(mut self, spent: Spent) {
+    /// What the attempt used in truth takes the place of what it reserved. More than was reserved is booked all the same, counted, and
+    /// told.
+    pub fn settle(mut self, spent: Spent) -> Option<Overshoot> {
         self.close(Some(spent));
+        let overshoot = Overshoot::of(self.amounts, spent)?;
+        metrics::overshot(&overshoot);
+        Some(overshoot)
     }
 
     fn close(&mut self, spent: Option<Spent>) {

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use prometheus::{IntCounter, IntGauge, register_int_counter_vec, register_int_gauge};
 
 use super::account::AccountId;
+use super::admission::Overshoot;
 use super::refused::{Limit, Unit};
 
 // Each is `None` only if something else took its name.
@@ -30,6 +31,13 @@ static WAITING: LazyLock<Option<IntGauge>> = LazyLock::new(|| {
 static RESERVATIONS: LazyLock<Option<IntGauge>> = LazyLock::new(|| {
     let help = "Attempts that hold a reservation.";
     register_int_gauge!("tollgate_limits_reservations", help).ok()
+});
+
+/// Counters of tokens and of money.
+static OVERSHOOTS: LazyLock<Option<[IntCounter; 2]>> = LazyLock::new(|| {
+    let help = "Attempts that used more than they had reserved: their bound was none. By unit (tokens, money).";
+    let overshoots = register_int_counter_vec!("tollgate_limits_overshoots_total", help, &["unit"]).ok()?;
+    Some(["tokens", "money"].map(|unit| overshoots.with_label_values(&[unit])))
 });
 
 const SCOPES: [&str; 2] = ["key", "group"];
@@ -61,6 +69,14 @@ pub(super) fn refused(account: &AccountId, limit: Limit) {
     }
 }
 
+/// An attempt used more than it reserved.
+pub(super) fn overshot(overshoot: &Overshoot) {
+    if let Some([tokens, money]) = &*OVERSHOOTS {
+        tokens.inc_by(u64::from(overshoot.tokens > 0));
+        money.inc_by(u64::from(overshoot.money.0 > 0));
+    }
+}
+
 /// One more waits, or one less.
 pub(super) fn waits(change: i64) {
     if let Some(waiting) = &*WAITING {
@@ -78,6 +94,7 @@ pub(super) fn reserved(change: i64) {
 /// Puts all of them on the page, at zero.
 pub(super) fn declare() {
     LazyLock::force(&REFUSED);
+    LazyLock::force(&OVERSHOOTS);
     LazyLock::force(&WAITING);
     LazyLock::force(&RESERVATIONS);
 }

@@ -22,7 +22,7 @@ pub mod view;
 mod tests;
 
 pub use account::{Account, AccountId, Accounts, Balance, Spent, Used};
-pub use admission::{Admission, Chain, Estimate, Left, Limit, Refused, Reservation, Standing, Unit};
+pub use admission::{Admission, Chain, Estimate, Left, Limit, Overshoot, Refused, Reservation, Standing, Unit};
 pub use calendar::{Calendar, Span};
 pub use policy::{BadLimits, Budget, Limits, Window};
 pub use view::{View, WindowView};

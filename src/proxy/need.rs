@@ -137,38 +137,48 @@ impl Wanted {
             };
             return Ok((body, length));
         }
-        let said = bound::number(&body, self.dialect, "max_output_tokens");
-        let candidates = match bound::number(&body, self.dialect, "n") {
+        let asked = bound::answer(&body, self.dialect, &self.model);
+        let candidates = match asked.candidates {
             Said::Nothing => 1,
             Said::Number(n) => n.max(1),
             Said::Odd => return Err(odd("the number of answers")),
         };
+        // At most a token a byte.
+        let predicted = if asked.predicted { body.len() as u64 } else { 0 };
         let length = |each: u64, expected: u64| Length {
-            most: each.saturating_mul(candidates),
+            most: each.saturating_add(predicted).saturating_mul(candidates),
             expected: expected.saturating_mul(candidates),
             candidates,
-            service: service.clone(),
+            service,
         };
-        match said {
+        match asked.limit {
             Said::Odd => Err(odd("the limit of the answer")),
-            // Some take 0 for no limit.
-            Said::Number(0) => Ok((body.clone(), length(self.length, 0))),
-            Said::Number(limit) => Ok((body.clone(), length(limit, limit))),
-            Said::Nothing => {
-                let Some(path) = self.dialect.output_limit(&self.model) else {
-                    return Ok((body.clone(), length(self.length, self.assumed.min(self.length))));
+            Said::Number(limit) if limit > 0 => {
+                // Where its provider may pass over the client's limit, or see another, it is no bound.
+                let body = match self.dialect.output_limit(&self.model) {
+                    Some(path) if !asked.settled => self.write(&body, path, limit)?,
+                    _ => body,
                 };
-                let value = self.length.into();
-                let change = Change {
-                    path,
-                    how: How::Default(&value),
+                Ok((body, length(limit, limit)))
+            }
+            // Some take 0 for no limit, some for no answer. Without a limit the model's own holds, if we know it.
+            Said::Number(_) if asked.settled && self.length != self.assumed => Ok((body, length(self.length, 0))),
+            Said::Number(_) | Said::Nothing => {
+                let body = match self.dialect.output_limit(&self.model) {
+                    Some(path) => self.write(&body, path, self.length)?,
+                    None => body,
                 };
-                let limited = edit::apply(&body, self.dialect, &[change]).map_err(|error| {
-                    ApiError::new(ErrorKind::InvalidRequest, error.to_string()).code("invalid_type")
-                })?;
-                Ok((limited, length(self.length, self.assumed.min(self.length))))
+                Ok((body, length(self.length, self.assumed.min(self.length))))
             }
         }
+    }
+
+    /// The limit stands there and nowhere else, under no other of its names.
+    fn write(&self, body: &Bytes, path: &str, limit: u64) -> Result<Bytes, ApiError> {
+        let value = limit.into();
+        let changes = [How::Remove, How::Set(&value)].map(|how| Change { path, how });
+        edit::apply(body, self.dialect, &changes)
+            .map_err(|error| ApiError::new(ErrorKind::InvalidRequest, error.to_string()).code("invalid_type"))
     }
 }
 
@@ -201,7 +211,11 @@ async fn read(ctx: &mut RequestContext) -> Result<Prompt, ApiError> {
     if let Some(decoded) = &ctx.client.decoded {
         return Ok(bound::of(decoded, body.len()));
     }
-    if let Some(prompt) = bound::by_bytes(&body) {
+    if let Some(mut prompt) = bound::by_bytes(&body) {
+        if target.operation == Operation::Embeddings {
+            // Each text may be as long as the context, and how many there are was not read.
+            prompt.turns = body.len() as u64;
+        }
         return Ok(prompt);
     }
     let length = body.len();
@@ -263,14 +277,8 @@ pub fn of(
         });
     };
     let context = rules.and_then(|rules| rules.models.facts(provider, model)?.context);
-    let most = prompt.most.saturating_add(prepared.grown);
-    let most = if prompt.open {
-        context.unwrap_or(LONGEST_CONTEXT).max(most)
-    } else {
-        most
-    };
-    // No prompt is longer than the model's context: a longer one is refused, and costs nothing.
-    let most = context.map_or(most, |context| most.min(context));
+    let is_embedding = operation == Some(Operation::Embeddings);
+    let most = most_of_prompt(prompt, prepared.grown, context, is_embedding);
     let money = if bounded {
         let images_out = u32::try_from(length.candidates).unwrap_or(u32::MAX);
         bill.most(most, length.most, images_out)
@@ -286,6 +294,23 @@ pub fn of(
         bill: Arc::new(bill),
         prompt: prompt.expected,
     })
+}
+
+/// Tokens of the prompt at most, as they are billed: `grown` is what was put into it here, `context` the model's.
+fn most_of_prompt(prompt: Prompt, grown: u64, context: Option<u64>, is_embedding: bool) -> u64 {
+    let turns = prompt.turns.max(1);
+    let said = prompt.most.saturating_add(grown);
+    // Several texts are in the body side by side; a prompt that is read again is billed again.
+    let said = if is_embedding { said } else { said.saturating_mul(turns) };
+    // No prompt is longer than the model's context: a longer one is refused, and costs nothing.
+    let longest = context.map(|context| context.saturating_mul(turns));
+    let most = match prompt.open {
+        true => longest
+            .unwrap_or_else(|| LONGEST_CONTEXT.saturating_mul(turns))
+            .max(said),
+        false => said,
+    };
+    longest.map_or(most, |longest| most.min(longest))
 }
 
 /// The price of the candidate's model, as it is now. Of any path of a provider nobody knows what it costs.
@@ -353,6 +378,134 @@ mod tests {
                 (body.as_bytes(), want),
                 "{dialect}"
             );
+        }
+    }
+
+    fn put(dialect: &str, model: &str, length: u64, body: &str) -> (String, u64) {
+        let wanted = Wanted {
+            dialect: dialects::by_name(dialect).unwrap(),
+            model: model.into(),
+            length,
+            assumed: 4096,
+            bounds: true,
+            asks_service: false,
+        };
+        let (sent, length) = wanted.put(Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        (String::from_utf8(sent.to_vec()).unwrap(), length.most)
+    }
+
+    #[test]
+    fn a_limit_stands_under_the_name_its_provider_knows() {
+        const DEEPSEEK: &str = "deepseek-v4-pro";
+        for (model, body, want, most) in [
+            (
+                DEEPSEEK,
+                r#"{"max_completion_tokens":1,"messages":[]}"#,
+                r#"{"messages":[],"max_tokens":1}"#,
+                1,
+            ),
+            (
+                DEEPSEEK,
+                r#"{"max_completion_tokens":1,"max_tokens":9}"#,
+                r#"{"max_tokens":9}"#,
+                9,
+            ),
+            (
+                DEEPSEEK,
+                r#"{"max_tokens":1,"max_completion_tokens":9}"#,
+                r#"{"max_tokens":1}"#,
+                1,
+            ),
+            (
+                DEEPSEEK,
+                r#"{"max_tokens":null,"max_completion_tokens":9}"#,
+                r#"{"max_tokens":9}"#,
+                9,
+            ),
+            (
+                DEEPSEEK,
+                r#"{"max_tokens":9,"max_tokens":null}"#,
+                r#"{"max_tokens":9}"#,
+                9,
+            ),
+            (
+                DEEPSEEK,
+                r#"{"max_completion_tokens":null}"#,
+                r#"{"max_tokens":500}"#,
+                500,
+            ),
+            (DEEPSEEK, r#"{"max_completion_tokens":0}"#, r#"{"max_tokens":500}"#, 500),
+            (
+                "gpt-5.2",
+                r#"{"max_tokens":1,"max_completion_tokens":9}"#,
+                r#"{"max_completion_tokens":9}"#,
+                9,
+            ),
+            // As they came.
+            (DEEPSEEK, "{ \"max_tokens\" : 7 }", "{ \"max_tokens\" : 7 }", 7),
+            (DEEPSEEK, r#"{"max_tokens":0}"#, r#"{"max_tokens":0}"#, 500),
+            (
+                "gpt-5.2",
+                "{ \"max_completion_tokens\" : 7 }",
+                "{ \"max_completion_tokens\" : 7 }",
+                7,
+            ),
+            ("gpt-4o", "{ \"max_tokens\" : 7 }", "{ \"max_tokens\" : 7 }", 7),
+        ] {
+            let sent = put("openai_chat", model, 500, body);
+            assert_eq!(sent, (want.to_owned(), most), "{model} {body}");
+        }
+        let nobody_knows = put("openai_chat", "m", 4096, r#"{"max_tokens":0}"#);
+        assert_eq!(
+            nobody_knows,
+            (r#"{"max_tokens":4096}"#.to_owned(), 4096),
+            "0 may be no limit at all"
+        );
+        let twice = r#"{"generationConfig":{"maxOutputTokens":1},"generationConfig":{"topK":1}}"#;
+        let once = r#"{"generationConfig":{"topK":1,"maxOutputTokens":1}}"#;
+        assert_eq!(put("gemini", "m", 500, twice), (once.to_owned(), 1));
+        for (dialect, body) in [
+            ("gemini", r#"{"generation_config":{"max_output_tokens":7}}"#),
+            ("anthropic", r#"{"max_tokens":7}"#),
+            ("openai_responses", r#"{"max_output_tokens":7}"#),
+        ] {
+            assert_eq!(put(dialect, "m", 500, body), (body.to_owned(), 7));
+        }
+    }
+
+    #[test]
+    fn all_that_is_written_is_reserved() {
+        let most = |body: &str| put("openai_chat", "gpt-4o", 500, body).1;
+        assert_eq!(most(r#"{"max_tokens":7,"n":3}"#), 21);
+        assert_eq!(most(r#"{"max_tokens":7,"n":3,"best_of":5}"#), 35);
+        let predicted = r#"{"max_tokens":7,"n":2,"prediction":{"type":"content","content":"x"}}"#;
+        assert_eq!(most(predicted), 2 * (7 + predicted.len() as u64));
+    }
+
+    #[test]
+    fn a_prompt_is_bounded_by_the_context_as_often_as_it_is_read() {
+        let prompt = |open, turns| Prompt {
+            most: 100,
+            open,
+            turns,
+            ..Prompt::default()
+        };
+        for (open, turns, context, is_embedding, want) in [
+            (false, 0, None, false, 110),
+            (false, 1, Some(50), false, 50),
+            (false, 1, Some(500), false, 110),
+            (true, 1, Some(500), false, 500),
+            (true, 10, Some(500), false, 5000),
+            (true, 1, None, false, LONGEST_CONTEXT),
+            (true, 10, None, false, 10 * LONGEST_CONTEXT),
+            (false, 3, Some(500), false, 330),
+            // Three texts of 110 tokens in all.
+            (false, 3, Some(500), true, 110),
+            (false, 3, Some(30), true, 90),
+            (true, 3, Some(500), true, 1500),
+        ] {
+            let most = most_of_prompt(prompt(open, turns), 10, context, is_embedding);
+            assert_eq!(most, want, "{open} {turns} {context:?} {is_embedding}");
         }
     }
 }

@@ -1,13 +1,12 @@
 //! The most a request can cost in tokens: upper bounds, for who must never be charged more than a budget holds. What is likely
 //! is in [`estimate`](super::estimate).
 
-use memchr::memmem;
 use serde_json::Value;
 
 use crate::dialects::{Dialect, settings, spans};
-use crate::ir::{Content, Media, MediaKind, MediaSource, Native, Request, ToolDefinition};
+use crate::ir::{Content, Media, MediaKind, MediaSource, Request};
 
-use super::estimate;
+use super::{estimate, plain, stored};
 
 /// Bodies up to this size are bounded by their bytes, if nothing in them stands for more than its bytes: a token has at least one byte of
 /// text, and what the body is wrapped in has more bytes than the tokens a provider wraps a message in.
@@ -24,9 +23,6 @@ const MOST_PER_PICTURE: u64 = 50_000;
 /// What providers add to a prompt with tools, at most (Anthropic, "Tool use": up to 804 tokens of instructions).
 const MOST_FOR_TOOLS: u64 = 1_000;
 
-/// What fields of a dialect's own are called that bring more into a prompt than stands there: content cached at the provider, searches.
-const FETCHING: [&str; 3] = ["cached", "search", "plugin"];
-
 /// Tokens of the prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prompt {
@@ -39,29 +35,14 @@ pub struct Prompt {
     /// Something in it stands for content whose size nobody here knows: a stored conversation, a file at the provider, a document's
     /// pages, a film, what the provider's own tools find. The model's context is the only bound then.
     pub open: bool,
+    /// So often the provider may read a prompt for one answer, or so many prompts there are: each at most as long as the model's context.
+    /// 0 is once.
+    pub turns: u64,
 }
-
-/// What may stand for more tokens than it has bytes (media, stored content, tools of the provider's), or could hide the name of such a
-/// field by escapes. One in a text of the user's costs no more than reading the body.
-const MARKS: [&[u8]; 13] = [
-    b"://",
-    b"plugin",
-    b"data",
-    b"Data",
-    b"file",
-    b"File",
-    b"_id\"",
-    b"tools\"",
-    b"search",
-    b"ached",
-    b"\"prompt\"",
-    b"\\u00",
-    b"\\/",
-];
 
 /// Bounds a prompt by the bytes of its body; `None`: it must be read ([`most`]).
 pub fn by_bytes(body: &[u8]) -> Option<Prompt> {
-    let plain = body.len() <= BY_BYTES && !MARKS.iter().any(|mark| memmem::find(body, mark).is_some());
+    let plain = body.len() <= BY_BYTES && plain::is_plain(body);
     plain.then(|| Prompt {
         expected: rough(body.len()),
         most: body.len() as u64,
@@ -77,7 +58,7 @@ pub fn rough(bytes: usize) -> u64 {
 /// Bounds the prompt of a conversation that was read from a body of so many bytes. `expected`: the estimate.
 pub fn most(request: &Request, body: usize, expected: u64) -> Prompt {
     let mut media = Bound {
-        open: request.bound.is_some(),
+        open: stored::refers(request),
         ..Bound::default()
     };
     for message in request.all_messages() {
@@ -88,15 +69,6 @@ pub fn most(request: &Request, body: usize, expected: u64) -> Prompt {
     if !request.tools.is_empty() {
         media.tokens += MOST_FOR_TOOLS;
     }
-    let fetches = |native: &Native| {
-        let key = native.key.to_ascii_lowercase();
-        FETCHING.iter().any(|word| key.contains(word))
-    };
-    media.open |= request.native.iter().any(fetches);
-    media.open |= request
-        .tools
-        .iter()
-        .any(|tool| matches!(tool.kind, ToolDefinition::Native(_)));
     // All that is not a medium's base64 is taken for text: at most a token a byte.
     let text = (body as u64).saturating_sub(media.bytes);
     let most = text.saturating_add(media.tokens);
@@ -105,6 +77,7 @@ pub fn most(request: &Request, body: usize, expected: u64) -> Prompt {
         most: most.max(expected),
         pictures: media.pictures,
         open: media.open,
+        turns: stored::turns(request),
     }
 }
 
@@ -127,6 +100,8 @@ pub fn of(decoded: &super::Decoded, body: usize) -> Prompt {
             Prompt {
                 expected,
                 most: (body as u64).max(expected),
+                open: stored::refers_to_media(request),
+                turns: request.inputs.len() as u64,
                 ..Prompt::default()
             }
         }
@@ -187,15 +162,111 @@ pub enum Said {
     Odd,
 }
 
-/// Reads a number from a body, at a path as of edits ([`settings`]).
-pub fn number(body: &[u8], dialect: &dyn Dialect, path: &str) -> Said {
-    let Ok(Some(names)) = settings::resolve(dialect, path) else {
-        return Said::Nothing;
-    };
-    within(body, dialect, &names)
+impl Said {
+    /// The larger of two.
+    fn or_more(self, other: Said) -> Said {
+        match (self, other) {
+            (Said::Odd, _) | (_, Said::Odd) => Said::Odd,
+            (Said::Number(one), Said::Number(other)) => Said::Number(one.max(other)),
+            (Said::Nothing, other) => other,
+            (one, Said::Nothing) => one,
+        }
+    }
 }
 
-/// Reads a word from a body, at such a path; of several the last.
+/// What a body says of how long its answer may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The limit of each candidate: under the name that the model's provider knows best ([`Dialect::output_limit`]), if it stands there,
+    /// else under another of its names.
+    pub limit: Said,
+    /// The limit stands once or not at all, under a name which the model's provider knows: every parser reads the same there.
+    pub settled: bool,
+    /// How many candidates are to be written.
+    pub candidates: Said,
+    /// It says what the answer will probably be. What the model does not take of that is billed as if it had been written (OpenAI,
+    /// "Predicted Outputs").
+    pub predicted: bool,
+}
+
+/// Reads it, in one pass over the body.
+pub fn answer(body: &[u8], dialect: &dyn Dialect, model: &str) -> Answer {
+    let path = |word: &str| settings::resolve(dialect, word).ok().flatten().unwrap_or_default();
+    let limit = path("max_output_tokens");
+    // `best_of`: so many are written, and the best of them is told (OpenAI's legacy completions, and servers after them).
+    let [n, best_of, prediction] = ["n", "best_of", "prediction"].map(path);
+    let best = dialect.output_limit(model).map(path).unwrap_or_default();
+    let mut found = Limit {
+        dialect,
+        model,
+        best: best.last().map_or("", String::as_str),
+        by_best: Said::Nothing,
+        by_any: Said::Nothing,
+        settled: true,
+    };
+    let (mut places, mut candidates, mut predicted) = (0, Said::Nothing, false);
+    for member in spans::members(body, 0) {
+        let value = &body[member.value.clone()];
+        let rest = |path: &[String]| {
+            let (first, rest) = path.split_first()?;
+            dialect.same_field(first, &member.name).then(|| rest.to_vec())
+        };
+        if let Some(rest) = rest(&limit) {
+            places += 1;
+            found.take(&member.name, value, &rest);
+        }
+        for count in [&n, &best_of] {
+            if let Some(rest) = rest(count) {
+                candidates = candidates.or_more(within(value, dialect, &rest));
+            }
+        }
+        predicted |= rest(&prediction).is_some() && value != b"null";
+    }
+    Answer {
+        limit: if found.by_best == Said::Nothing {
+            found.by_any
+        } else {
+            found.by_best
+        },
+        settled: found.settled && places <= 1,
+        candidates,
+        predicted,
+    }
+}
+
+/// The limit of the answer, as far as it was found.
+struct Limit<'a> {
+    dialect: &'a dyn Dialect,
+    model: &'a str,
+    /// The name which the model's provider knows best.
+    best: &'a str,
+    by_best: Said,
+    by_any: Said,
+    settled: bool,
+}
+
+impl Limit<'_> {
+    /// Takes a member on the way to it: `rest` is the way from there.
+    fn take(&mut self, name: &str, value: &[u8], rest: &[String]) {
+        let Some((next, rest)) = rest.split_first() else {
+            let said = leaf(value);
+            self.settled &= self.dialect.knows_limit(self.model, name);
+            self.by_any = self.by_any.or_more(said);
+            if name == self.best {
+                self.by_best = self.by_best.or_more(said);
+            }
+            return;
+        };
+        let mut places = 0;
+        for member in spans::members(value, 0).filter(|member| self.dialect.same_field(next, &member.name)) {
+            places += 1;
+            self.take(&member.name, &value[member.value.clone()], rest);
+        }
+        self.settled &= places <= 1;
+    }
+}
+
+/// Reads a word from a body, at a path as of edits ([`settings`]); of several the last.
 pub fn word(body: &[u8], dialect: &dyn Dialect, path: &str) -> Option<String> {
     let names = settings::resolve(dialect, path).ok()??;
     let mut at = 0..body.len();
@@ -215,12 +286,7 @@ fn within(text: &[u8], dialect: &dyn Dialect, names: &[String]) -> Said {
     let found = spans::members(text, 0).filter(|member| dialect.same_field(name, &member.name));
     found
         .map(|member| within(&text[member.value], dialect, rest))
-        .fold(Said::Nothing, |one, other| match (one, other) {
-            (Said::Odd, _) | (_, Said::Odd) => Said::Odd,
-            (Said::Number(one), Said::Number(other)) => Said::Number(one.max(other)),
-            (Said::Nothing, other) => other,
-            (one, Said::Nothing) => one,
-        })
+        .fold(Said::Nothing, Said::or_more)
 }
 
 fn leaf(text: &[u8]) -> Said {

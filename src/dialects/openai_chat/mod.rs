@@ -179,6 +179,12 @@ impl Dialect for OpenAiChat {
         })
     }
 
+    /// Everyone knows the older name (DeepSeek's and Mistral's references have no other), or refuses it as OpenAI does for models that
+    /// reason. The newer one is passed over by those who don't know it (abetlen/llama-cpp-python#1907).
+    fn knows_limit(&self, model: &str, name: &str) -> bool {
+        self.setting("max_output_tokens") == Some(name) || self.output_limit(model) == Some(name)
+    }
+
     fn same_field(&self, one: &str, other: &str) -> bool {
         settings::same(one, other)
     }

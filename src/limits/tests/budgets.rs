@@ -216,3 +216,30 @@ fn the_view_says_it_all() {
     assert_eq!(tomorrow.windows[0].spent, Spent::NOTHING);
     assert_eq!(chain.key().balance(noon()).used(Window::Day).spent, spent(1, 2, 3));
 }
+
+#[test]
+fn more_than_was_reserved_is_booked_and_told() {
+    let chain = chain(money(Window::Day, 1000));
+    let now = Instant::now();
+    let admission = chain.enter(noon(), now).unwrap();
+    let settle = |estimate: Estimate, spent: Spent| {
+        let reservation = admission.reserve(estimate, false, noon(), now).unwrap();
+        reservation.settle(spent)
+    };
+    let over = |tokens, money| {
+        Some(Overshoot {
+            tokens,
+            money: NanoUsd(money),
+        })
+    };
+    // Ten tokens are reserved.
+    assert_eq!(settle(costs(5), spent(0, 10, 5)), None);
+    assert_eq!(settle(costs(5), spent(0, 9, 4)), None);
+    assert_eq!(settle(costs(5), spent(0, 12, 5)), over(2, 0));
+    assert_eq!(settle(costs(5), spent(0, 10, 8)), over(0, 3));
+    assert_eq!(settle(Estimate::default(), spent(0, 12, 8)), None, "nobody bounded it");
+    let used = chain.key().balance(noon());
+    assert_eq!(used.0[Window::Day as usize].spent.charge, NanoUsd(5 + 4 + 5 + 8 + 8));
+    drop(admission);
+    assert_quiet(chain.key(), noon(), now);
+}
