@@ -12,7 +12,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::audit::{MAX_LINE, digest};
+use super::audit_file::{MAX_LINE, digest};
 use super::input::{Asked, NoMore};
 use super::page::PageOf;
 use super::refusal::{AnyRefusal, Refusal};
@@ -36,13 +36,16 @@ pub struct AuditLine {
     pub method: String,
     /// The path's pattern.
     pub path: String,
-    /// The answer's status.
+    /// The answer's status; 0: not known, see `interrupted`.
     pub status: u16,
     /// The word of a refusal.
     pub refused: Option<String>,
     /// An answer was given again, by its Idempotency-Key: nothing was done.
     #[serde(default)]
     pub replayed: bool,
+    /// The process died before it was written down what became of it: it may have been done.
+    #[serde(default)]
+    pub interrupted: bool,
     /// What was changed: `target`, and the `values` it was given, without secrets.
     #[schema(value_type = Option<Object>)]
     pub change: Option<Value>,

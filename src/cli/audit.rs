@@ -79,7 +79,10 @@ fn table(lines: &[AuditLine]) -> String {
             line.role.as_deref().unwrap_or("-"),
             line.from.as_deref().unwrap_or("-"),
             &format!("{} {}", line.method, line.path),
-            &line.status.to_string(),
+            &match line.interrupted {
+                true => "interrupted".to_owned(),
+                false => line.status.to_string(),
+            },
             target.or(line.refused.as_deref()).unwrap_or("-"),
         ]);
     }
