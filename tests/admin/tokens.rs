@@ -201,3 +201,33 @@ async fn what_can_not_be_entered_in_the_audit_log_is_not_done() {
     assert_eq!(names, [json!("before"), json!("seen")]);
     assert_eq!(gateway.get("/api/v1/audit/verify").await["whole"], true);
 }
+
+#[tokio::test]
+async fn an_audit_log_that_was_emptied_or_deleted_is_found() {
+    let gateway = Gateway::start().await;
+    let make = async || gateway.post("/api/v1/keys", &json!({ "name": "a" })).await;
+    let file = gateway.folder.path().join("audit.jsonl");
+    for take in [&|| std::fs::write(&file, "").expect("emptied") as (), &|| {
+        std::fs::remove_file(&file).expect("deleted")
+    }] as [&dyn Fn(); 2]
+    {
+        make().await;
+        take();
+        assert_eq!(gateway.get("/api/v1/audit/verify").await["whole"], false);
+        make().await;
+        let check = gateway.get("/api/v1/audit/verify").await;
+        assert_eq!((&check["whole"], &check["lines"]), (&json!(false), &json!(1)));
+        assert!(
+            check["continues"].is_string() && check["continued"].is_null(),
+            "{check}"
+        );
+    }
+    let moved = gateway.folder.path().join("audit.jsonl.1");
+    std::fs::rename(&file, &moved).expect("moved");
+    make().await;
+    let check = gateway.get("/api/v1/audit/verify").await;
+    assert_eq!(
+        (&check["whole"], &check["continued"]),
+        (&json!(true), &json!("audit.jsonl.1"))
+    );
+}
