@@ -12,7 +12,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::audit::{MAX_LINE, digest};
+use super::audit_file::{MAX_LINE, digest, moved_away};
 use super::input::{Asked, NoMore};
 use super::page::PageOf;
 use super::refusal::{AnyRefusal, Refusal};
@@ -36,13 +36,16 @@ pub struct AuditLine {
     pub method: String,
     /// The path's pattern.
     pub path: String,
-    /// The answer's status.
+    /// The answer's status; 0: not known, see `interrupted`.
     pub status: u16,
     /// The word of a refusal.
     pub refused: Option<String>,
     /// An answer was given again, by its Idempotency-Key: nothing was done.
     #[serde(default)]
     pub replayed: bool,
+    /// The process died before it was written down what became of it: it may have been done.
+    #[serde(default)]
+    pub interrupted: bool,
     /// What was changed: `target`, and the `values` it was given, without secrets.
     #[schema(value_type = Option<Object>)]
     pub change: Option<Value>,
@@ -62,14 +65,19 @@ pub struct AuditPage {
 /// Whether the audit log is whole.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AuditCheck {
-    /// Each line holds the hash of the one before, and the last is the one that was written last.
+    /// Each line holds the hash of the one before, the last is the one that was written last, and what the file continues is
+    /// there.
     pub whole: bool,
     /// Lines of the file.
     pub lines: u64,
     /// The first line whose predecessor was changed or taken out, from 1; null: there is none.
     pub broken_at: Option<u64>,
-    /// What the file continues: the hash of the last line of one that was moved away. Null: it begins the chain.
+    /// What the file continues: the hash of the last line of one that was moved away, or that was deleted or emptied. Null: it
+    /// begins the chain.
     pub continues: Option<String>,
+    /// The file beside it that ends with that line (`audit.jsonl.1`); it is not checked itself. Absent: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued: Option<String>,
 }
 
 /// The audit log, newest first, page by page. A file that was moved away is not read.
@@ -142,20 +150,12 @@ fn before_position(path: &Path, before: Option<u64>, limit: usize) -> io::Result
 
 /// Follows the chain from the first line to the last, whose hash must be `last`.
 fn check(path: &Path, last: &str) -> io::Result<AuditCheck> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        // Moved away, and nothing was written since.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(AuditCheck {
-                whole: true,
-                lines: 0,
-                broken_at: None,
-                continues: None,
-            });
-        }
+    let mut reader: Box<dyn BufRead> = match File::open(path) {
+        Ok(file) => Box::new(BufReader::new(file)),
+        // Moved away, and nothing was written since, or deleted.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Box::new(io::empty()),
         Err(error) => return Err(error),
     };
-    let mut reader = BufReader::new(file);
     let (mut lines, mut broken_at) = (0, None);
     let mut continues = None;
     let mut previous: Option<String> = None;
@@ -176,12 +176,30 @@ fn check(path: &Path, last: &str) -> io::Result<AuditCheck> {
         }
         previous = Some(digest(text));
     }
+    // An empty file continues what was written last.
+    let ends = previous.as_deref().unwrap_or(last) == last;
+    if lines == 0 {
+        continues = (!last.is_empty()).then(|| last.to_owned());
+    }
+    let continued = match &continues {
+        Some(last) => moved_away(path, last)?,
+        None => None,
+    };
+    let name = |path: std::path::PathBuf| Some(path.file_name()?.to_string_lossy().into_owned());
     Ok(AuditCheck {
-        whole: broken_at.is_none() && previous.as_deref().unwrap_or_default() == last,
+        whole: broken_at.is_none() && ends && continues.is_some() == continued.is_some(),
         lines,
         broken_at,
         continues,
+        continued: continued.and_then(name),
     })
+}
+
+impl AuditCheck {
+    /// What the file continues is not there: it was deleted, emptied, or moved to another folder.
+    pub fn start_is_missing(&self) -> bool {
+        self.continues.is_some() && self.continued.is_none()
+    }
 }
 
 #[cfg(test)]
@@ -245,5 +263,27 @@ mod tests {
             assert!(!checked.whole);
             assert_eq!(checked.broken_at, broken_at);
         }
+    }
+
+    #[test]
+    fn a_file_whose_start_is_gone_is_not_whole_unless_it_lies_beside() {
+        let (folder, path, last) = file(5);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let two: String = text.split_inclusive('\n').skip(3).collect();
+        let three: String = text.split_inclusive('\n').take(3).collect();
+        let beside = folder.path().join("audit.jsonl.1");
+        for (here, before, lines) in [(&two, &three, 2), (&String::new(), &text, 0)] {
+            std::fs::write(&path, here).unwrap();
+            let checked = check(&path, &last).unwrap();
+            assert!(!checked.whole && checked.start_is_missing() && checked.lines == lines);
+            std::fs::write(&beside, before).unwrap();
+            let checked = check(&path, &last).unwrap();
+            assert!(checked.whole && !checked.start_is_missing());
+            assert_eq!(checked.continued.as_deref(), Some("audit.jsonl.1"));
+            std::fs::remove_file(&beside).unwrap();
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(!check(&path, &last).unwrap().whole, "deleted");
+        assert!(check(&path, "").unwrap().whole, "nothing was written ever");
     }
 }

@@ -8,6 +8,8 @@ pub mod account;
 pub mod added;
 pub mod addresses;
 pub mod audit;
+mod audit_file;
+mod audit_head;
 pub mod audit_log;
 mod auth;
 pub mod credentials;

@@ -218,6 +218,15 @@ impl Refusal {
         )
     }
 
+    /// 503: what is wanted can't be entered in the audit log, and was not done.
+    pub(super) fn not_audited(error: &std::io::Error) -> Self {
+        let message = format!(
+            "nothing was changed, since the audit log can't be written: {error}. See to the disk and the rights of the data folder, \
+             then send it again"
+        );
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "audit_unwritable", message)
+    }
+
     /// 503: too many checks at once.
     pub(super) fn checks_busy() -> Self {
         Self::new(

@@ -109,6 +109,7 @@ fn describe_one(method: &Method, path: &str, operation: &mut Operation) {
         may("413", "The body is too large.");
         may("415", "The body is not said to be JSON.");
         may("422", "The body is not what this call takes: `error.field` says where.");
+        may("503", "It can't be entered in the audit log: nothing was changed.");
     }
     if path.starts_with("/api/v1/usage") || path.starts_with("/api/v1/requests") {
         may("503", "Too many questions to the ledger at once.");

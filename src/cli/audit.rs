@@ -20,7 +20,8 @@ pub enum Audit {
         #[command(flatten)]
         how: How,
     },
-    /// Checks that no line was changed or taken out. Exit code 1 if one was.
+    /// Checks that no line was changed or taken out, and that what the file continues (audit.jsonl.1 ...) is there. Exit code 1 if
+    /// not.
     Verify {
         /// How to ask, how to print.
         #[command(flatten)]
@@ -45,20 +46,41 @@ impl Audit {
                 if how.json {
                     super::print_json(&check)?;
                 }
-                let told = match (check.whole, check.broken_at) {
-                    (true, _) => {
-                        if !how.json {
-                            super::print(&format!("The audit log is whole: {} lines.\n", check.lines))?;
-                        }
-                        return Ok(());
-                    }
-                    (false, Some(line)) => format!("the audit log was changed at or before line {line}"),
-                    (false, None) => "the end of the audit log was cut off or changed".to_owned(),
-                };
+                if check.whole {
+                    return match how.json {
+                        true => Ok(()),
+                        false => super::print(&whole(&check)),
+                    };
+                }
+                let told = broken(&check);
                 Err(Failure::Given(if how.json { String::new() } else { told }))
             }
         }
     }
+}
+
+fn whole(check: &AuditCheck) -> String {
+    let continues = check.continued.as_ref();
+    let continues = continues.map(|file| format!(" They continue {file}, which was not checked."));
+    format!(
+        "The audit log is whole: {} lines.{}\n",
+        check.lines,
+        continues.unwrap_or_default()
+    )
+}
+
+fn broken(check: &AuditCheck) -> String {
+    if let Some(line) = check.broken_at {
+        return format!("the audit log was changed at or before line {line}");
+    }
+    if let (true, Some(hash)) = (check.start_is_missing(), &check.continues) {
+        return format!(
+            "the audit log ({} lines) continues lines that are not there: audit.jsonl was deleted, emptied or moved away. If it was \
+             moved, put it beside as audit.jsonl.1, not compressed; its last line has the SHA-256 {hash}",
+            check.lines
+        );
+    }
+    "the end of the audit log was cut off or changed".to_owned()
 }
 
 fn table(lines: &[AuditLine]) -> String {
@@ -79,7 +101,10 @@ fn table(lines: &[AuditLine]) -> String {
             line.role.as_deref().unwrap_or("-"),
             line.from.as_deref().unwrap_or("-"),
             &format!("{} {}", line.method, line.path),
-            &line.status.to_string(),
+            &match line.interrupted {
+                true => "interrupted".to_owned(),
+                false => line.status.to_string(),
+            },
             target.or(line.refused.as_deref()).unwrap_or("-"),
         ]);
     }

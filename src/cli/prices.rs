@@ -30,7 +30,7 @@ use super::Failure;
 const MAX_TABLE: u64 = 64 << 20;
 /// Largest file it is read into, in bytes.
 const MAX_FILE: u64 = 16 << 20;
-/// Most changes of a kind that are told in text.
+/// Most models added, and changed, that are told in text; most of a table's providers in an error.
 const MAX_TOLD: usize = 40;
 
 /// What models cost.
@@ -41,13 +41,15 @@ pub enum PricesCommand {
     Import(Import),
 }
 
-/// Reads a table. Entries above the marking line in the file are yours and stay; they win.
+/// Reads a table. Entries above the marking line in the file are yours and stay; they win. What was imported before is
+/// replaced: with --provider only what is for those providers, else all of it.
 #[derive(clap::Args, Debug)]
 pub struct Import {
     /// The table. It is not fetched for you.
     pub file: PathBuf,
     /// Only this provider (once for each), as it is called in your rules; THEIRS=OURS where the table calls it otherwise.
-    /// Without it: all providers in your rules.
+    /// The prices of all others stay as they are. Without it: all providers in your rules, and what was imported before for
+    /// models that the table lacks is removed.
     #[arg(long, value_name = "PROVIDER")]
     pub provider: Vec<String>,
     /// The file they are written into; left out: prices.toml in the folder of rules.
@@ -83,6 +85,8 @@ struct Outcome {
     changed: Vec<Change>,
     removed: Vec<Change>,
     unchanged: usize,
+    /// Entries of providers that were not asked for, left as they are.
+    others: usize,
     /// Left as they are, since there is an entry of yours.
     kept: usize,
     skipped: Skipped,
@@ -134,7 +138,10 @@ impl Import {
         let parts = Parts::read(&old).map_err(|error| given(&out, error.to_string()))?;
 
         let mut outcome = Outcome::default();
-        let prices = self.chosen(found, &rules, &parts, &mut outcome)?;
+        let names = self.names(&rules)?;
+        let only = (!self.provider.is_empty()).then(|| names.meant());
+        self.known(&found, &names)?;
+        let prices = self.chosen(found, &names, &rules, &parts, &mut outcome)?;
         let day = jiff::Timestamp::from_microsecond(Clock::system().now().0).unwrap_or_default();
         let day = day.to_zoned(jiff::tz::TimeZone::UTC).date();
         let name = self
@@ -143,9 +150,20 @@ impl Import {
             .unwrap_or_default()
             .to_string_lossy()
             .replace(char::is_control, "?");
-        let text = parts.with(&prices, &format!("{day}, from {name} ({}).", format.name()));
+        let text = parts.with(
+            &prices,
+            &format!("{day}, from {name} ({}).", format.name()),
+            only.as_ref(),
+        );
         let new = Parts::read(&text).context("the new file would not be readable: this is a fault of ours")?;
-        compare(&parts.imported, &new.imported, &mut outcome);
+        if new.imported.len() > rules::prices::MAX_ENTRIES {
+            return Err(Failure::Given(format!(
+                "there would be prices of {} models, and rules take {} at most: choose some with --provider or --only-used",
+                new.imported.len(),
+                rules::prices::MAX_ENTRIES
+            )));
+        }
+        compare(&parts.imported, &new.imported, only.as_ref(), &mut outcome);
         outcome.file = out.display().to_string();
         let different = !(outcome.added.is_empty() && outcome.changed.is_empty() && outcome.removed.is_empty());
         if different && !self.dry_run {
@@ -162,11 +180,11 @@ impl Import {
     fn chosen(
         &self,
         found: Vec<Found>,
+        names: &Names,
         rules: &Rules,
         parts: &Parts,
         outcome: &mut Outcome,
     ) -> Result<Prices, Failure> {
-        let names = self.names(rules)?;
         let mut prices = Prices::new();
         let mut progress = Progress::new(found.len());
         for found in found {
@@ -199,14 +217,29 @@ impl Import {
             }
         }
         progress.end();
-        if prices.len() > rules::prices::MAX_ENTRIES {
-            return Err(Failure::Given(format!(
-                "the table has {} models of your providers, and rules take {} at most: choose some with --provider or --only-used",
-                prices.len(),
-                rules::prices::MAX_ENTRIES
-            )));
-        }
         Ok(prices)
+    }
+
+    /// Refuses a provider that was asked for and that the table does not have: its prices would all be removed.
+    fn known(&self, found: &[Found], names: &Names) -> Result<(), Failure> {
+        if self.provider.is_empty() {
+            return Ok(());
+        }
+        let theirs: BTreeSet<&str> = found.iter().map(|found| found.provider.as_str()).collect();
+        let there: BTreeSet<String> = theirs.iter().filter_map(|theirs| names.ours(theirs)).collect();
+        let Some(missing) = names.meant().into_iter().find(|ours| !there.contains(ours)) else {
+            return Ok(());
+        };
+        let mut told: Vec<&str> = theirs.iter().copied().take(MAX_TOLD).collect();
+        if theirs.len() > MAX_TOLD {
+            told.push("...");
+        }
+        Err(Failure::Given(format!(
+            "--provider {missing}: {} has no models of it, and nothing was changed. Say THEIRS={missing} if the table calls it \
+             otherwise; if it does not have it, take another table (models.dev's api.json has more providers). It has: {}",
+            self.file.display(),
+            told.join(", ").replace(char::is_control, "?")
+        )))
     }
 
     fn names(&self, rules: &Rules) -> Result<Names, Failure> {
@@ -247,6 +280,11 @@ struct Names {
 }
 
 impl Names {
+    /// All of them, as they are called here.
+    fn meant(&self) -> BTreeSet<String> {
+        self.ours.iter().chain(self.said.values()).cloned().collect()
+    }
+
     fn ours(&self, theirs: &str) -> Option<String> {
         if let Some(ours) = self.said.get(theirs) {
             return Some(ours.clone());
@@ -270,7 +308,8 @@ fn bounded(path: &Path, most: u64) -> io::Result<String> {
     Ok(text)
 }
 
-fn compare(old: &Said, new: &Said, outcome: &mut Outcome) {
+/// `only`: whose entries were to be replaced; `None`: all.
+fn compare(old: &Said, new: &Said, only: Option<&BTreeSet<String>>, outcome: &mut Outcome) {
     let change = |key: &(String, String), old: Option<&_>, new: Option<&_>| Change {
         provider: key.0.clone(),
         model: key.1.clone(),
@@ -280,6 +319,7 @@ fn compare(old: &Said, new: &Said, outcome: &mut Outcome) {
     for (key, fields) in new {
         match old.get(key) {
             None => outcome.added.push(change(key, None, Some(fields))),
+            Some(_) if only.is_some_and(|only| !only.contains(&key.0)) => outcome.others += 1,
             Some(before) if before == fields => outcome.unchanged += 1,
             Some(before) => outcome.changed.push(change(key, Some(before), Some(fields))),
         }
@@ -313,11 +353,13 @@ impl Outcome {
         let mut text = String::new();
         // Writing to a String can't fail.
         for (sign, changes) in [('+', &self.added), ('~', &self.changed), ('-', &self.removed)] {
-            for change in changes.iter().take(MAX_TOLD) {
+            // What is gone is told in full: without a price a budget refuses.
+            let most = if sign == '-' { changes.len() } else { MAX_TOLD };
+            for change in changes.iter().take(most) {
                 let _ = writeln!(text, "{sign} {}", change.text());
             }
-            if changes.len() > MAX_TOLD {
-                let _ = writeln!(text, "{sign} and {} more (--json tells all)", changes.len() - MAX_TOLD);
+            if changes.len() > most {
+                let _ = writeln!(text, "{sign} and {} more (--json tells all)", changes.len() - most);
             }
         }
         let _ = writeln!(
@@ -329,6 +371,9 @@ impl Outcome {
             self.unchanged,
             self.kept
         );
+        if self.others > 0 {
+            let _ = writeln!(text, "{} of other providers stay as they are.", self.others);
+        }
         let skipped = [
             (self.skipped.other_providers, "of other providers"),
             (self.skipped.no_text, "not for text"),

@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
 /// An open log file.
 #[derive(Debug)]
 pub struct Appender {
@@ -45,6 +48,26 @@ impl Appender {
             *self = Self::open(&self.path, self.mode)?;
         }
         Ok(!same)
+    }
+
+    /// How long the file is, in bytes.
+    pub fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Takes back what was written behind this length, so that nothing half-written stays.
+    pub fn cut_to(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+
+    /// Sets room on the disk aside behind the end, of so many bytes; the file's length stays. A file system that can't is not
+    /// asked for it: then what is written may still meet a full disk.
+    pub fn reserve(&self, bytes: u64) -> io::Result<()> {
+        let length = self.length()?;
+        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, length, bytes) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            reserved => Ok(reserved?),
+        }
     }
 
     /// Makes what was written survive a power cut.

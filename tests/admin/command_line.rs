@@ -312,6 +312,11 @@ async fn every_field_of_a_key_has_a_flag() {
     assert_eq!(refused.code, Some(1), "{}", refused.err);
     assert!(run("audit list").await.contains("PATCH /api/v1/keys/{id}"));
     assert!(run("audit verify").await.contains("whole"));
+    std::fs::remove_file(gateway.folder.path().join("audit.jsonl")).expect("deleted");
+    run("groups create after").await;
+    let lost = tollgate(&gateway, "audit verify").await;
+    assert_eq!(lost.code, Some(1), "{}", lost.out);
+    assert!(lost.err.contains("continues lines that are not there"), "{}", lost.err);
 }
 
 #[tokio::test]

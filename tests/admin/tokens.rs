@@ -169,3 +169,65 @@ async fn the_audit_log_is_read_page_by_page_and_checked() {
     std::fs::write(&file, text.replace("key 1", "key 9")).expect("written");
     assert_eq!(gateway.get("/api/v1/audit/verify").await["broken_at"], 3);
 }
+
+#[tokio::test]
+async fn what_can_not_be_entered_in_the_audit_log_is_not_done() {
+    let gateway = Gateway::start().await;
+    let key = gateway.post("/api/v1/keys", &json!({ "name": "before" })).await.json();
+    let path = format!("/api/v1/keys/{}", key["id"].as_str().expect("an id"));
+    // In the way of the file that is written first, as a full disk would be.
+    let in_the_way = gateway.folder.path().join("audit.head.new");
+    std::fs::create_dir(&in_the_way).expect("a folder");
+    let before = gateway.get("/api/v1/keys").await;
+    let refused = gateway.post("/api/v1/keys", &json!({ "name": "unseen" })).await;
+    assert_eq!(refused.refused(503, "audit_unwritable").1, None, "{}", refused.text);
+    assert!(refused.text.contains("nothing was changed"), "{}", refused.text);
+    let patched = Answer::of(
+        gateway
+            .request(Method::PATCH, &path)
+            .json(&json!({ "state": "disabled" })),
+    )
+    .await;
+    patched.refused(503, "PATCH");
+    assert_eq!(gateway.get("/api/v1/keys").await, before, "nothing was changed");
+    std::fs::remove_dir(&in_the_way).expect("out of the way");
+    let made = gateway.post("/api/v1/keys", &json!({ "name": "seen" })).await;
+    assert_eq!(made.status, 201);
+    let names: Vec<Value> = gateway
+        .audit_lines()
+        .iter()
+        .map(|line| line["change"]["values"]["name"].clone())
+        .collect();
+    assert_eq!(names, [json!("before"), json!("seen")]);
+    assert_eq!(gateway.get("/api/v1/audit/verify").await["whole"], true);
+}
+
+#[tokio::test]
+async fn an_audit_log_that_was_emptied_or_deleted_is_found() {
+    let gateway = Gateway::start().await;
+    let make = async || gateway.post("/api/v1/keys", &json!({ "name": "a" })).await;
+    let file = gateway.folder.path().join("audit.jsonl");
+    for take in [&|| std::fs::write(&file, "").expect("emptied") as (), &|| {
+        std::fs::remove_file(&file).expect("deleted")
+    }] as [&dyn Fn(); 2]
+    {
+        make().await;
+        take();
+        assert_eq!(gateway.get("/api/v1/audit/verify").await["whole"], false);
+        make().await;
+        let check = gateway.get("/api/v1/audit/verify").await;
+        assert_eq!((&check["whole"], &check["lines"]), (&json!(false), &json!(1)));
+        assert!(
+            check["continues"].is_string() && check["continued"].is_null(),
+            "{check}"
+        );
+    }
+    let moved = gateway.folder.path().join("audit.jsonl.1");
+    std::fs::rename(&file, &moved).expect("moved");
+    make().await;
+    let check = gateway.get("/api/v1/audit/verify").await;
+    assert_eq!(
+        (&check["whole"], &check["continued"]),
+        (&json!(true), &json!("audit.jsonl.1"))
+    );
+}

@@ -125,13 +125,67 @@ fn one_chooses() {
     house
         .import(TABLE, |import| import.provider = vec!["other".into()])
         .expect("imported");
-    assert_eq!(keys(&house), ["other/x"]);
+    assert_eq!(keys(&house), ["acme/m-1", "acme/m-2", "other/x"], "those of acme stay");
     house
         .import(TABLE, |import| import.provider = vec!["foreign=acme".into()])
         .expect("imported");
-    assert_eq!(keys(&house), Vec::<String>::new(), "two dollars a token are no price");
+    assert_eq!(keys(&house), ["other/x"], "two dollars a token are no price");
     let refused = house.import(TABLE, |import| import.provider = vec!["nobody".into()]);
     assert!(matches!(refused, Err(Failure::Given(_))));
+}
+
+#[test]
+fn an_import_of_one_provider_changes_only_its_own() {
+    let own = "[[price]]\nname = \"mine\"\nprovider = \"other\"\ninput = 1\noutput = 1\n";
+    let house = House::new(own);
+    house.import(TABLE, |_| {}).expect("imported");
+    let before = house.prices();
+    let dearer = TABLE.replace("5e-06", "6e-06").replace("\"x\"", "\"x-2\"");
+    let other = |import: &mut Import| import.provider = vec!["other".into()];
+    house.import(&dearer, other).expect("imported");
+    let after = house.prices();
+    assert!(after.starts_with(own) && after.contains("name = \"x-2\""), "{after}");
+    assert!(
+        !after.contains("name = \"x\"\n") && !after.contains("output = 6"),
+        "{after}"
+    );
+    let acme = |text: &str| {
+        let from = text.find("\n[[price]]\nname = [\"m-1\"").expect("there");
+        text[from..text.rfind("\n[[price]]").expect("there")].to_owned()
+    };
+    assert_eq!(acme(&before), acme(&after));
+
+    // A table without it must not take all its prices away.
+    let without = TABLE.replace("\"litellm_provider\": \"other\"", "\"litellm_provider\": \"gone\"");
+    let Err(Failure::Given(told)) = house.import(&without, other) else {
+        panic!("the table has nothing of it");
+    };
+    assert!(
+        told.contains("no models of it") && told.contains("acme, foreign, gone"),
+        "{told}"
+    );
+    assert_eq!(house.prices(), after);
+}
+
+#[test]
+fn what_is_removed_is_told_in_full_and_what_was_not_asked_for_as_such() {
+    let said = |provider: &str, count: usize| -> Said {
+        let fields = BTreeMap::from([("input".to_owned(), "1".to_owned())]);
+        let one = |n| ((provider.to_owned(), format!("m{n}")), fields.clone());
+        (0..count).map(one).collect()
+    };
+    let (mut old, new) = (said("a", 2 * MAX_TOLD), said("b", 3));
+    old.extend(new.clone());
+    let mut outcome = Outcome::default();
+    compare(&old, &new, Some(&BTreeSet::from(["a".to_owned()])), &mut outcome);
+    let text = outcome.text();
+    assert_eq!(
+        text.lines().filter(|line| line.starts_with("- a/m")).count(),
+        2 * MAX_TOLD,
+        "{text}"
+    );
+    assert!(text.contains("80 removed, 0 as before"), "{text}");
+    assert!(text.contains("3 of other providers stay as they are."), "{text}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! `rules/prices.toml`: what people wrote above the line, what was imported below it.
+//! `rules/prices.toml`: what people wrote above the line, what was imported below it. An import of some providers leaves the
+//! entries of all others as they stand, letter by letter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -32,6 +33,19 @@ pub(super) struct Parts {
     pub named: BTreeSet<(String, String)>,
     /// What was imported before.
     pub imported: Said,
+    /// The same, entry by entry.
+    entries: Vec<Entry>,
+    /// The comments between the line and the first entry: what they are from.
+    sources: Vec<String>,
+}
+
+/// An entry below the line.
+#[derive(Debug, PartialEq)]
+struct Entry {
+    /// Empty: it is for all.
+    provider: String,
+    /// As it stands, from its `[[price]]` up to the next.
+    text: String,
 }
 
 impl Parts {
@@ -41,28 +55,87 @@ impl Parts {
             .find(MARK)
             .filter(|at| *at == 0 || text.as_bytes().get(at - 1) == Some(&b'\n'));
         let (own, imported) = text.split_at(line.unwrap_or(text.len()));
+        let (head, entries) = taken_apart(imported);
+        let comment = |line: &str| Some(line.strip_prefix('#')?.trim().to_owned());
         Ok(Parts {
             own: own.to_owned(),
             named: said(own)?.into_keys().collect(),
             imported: said(imported)?,
+            entries: entries.into_iter().map(Entry::read).collect::<Result<_, _>>()?,
+            sources: head.lines().skip(1).filter_map(comment).collect(),
         })
     }
 
-    /// The file with these prices below the line. `source`: what they are from, a line or more.
-    pub(super) fn with(&self, prices: &Prices, source: &str) -> String {
+    /// The file with these prices below the line. `source`: what they are from, a line. `only`: the providers whose imported
+    /// entries they replace; `None`: of all.
+    pub(super) fn with(&self, prices: &Prices, source: &str, only: Option<&BTreeSet<String>>) -> String {
         let mut text = self.own.trim_end().to_owned();
         if !text.is_empty() {
             text.push_str("\n\n");
         }
         text.push_str(LINE);
-        for line in source.lines() {
+        for line in self.sources(source, only) {
             text.push_str("\n# ");
-            text.push_str(line);
+            text.push_str(&line);
         }
         text.push('\n');
-        text.push_str(&entries(prices));
+        let stays = |entry: &&Entry| only.is_some_and(|only| !only.contains(&entry.provider));
+        let mut all: Vec<(&str, String)> = self
+            .entries
+            .iter()
+            .filter(stays)
+            .map(|entry| (entry.provider.as_str(), entry.text.clone()))
+            .collect();
+        all.extend(entries(prices));
+        // Of one provider they stay in their order.
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (_, entry) in all {
+            text.push('\n');
+            text.push_str(entry.trim_end());
+            text.push('\n');
+        }
         text
     }
+
+    /// The lines that tell what the entries are from: one for an import of all, and one for each provider imported by itself since.
+    fn sources(&self, source: &str, only: Option<&BTreeSet<String>>) -> Vec<String> {
+        let Some(only) = only else {
+            return vec![source.to_owned()];
+        };
+        let told_anew = |line: &str| {
+            line.split_once(": ")
+                .is_some_and(|(provider, _)| only.contains(provider))
+        };
+        let stay = self.sources.iter().filter(|line| !told_anew(line)).cloned();
+        stay.chain(only.iter().map(|provider| format!("{provider}: {source}")))
+            .collect()
+    }
+}
+
+impl Entry {
+    fn read(text: &str) -> Result<Self, toml::de::Error> {
+        let provider = said(text)?.into_keys().next().map(|(provider, _)| provider);
+        Ok(Entry {
+            provider: provider.unwrap_or_default(),
+            text: text.to_owned(),
+        })
+    }
+}
+
+/// What stands before the first entry, and the entries. One begins at its line `[[price]]`.
+fn taken_apart(imported: &str) -> (&str, Vec<&str>) {
+    let mut begins = Vec::new();
+    let mut at = 0;
+    for line in imported.split_inclusive('\n') {
+        if line.trim_start().starts_with("[[price]]") {
+            begins.push(at);
+        }
+        at += line.len();
+    }
+    let head = &imported[..begins.first().copied().unwrap_or(imported.len())];
+    let ends = begins.iter().copied().skip(1).chain([imported.len()]);
+    let entries = begins.iter().zip(ends).map(|(from, to)| &imported[*from..to]);
+    (head, entries.collect())
 }
 
 /// What the entries of a text say.
@@ -108,8 +181,8 @@ fn flatten(path: String, value: &toml::Value, fields: &mut BTreeMap<String, Stri
     }
 }
 
-/// The entries, those of one price together.
-fn entries(prices: &Prices) -> String {
+/// The entries with their providers, those of one price together.
+fn entries(prices: &Prices) -> Vec<(&str, String)> {
     let mut groups: Vec<(&str, Vec<&str>, String)> = Vec::new();
     // Where the last group of a price is, by provider and text.
     let mut places: BTreeMap<(&str, String), usize> = BTreeMap::new();
@@ -127,16 +200,16 @@ fn entries(prices: &Prices) -> String {
             }
         }
     }
-    let mut text = String::new();
-    for (provider, models, lines) in groups {
-        text.push_str("\n[[price]]\nname = ");
+    let entry = |(provider, models, lines): (_, Vec<&str>, String)| {
+        let mut text = String::from("[[price]]\nname = ");
         names(&models, &mut text);
         text.push_str("\nprovider = ");
         text.push_str(&quoted(provider));
         text.push('\n');
         text.push_str(&lines);
-    }
-    text
+        (provider, text)
+    };
+    groups.into_iter().map(entry).collect()
 }
 
 /// A name, or a list of them, in lines of some length.

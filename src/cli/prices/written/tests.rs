@@ -36,7 +36,7 @@ fn prices() -> Prices {
 
 #[test]
 fn what_is_written_is_read_by_the_rules_as_it_was() {
-    let text = Parts::default().with(&prices(), "2026-11-21, from a table.");
+    let text = Parts::default().with(&prices(), "2026-11-21, from a table.", None);
     let folder = tempfile::tempdir().expect("a folder");
     let provider = |name: &str| {
         format!("[provider.{name}]\ndialects = {{ openai_chat = \"http://127.0.0.1:1\" }}\nauth = \"none\"\n")
@@ -57,7 +57,7 @@ fn what_is_written_is_read_by_the_rules_as_it_was() {
     let again = Parts::read(&text).expect("readable");
     assert_eq!(again.imported.len(), prices().len());
     assert_eq!((again.own.as_str(), again.named.len()), ("", 0));
-    assert_eq!(again.with(&prices(), "2026-11-21, from a table."), text);
+    assert_eq!(again.with(&prices(), "2026-11-21, from a table.", None), text);
 }
 
 #[test]
@@ -71,8 +71,28 @@ fn the_line_divides_the_file() {
         .collect();
     assert_eq!(names, ["/a", "/b", "p/c"]);
     assert!(parts.imported.is_empty(), "without a line all is of people");
-    let text = parts.with(&Prices::new(), "now");
+    let text = parts.with(&Prices::new(), "now", None);
     assert_eq!(Parts::read(&text).expect("readable").own.trim_end(), own.trim_end());
     let quoting = format!("# not the line: {MARK}\n");
     assert_eq!(Parts::read(&quoting).expect("readable").own, quoting);
+}
+
+#[test]
+fn an_import_of_one_provider_leaves_the_others_letter_by_letter() {
+    let a = "[[price]]\n# by hand, below the line\nname = \"m\"\nprovider = \"a\"\ninput = 1.0\noutput = 2\n";
+    let all = "[[price]]\nname = \"any\"\ninput = 1\noutput = 2\n";
+    let b = "[[price]]\nname = \"old\"\nprovider = \"b\"\ninput = 1\noutput = 2\n[price.services.flex]\ninput = 1\n";
+    let text = format!("{LINE}\n# 2026-01-01, from a table.\n# b: 2026-02-01, from another.\n\n{a}\n{all}\n{b}");
+    let parts = Parts::read(&text).expect("readable");
+    let new: Prices = prices()
+        .into_iter()
+        .filter(|((provider, _), _)| provider == "b")
+        .collect();
+    let only = BTreeSet::from(["b".to_owned()]);
+    let written = parts.with(&new, "now", Some(&only));
+    let expected = format!(
+        "{LINE}\n# 2026-01-01, from a table.\n# b: now\n\n{all}\n{a}\n[[price]]\nname = \"quo\\\"ted\"\nprovider = \"b\"\n\
+         input = 0\noutput = 1.5\n"
+    );
+    assert_eq!(written, expected);
 }
