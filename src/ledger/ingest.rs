@@ -270,14 +270,10 @@ impl Ingest {
                 Stop::End => return Ok(()),
                 Stop::Paused => self.commit(reader, false)?,
                 Stop::Damaged(segment, error) => {
-                    if segment.state == State::Fresh {
-                        tracing::error!(
-                            %error,
-                            "the journal is damaged; what stands before the damage was taken in, the file is kept as .damaged; stop the \
-                             gateway and say `tollgate ledger repair` to take over what can be read behind it"
-                        );
-                        if let Some(metrics) = metrics() {
-                            metrics.damaged.inc();
+                    if matches!(segment.state, State::Fresh | State::Done) {
+                        tell_damaged(&error);
+                        if segment.state == State::Done {
+                            self.miss_behind(reader, &segment, &error)?;
                         }
                         // In the store first: a file that is moved aside is not read for these rows again.
                         self.commit(reader, false)?;
@@ -327,7 +323,7 @@ impl Ingest {
         let (end, _) = books.own_place();
         self.take_in_own(End::At(end))?;
         rollup::roll(&self.store)?;
-        let mut verdict = verify::check(&Question {
+        let (mut verdict, damaged) = verify::check(&Question {
             folder: &self.folder,
             store: &self.store,
             books: &books,
@@ -336,6 +332,31 @@ impl Ingest {
         })?;
         verdict.quiet = synced && keeper.compare_quiet(journal, &books, handed, &mut verdict);
         verdict.ok = verdict.differences.is_empty();
+        // Fresh ones are named when they are taken in.
+        for segment in damaged.iter().filter(|segment| segment.state == State::Done) {
+            if let Err(error) = segment::mark(segment, State::Damaged) {
+                tracing::warn!(%error, "a damaged journal file could not be renamed; the next look at the books tries again");
+                continue;
+            }
+            tracing::error!(
+                file = %segment.path.display(),
+                "a journal file went bad after it was taken in; it is kept as .damaged"
+            );
+            if let Some(metrics) = metrics() {
+                metrics.damaged.inc();
+            }
+        }
         Ok(verdict)
+    }
+}
+
+fn tell_damaged(error: &LedgerError) {
+    tracing::error!(
+        %error,
+        "the journal is damaged; what stands before the damage was taken in, the file is kept as .damaged; stop the gateway and say \
+         `tollgate ledger repair` to take over what can be read behind it"
+    );
+    if let Some(metrics) = metrics() {
+        metrics.damaged.inc();
     }
 }

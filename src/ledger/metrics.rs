@@ -61,7 +61,7 @@ impl Metrics {
             )?,
             damaged: IntCounter::new(
                 "tollgate_ledger_damaged_total",
-                "Journal files found damaged elsewhere than at their end",
+                "Journal files found damaged elsewhere than at a torn end, since this start or before it and not repaired",
             )?,
             duplicates: IntCounter::new(
                 "tollgate_ledger_duplicates_total",
@@ -73,7 +73,7 @@ impl Metrics {
             )?,
             rows_missing: IntGauge::new(
                 "tollgate_ledger_rows_missing",
-                "Single rows which a store that broke had, and which no journal brought back; sums have them",
+                "Single rows which a store that broke had, and which no journal brought back, as far as is known",
             )?,
             sums_whole: IntGauge::new(
                 "tollgate_ledger_sums_whole",

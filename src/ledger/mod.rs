@@ -32,6 +32,8 @@ mod writer;
 #[cfg(test)]
 mod books_tests;
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod disk_tests;
 #[cfg(test)]
 mod rollup_tests;

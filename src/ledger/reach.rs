@@ -55,8 +55,8 @@ impl Reach {
             // Rows that would have been removed for their age by now are no loss.
             if refilled.rows_missing > 0 && self.rows_since.is_none_or(|since| since.0 <= refilled.rows_since) {
                 notes.push(format!(
-                    "the store broke and was filled again on {at}: {} single rows that began before {} did not come back; the sums \
-                     have them",
+                    "the store broke and was filled again on {at}: {} single rows that began before {} did not come back; sums have \
+                     those which were in the sums on disk (sums.tgs)",
                     refilled.rows_missing,
                     query::time_name(refilled.rows_since)
                 ));

@@ -10,6 +10,7 @@ use crate::store::rows::Applied;
 
 use super::LedgerError;
 use super::form::{self, Head, Kind};
+use super::salvage;
 use super::segment::{Boot, Position, Segment, State, io_error};
 
 /// How much of a file is read at once, in bytes. Holds several of the longest records.
@@ -26,6 +27,8 @@ pub(super) struct Reader {
     applied: Position,
     /// What ended before this is in the store, or in the sums it is given; also what can't be read any more.
     known: Position,
+    /// Up to here it was read before: where it is read only to a place before this, something of it is gone.
+    reached: Position,
     /// Attempts which began before a damage that came about after what is behind it was taken in: their ends may have stood there, and
     /// be rows or sums already. Nothing is made of them.
     doubtful: HashSet<AttemptId>,
@@ -46,7 +49,7 @@ pub(super) enum Stop {
     End,
     /// `each` had enough for now: go on with the same arguments.
     Paused,
-    /// A bad place which is not the journal's torn end; reading goes on with the next segment.
+    /// A bad place, at the error's `at`, which is not the journal's torn end; reading goes on with the next segment.
     Damaged(Segment, LedgerError),
 }
 
@@ -55,7 +58,8 @@ pub(super) enum Stop {
 pub(super) enum End {
     /// It is being written: up to here.
     At(Position),
-    /// Its process is dead: with its last file, whose torn end is cut.
+    /// Its process is dead: with its last file, whose torn end is left out. An end is torn only where no good record stands behind it:
+    /// all else is damage, also in this file.
     Dead,
     /// Another process is writing it: with the last whole record there is now.
     Alive,
@@ -76,6 +80,7 @@ impl Reader {
             },
             applied: known,
             known,
+            reached: known,
             doubtful: HashSet::new(),
             open: HashMap::new(),
             gaps: false,
@@ -108,6 +113,15 @@ impl Reader {
             },
         };
         self.known = self.known.max(known);
+        self.reached(to)
+    }
+
+    /// It was read up to here before.
+    pub(super) fn reached(mut self, to: &Applied) -> Self {
+        self.reached = self.reached.max(Position {
+            segment: to.segment,
+            offset: to.offset,
+        });
         self
     }
 
@@ -178,37 +192,59 @@ impl Reader {
                 End::At(_) => (None, false),
                 End::Dead | End::Alive => (None, segments.range(number + 1..).next().is_none()),
             };
-            match self.read_segment(segment, limit, &mut each)? {
+            let stop = self.read_segment(segment, limit, &mut each)?;
+            let may_be_torn = is_last && matches!(end, End::Dead);
+            match stop {
                 SegmentStop::Paused => return Ok(Stop::Paused),
-                SegmentStop::Whole if is_last => return Ok(Stop::End),
+                SegmentStop::Whole if is_last && !(may_be_torn && self.ends_short(segment)) => return Ok(Stop::End),
+                SegmentStop::Whole if is_last => {
+                    return Ok(self.damaged(segment, "it ends before what was taken in of it".into()));
+                }
                 SegmentStop::Whole => self.go_to(number + 1),
-                SegmentStop::Torn(why) if is_last && matches!(end, End::Dead) => {
-                    tracing::warn!(
-                        file = %segment.path.display(),
-                        at = self.at.offset,
-                        why,
-                        "the journal of a dead process has a torn end, which is left out"
-                    );
+                SegmentStop::Torn(why) if may_be_torn && self.is_torn_end(segment)? => {
+                    // Of one that was taken in it was told then.
+                    if segment.state == State::Fresh {
+                        tracing::warn!(
+                            file = %segment.path.display(),
+                            at = self.at.offset,
+                            why,
+                            "the journal of a dead process has a torn end, which is left out"
+                        );
+                    }
                     return Ok(Stop::End);
                 }
                 // Its writer is in the middle of it.
                 SegmentStop::Torn(_) if is_last && matches!(end, End::Alive) => return Ok(Stop::End),
-                SegmentStop::Torn(why) | SegmentStop::Bad(why) => {
-                    let error = LedgerError::Damaged {
-                        file: segment.path.clone(),
-                        at: self.at.offset,
-                        why,
-                    };
-                    let segment = segment.clone();
-                    self.gaps = true;
-                    if self.at < self.known {
-                        self.doubtful.extend(self.open.drain().map(|(id, _)| id));
-                    }
-                    self.go_to(number + 1);
-                    return Ok(Stop::Damaged(segment, error));
-                }
+                SegmentStop::Torn(why) | SegmentStop::Bad(why) => return Ok(self.damaged(segment, why)),
             }
         }
+    }
+
+    /// Is the bad place it stopped at, in the last file of a dead process, one that a write which was not finished leaves?
+    fn is_torn_end(&self, segment: &Segment) -> Result<bool, LedgerError> {
+        Ok(segment.state != State::Damaged
+            && !self.ends_short(segment)
+            && !salvage::is_good_behind(segment, self.at.offset)?)
+    }
+
+    /// Was more of this file read before? (A repaired one is shorter than it was.)
+    fn ends_short(&self, segment: &Segment) -> bool {
+        segment.state != State::Repaired && self.at.segment == self.reached.segment && self.at < self.reached
+    }
+
+    /// Goes on behind a damaged file.
+    fn damaged(&mut self, segment: &Segment, why: String) -> Stop {
+        let error = LedgerError::Damaged {
+            file: segment.path.clone(),
+            at: self.at.offset,
+            why,
+        };
+        self.gaps = true;
+        if self.at < self.known {
+            self.doubtful.extend(self.open.drain().map(|(id, _)| id));
+        }
+        self.go_to(self.at.segment + 1);
+        Stop::Damaged(segment.clone(), error)
     }
 
     fn go_to(&mut self, number: u32) {

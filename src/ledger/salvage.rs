@@ -15,6 +15,10 @@ const CHUNK: usize = 1 << 20;
 /// Bytes in which any record ends that begins in them.
 const AHEAD: usize = FRAME_LEN + MAX_PAYLOAD;
 
+/// Most bytes in which a good record is looked for behind a bad place: twice the longest segment that can be set. A longer tail is
+/// taken for damage, which is told.
+const BEHIND_MOST: u64 = 8 << 30;
+
 /// What is in a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
@@ -26,6 +30,8 @@ pub(super) struct Found {
     pub(super) records: u64,
     /// Bytes which are part of none.
     pub(super) bad_bytes: u64,
+    /// Where the good records from its beginning on end.
+    pub(super) good_to: u64,
     /// There are good records behind bad bytes: this is no torn end.
     pub(super) good_behind_bad: bool,
     /// Its header is good, and of a form this program does not know.
@@ -76,6 +82,7 @@ pub(super) fn scan(
         found.bad_bytes = found.bad_bytes.max(segment.bytes);
         return Ok(found);
     };
+    found.good_to = offset;
     loop {
         chunk.clear();
         read_at(&file, &mut chunk, offset, CHUNK + AHEAD).map_err(io_error(path))?;
@@ -88,6 +95,9 @@ pub(super) fn scan(
                 Next::Record(payload) => {
                     found.good_behind_bad |= found.bad_bytes > 0;
                     at += FRAME_LEN + payload.len();
+                    if found.bad_bytes == 0 {
+                        found.good_to = offset + at as u64;
+                    }
                     match form::head(payload) {
                         Some(head) if head.kind == Kind::Opened || form::read_closed(payload).is_some() => {
                             found.records += 1;
@@ -104,6 +114,63 @@ pub(super) fn scan(
         }
         offset += at as u64;
     }
+}
+
+/// Stands a good record anywhere behind a bad place at `from`? One of a kind this program does not know counts too. False where the
+/// header is damaged: without its salt no record is known.
+pub(super) fn is_good_behind(segment: &Segment, from: u64) -> Result<bool, LedgerError> {
+    let mut found = false;
+    walk_behind(segment, from, |_| {
+        found = true;
+        false
+    })?;
+    Ok(found)
+}
+
+/// Gives every row behind a bad place at `from`.
+pub(super) fn rows_behind(segment: &Segment, from: u64, mut each: impl FnMut(Head)) -> Result<(), LedgerError> {
+    walk_behind(segment, from, |payload| {
+        if let Some(head) = payload.and_then(form::head)
+            && head.kind == Kind::Closed
+        {
+            each(head);
+        }
+        true
+    })
+}
+
+/// `each` gets every good record from `from` on, says whether to go on, and gets `None` where [`BEHIND_MOST`] is reached.
+fn walk_behind(segment: &Segment, from: u64, mut each: impl FnMut(Option<&[u8]>) -> bool) -> Result<(), LedgerError> {
+    let path = &segment.path;
+    let Some(salt) = salt(segment)? else {
+        return Ok(());
+    };
+    let file = File::open(path).map_err(io_error(path))?;
+    let mut chunk = Vec::new();
+    let mut offset = from.max(HEADER_LEN as u64);
+    let end = offset.saturating_add(BEHIND_MOST);
+    while offset < end {
+        chunk.clear();
+        read_at(&file, &mut chunk, offset, CHUNK + AHEAD).map_err(io_error(path))?;
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let mut at = 0;
+        while at < chunk.len() && at < CHUNK {
+            match salt.next(chunk.get(at..).unwrap_or_default()) {
+                Next::Record(payload) => {
+                    at += FRAME_LEN + payload.len();
+                    if !each(Some(payload)) {
+                        return Ok(());
+                    }
+                }
+                Next::Cut | Next::Bad(_) => at += 1,
+            }
+        }
+        offset += at as u64;
+    }
+    each(None);
+    Ok(())
 }
 
 #[cfg(test)]

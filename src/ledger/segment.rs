@@ -3,7 +3,7 @@
 //! ```text
 //! <boot-id>-NNNNN.tgj           a segment, from 00001; the boot id is a UUIDv7, so names are in order of time
 //! <boot-id>-NNNNN.tgj.done      taken in; kept so that the store can be filled again
-//! <boot-id>-NNNNN.tgj.damaged   damaged elsewhere than at the journal's end; the records before the damage were taken in
+//! <boot-id>-NNNNN.tgj.damaged   damaged elsewhere than at its journal's torn end; at least the records before the damage were taken in
 //! <boot-id>-NNNNN.tgj.repaired  what the books have of a damaged one ([`super::repair`])
 //! damaged/                      damaged ones as they were found, after their repair
 //! <boot-id>.lock                held (flock) while the process lives
@@ -224,15 +224,13 @@ pub(super) fn parse_name(name: &str) -> Option<(Boot, u32, State)> {
     is_boot.then(|| (boot.to_owned(), number, state))
 }
 
-/// Renames a segment to say what became of it.
+/// Renames a segment to say what became of it: a fresh one, and one that went bad after it was taken in.
 pub(super) fn mark(segment: &Segment, state: State) -> Result<(), LedgerError> {
-    if segment.state != State::Fresh {
-        return Ok(());
-    }
-    let suffix = match state {
-        State::Fresh | State::Repaired => return Ok(()),
-        State::Done => "tgj.done",
-        State::Damaged => "tgj.damaged",
+    let suffix = match (segment.state, state) {
+        (State::Fresh, State::Done) => "tgj.done",
+        (State::Fresh, State::Damaged) => "tgj.damaged",
+        (State::Done, State::Damaged) => "damaged",
+        _ => return Ok(()),
     };
     // Room taken ahead of a segment's end is given back.
     if let Ok(file) = File::options().write(true).open(&segment.path) {

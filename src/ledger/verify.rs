@@ -1,6 +1,6 @@
 //! Do the books add up? Journals, rows, sums and balances are read from their beginning and compared with one another (HARDENING L5):
 //!
-//! - every record of every journal is read (its checksum says whether it is what was written);
+//! - every record of every journal is read (its checksum says whether it is what was written), and as many as were taken in of it;
 //! - every attempt that was closed is one row of the store: none missing, none twice;
 //! - the rows of each day come to what the sums by day and by hour say;
 //! - the rows of each account come to its balance, window by window, as far back as single rows are kept; further back the sums by
@@ -28,7 +28,7 @@ use super::reach::Reach;
 use super::reader::{End, Reader, Stop};
 use super::report::{Cursor, Filter};
 use super::rollup::{self, DAY, Name, Sums};
-use super::segment::{self, Boot, Position};
+use super::segment::{self, Boot, Position, Segment};
 use super::{Closing, LedgerError};
 
 /// Most ids that are compared one by one: 128 MiB for rows and as much for journals. Beyond it only sums are compared.
@@ -91,10 +91,12 @@ struct Walk {
     ids: Vec<u64>,
     kept: Kept,
     days: BTreeMap<u32, Sums>,
+    /// Journal files with a bad place.
+    damaged: Vec<Segment>,
 }
 
-/// Compares everything.
-pub(super) fn check(question: &Question<'_>) -> Result<Verdict, LedgerError> {
+/// Compares everything; and the journal files with a bad place.
+pub(super) fn check(question: &Question<'_>) -> Result<(Verdict, Vec<Segment>), LedgerError> {
     let mut verdict = Verdict::default();
     let none = Accounts::new();
     let accounts = question.accounts.unwrap_or(&none);
@@ -106,7 +108,7 @@ pub(super) fn check(question: &Question<'_>) -> Result<Verdict, LedgerError> {
     balances(question, &walk, &mut verdict)?;
     verdict.notes = Reach::of(question.folder, question.store)?.notes(question.folder);
     verdict.ok = verdict.differences.is_empty();
-    Ok(verdict)
+    Ok((verdict, walk.damaged))
 }
 
 /// 64 random bits of an id (the rest is its time): enough to tell millions apart.
@@ -159,7 +161,8 @@ fn journals(
         verdict.files += segments.len() as u64;
         let end = match question.own {
             Some((own, end)) if *own == boot => End::At(end),
-            _ => End::Alive,
+            // Where no gateway runs, all are dead; where one does, those that are taken in.
+            _ => End::Dead,
         };
         let is_own = matches!(end, End::At(_));
         let applied = question.store.rows().applied(&boot)?;
@@ -175,6 +178,9 @@ fn journals(
             continue;
         }
         let mut reader = Reader::new(boot.clone(), None);
+        if let Some(applied) = applied.filter(|_| !is_own) {
+            reader = reader.reached(&applied);
+        }
         loop {
             let stop = reader.read_places(&segments, end, |payload, head, at| {
                 verdict.closed += 1;
@@ -194,7 +200,8 @@ fn journals(
             match stop {
                 Stop::End => break,
                 Stop::Paused => {}
-                Stop::Damaged(_, error) => {
+                Stop::Damaged(segment, error) => {
+                    walk.damaged.push(segment);
                     verdict.differs(format!(
                         "{error}; `tollgate ledger repair` takes over what can be read behind it"
                     ));
@@ -407,11 +414,12 @@ pub fn verify_folder(data: &Path) -> Result<Verdict, LedgerError> {
     let folder = data.join("journal");
     let accounts = std::sync::Arc::new(Accounts::new());
     let books = Books::look(folder.clone(), accounts)?;
-    check(&Question {
+    let (verdict, _) = check(&Question {
         folder: &folder,
         store: &store,
         books: &books,
         accounts: None,
         own: None,
-    })
+    })?;
+    Ok(verdict)
 }

@@ -52,7 +52,8 @@ pub struct Refilled {
     pub at: i64,
     /// Single rows that began before may be missing which the store had before it broke; 0: none is.
     pub rows_since: i64,
-    /// How many are missing, told by sums of whole hours.
+    /// How many are missing, as far as is known: told by sums of whole hours, and of journals beyond the sums by the rows which stand
+    /// behind a damage.
     pub rows_missing: u64,
     /// Sums of what began before may be missing; 0: none is.
     pub sums_since: i64,
@@ -105,6 +106,12 @@ impl Rows {
             Some(bytes) => codec::decode(&bytes).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Says anew what this store has not, of one that was filled again.
+    pub fn set_refilled(&self, refilled: &Refilled) -> Result<(), StoreError> {
+        self.tree.insert(REFILLED, codec::encode(refilled)?)?;
+        Ok(())
     }
 
     /// One sum.

@@ -18,7 +18,7 @@ use crate::ledger::report::Filter;
 use crate::ledger::rollup::{self, HOUR, Sums};
 use crate::ledger::segment::{self, Boot, Position, Segment, State};
 use crate::ledger::snapshot::{self, Head, Snapshot};
-use crate::ledger::{LedgerError, query};
+use crate::ledger::{LedgerError, Reach, query, salvage};
 use crate::store::codec;
 use crate::store::rows::{Applied, BlockKey, Rows};
 use crate::store::sums::{Period, Refilled, Rolled, Sum};
@@ -33,6 +33,10 @@ impl Ingest {
     pub(super) fn refill(&mut self, now: UnixMicros, requests: &Requests) -> Result<(), LedgerError> {
         if self.filled {
             return Ok(());
+        }
+        if !requests.told_damaged.load(Ordering::Relaxed) {
+            self.tell_waiting()?;
+            requests.told_damaged.store(true, Ordering::Relaxed);
         }
         if self.store.rows().rolled()?.is_none() {
             match snapshot::load(&mut self.kept.pair)? {
@@ -170,6 +174,65 @@ impl Ingest {
         day.write(rows)?;
         rows.apply_sums(&batch, None)?;
         Ok((gap, count))
+    }
+
+    /// Tells of the files which earlier starts found damaged, and which are not repaired.
+    fn tell_waiting(&self) -> Result<(), LedgerError> {
+        let waiting = Reach::of(&self.folder, &self.store)?.damaged;
+        if waiting > 0 {
+            tracing::error!(
+                files = waiting,
+                "damaged journal files wait for `tollgate ledger repair`"
+            );
+            if let Some(metrics) = metrics() {
+                metrics.damaged.inc_by(waiting);
+            }
+        }
+        Ok(())
+    }
+
+    /// A file that had been taken in whole is damaged, and the sums on disk do not go so far: what stands behind the damage was rows, and
+    /// does not come back. (What ended in the damage itself is entered as interrupted, or nothing tells of it.) Counted before the file
+    /// gets its other name, so once.
+    pub(super) fn miss_behind(
+        &self,
+        reader: &Reader,
+        segment: &Segment,
+        error: &LedgerError,
+    ) -> Result<(), LedgerError> {
+        let rows = self.store.rows();
+        // Before there is one, sums tell of it.
+        let (Some(mut refilled), LedgerError::Damaged { at, .. }) = (rows.refilled()?, error) else {
+            return Ok(());
+        };
+        let in_sums = rows.applied(&reader.boot)?.unwrap_or_default();
+        let number = reader.at.segment.saturating_sub(1);
+        let from = match in_sums.segment.cmp(&number) {
+            std::cmp::Ordering::Less => *at,
+            std::cmp::Ordering::Equal => in_sums.offset.max(*at),
+            std::cmp::Ordering::Greater => return Ok(()),
+        };
+        let mut missing = 0;
+        salvage::rows_behind(segment, from, |head| {
+            if !reader.open().contains_key(&head.id) {
+                missing += 1;
+                refilled.rows_since = refilled.rows_since.max(head.at.0.saturating_add(1));
+            }
+        })?;
+        if missing == 0 {
+            return Ok(());
+        }
+        refilled.rows_missing += missing;
+        rows.set_refilled(&refilled)?;
+        if let Some(metrics) = metrics() {
+            metrics.rows_missing.set(refilled.rows_missing.cast_signed());
+        }
+        tracing::error!(
+            file = %segment.path.display(),
+            missing,
+            "a journal file went bad after it was taken in, and the store that had its rows is gone: these do not come back"
+        );
+        Ok(())
     }
 
     /// There are no sums on disk: this is the first store, or all of them are lost.

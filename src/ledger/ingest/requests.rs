@@ -22,6 +22,8 @@ pub(in crate::ledger) struct Requests {
     /// Rows in the store.
     pub(in crate::ledger) rows: AtomicU64,
     pub(super) broken: AtomicBool,
+    /// Files which are damaged since earlier starts were told of.
+    pub(super) told_damaged: AtomicBool,
 }
 
 #[derive(Default)]

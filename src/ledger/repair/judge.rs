@@ -81,10 +81,13 @@ pub(super) fn find(all: &Segments, store: &Store, repair: &mut Repair) -> Result
         for segment in segments.values() {
             spare = spare.or(salvage::salt(segment)?);
         }
-        let finished = store.rows().applied(boot)?.is_some_and(|applied| applied.finished);
+        let finished = store.rows().applied(boot)?.filter(|applied| applied.finished);
         for (&number, segment) in segments {
             let found = salvage::scan(segment, spare, |_, _| Ok(()))?;
-            if segment.state != State::Damaged && !found.is_damaged(last == Some(number)) {
+            // As [`crate::ledger::reader`] sees it: more of it was taken in than can be read now.
+            let ends_short = segment.state != State::Repaired
+                && finished.is_some_and(|to| to.segment == number && found.good_to < to.offset);
+            if segment.state != State::Damaged && !ends_short && !found.is_damaged(last == Some(number)) {
                 continue;
             }
             let file = segment.path.display();
@@ -97,7 +100,7 @@ pub(super) fn find(all: &Segments, store: &Store, repair: &mut Repair) -> Result
                     "{file}: {} records are of a kind this program does not know: repair it with the newer one that wrote them",
                     found.unknown
                 ));
-            } else if !finished {
+            } else if finished.is_none() {
                 repair.not_done.push(format!(
                     "{file}: its journal is not in the store yet: start the gateway once, stop it, and say it again"
                 ));
