@@ -109,8 +109,13 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     let config = Arc::new(config);
     make_folder(&config.data)?;
     check_addresses(&config)?;
+    let was_used = first_run::was_used(&config.data);
     let store = Arc::new(Store::open(&config.data.join("store"), config.store_cache)?);
-    let master = MasterKey::load(&config.master_key, !Keys::sealed(&store)?)?;
+    let sealed = Keys::sealed(&store)?;
+    if was_used && !sealed {
+        first_run::tell_of_lost_store(&config.data);
+    }
+    let master = MasterKey::load(&config.master_key, !sealed)?;
     let previous = config.master_key_previous.as_deref();
     let previous = previous.map(|file| MasterKey::load(file, false)).transpose()?;
     if let Some(previous) = &previous {

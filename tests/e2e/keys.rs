@@ -269,3 +269,29 @@ async fn no_secret_and_no_prompt_is_written_down() {
         assert_eq!(mode & 0o077, 0, "{name} is its owner's only: {mode:o}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_gone_is_told_and_a_short_admin_token_refused() {
+    let (mut gateway, _provider) = setting().await;
+    assert!(!gateway.log().contains("are gone"), "{}", gateway.log());
+    assert_eq!(gateway.stop().await, 0);
+    fs::remove_dir_all(gateway.path("data/store")).unwrap();
+    gateway.restart().await;
+    let log = gateway.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("all client keys, groups, admin tokens and secrets are gone"));
+    assert!(
+        line.is_some_and(|line| line.contains("ERROR") && line.contains("backup")),
+        "{log}"
+    );
+    assert_eq!(gateway.stop().await, 0);
+
+    fs::write(gateway.path("data/admin.token"), "12345\n").unwrap();
+    let (code, _, told) = gateway.cli(&[]).await;
+    assert_ne!(code, 0, "{told}");
+    assert!(
+        told.contains("must have at least 32") && !told.contains("12345"),
+        "{told}"
+    );
+}
