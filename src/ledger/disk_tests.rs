@@ -73,7 +73,7 @@ fn a_full_disk_refuses_what_is_new_keeps_what_is_open_and_recovers() {
     runtime.block_on(ledger.admit()).unwrap();
     let open: Vec<_> = (0..50).map(|n| ledger.open(samples::opening(n))).collect();
     runtime.block_on(open[49].written());
-    disk.0.store(1000, Ordering::SeqCst); // not even the middle of what comes
+    disk.0.store(100, Ordering::SeqCst); // less than one record
     let late = ledger.open(samples::opening(50));
     for entry in open {
         entry.close(Ended::Complete);
