@@ -61,15 +61,20 @@ async fn answers_of_keys_with_budgets_have_a_length() {
             "other keys' bodies stay as they are"
         );
     }
-    // The client's own stays.
-    let body = br#"{"model":"known","max_completion_tokens":5,"messages":[{"role":"user","content":"Hi"}]}"#;
-    assert_eq!(
-        post(&gateway, &keys[0], Dialect::Chat, "/v1/chat/completions", body)
-            .await
-            .status,
-        200
-    );
-    assert_eq!(provider.last().body, body.as_slice());
+    // The client's own stays, under a name that the model's provider knows.
+    let mine = br#"{"model":"known","max_tokens":5,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let newer = br#"{"model":"known","max_completion_tokens":5,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let renamed = br#"{"model":"known","messages":[{"role":"user","content":"Hi"}],"max_tokens":5}"#;
+    for (key, body, want) in [
+        (&keys[0], &mine[..], &mine[..]),
+        (&keys[0], newer, renamed),
+        (&keys[1], newer, newer),
+    ] {
+        let reply = post(&gateway, key, Dialect::Chat, "/v1/chat/completions", body).await;
+        assert_eq!(reply.status, 200);
+        let sent = provider.last().body.clone();
+        assert_eq!(std::str::from_utf8(&sent), std::str::from_utf8(want));
+    }
     // OpenAI's own models refuse the older name.
     assert_eq!(ask(&gateway, &keys[0], Dialect::Chat, "gpt-5-mini").await.status, 200);
     assert_eq!(last_body()["max_completion_tokens"], 999);
