@@ -107,9 +107,7 @@ impl Audit {
             }
             ends = digest(&line);
         }
-        if !known {
-            head.said.last = ends;
-        } else if follow(path, &mut head)? {
+        if !known || follow(path, &mut head)? {
             head.said.last = ends;
         } else if moved_away(path, &head.said.last)?.is_none() {
             tracing::error!(

@@ -88,7 +88,7 @@ impl Parts {
             .collect();
         all.extend(entries(prices));
         // Of one provider they stay in their order.
-        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        all.sort_by_key(|(provider, _)| *provider);
         for (_, entry) in all {
             text.push('\n');
             text.push_str(entry.trim_end());
