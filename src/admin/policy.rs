@@ -9,6 +9,10 @@ use super::refusal::Refusal;
 use crate::keys::Policy;
 use crate::limits::{Budget, Window};
 use crate::money::{Markup, NanoUsd};
+use crate::observe::redact::printable;
+
+/// Longest text that is quoted in a refusal, in bytes.
+const MAX_TOLD: usize = 100;
 
 /// A field of a change: absent leaves what is there, null clears it, a value takes its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -255,7 +259,10 @@ impl PolicyWanted {
         let networks = std::mem::take(&mut self.networks).read(|networks| {
             let read = |(at, text): (usize, String)| {
                 network(&text).ok_or_else(|| {
-                    let told = "write a network as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1";
+                    let told = format!(
+                        "`{}` is no network: write one as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1",
+                        printable(&text, MAX_TOLD)
+                    );
                     Refusal::invalid_body(&format!("policy.networks[{at}]"), told)
                 })
             };

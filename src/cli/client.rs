@@ -175,7 +175,7 @@ impl Client {
                 self.url
             )));
         }
-        let mut told = printable(&error.message, 2000).into_owned();
+        let mut told = printable(&in_our_words(&error.message), 2000).into_owned();
         for problem in error.problems.iter().filter(|problem| !problem.warning) {
             let line = format!(
                 "\n{}:{}  {}\n    {}",
@@ -207,6 +207,18 @@ impl Client {
                 .into(),
         }
     }
+}
+
+/// A refusal's message with the words of the command line in place of the API's.
+fn in_our_words(message: &str) -> String {
+    let mut told = message
+        .replace("see `used_by`", "see `tollgate secrets list`")
+        .replace("say force=true", "say --force");
+    for what in ["groups", "credentials", "secrets"] {
+        let theirs = format!("GET /api/v1/{what} lists them");
+        told = told.replace(&theirs, &format!("`tollgate {what} list` shows them"));
+    }
+    told
 }
 
 /// The configuration, read when it is first needed.

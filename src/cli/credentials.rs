@@ -11,13 +11,16 @@ use serde::Serialize;
 use super::Failure;
 use super::client::Client;
 use super::keys::How;
-use super::table::Table;
+use super::table::{MAX_CELL, Table};
 use super::typed::Typed;
 use crate::admin::added::LimitsWanted;
 use crate::admin::credentials::{CredentialList, CredentialStatus, Verified};
+use crate::observe::redact::printable;
 
 /// Verifications asked for at once. The gateway has a bound of its own.
 const AT_ONCE: usize = 8;
+/// Longest reason, in bytes, where it is told in full.
+const MAX_REASON: usize = 2000;
 
 /// Keys of providers, through the admin API of the running gateway.
 #[derive(clap::Subcommand, Debug)]
@@ -297,6 +300,7 @@ fn table(credentials: &[CredentialStatus]) -> String {
         .number("IN FLIGHT")
         .text("TAGS")
         .text("LAST CHECK");
+    let mut whole = String::new();
     for one in credentials {
         let models: Vec<String> = one
             .models
@@ -306,6 +310,11 @@ fn table(credentials: &[CredentialStatus]) -> String {
             .collect();
         let or_none = |text: String| if text.is_empty() { "-".to_owned() } else { text };
         let reason = one.state.reason.as_deref().or(one.inactive.as_deref());
+        // Advice stands at the end of a reason: what does not fit into a cell is told in full below.
+        if let Some(reason) = reason.filter(|reason| reason.len() > MAX_CELL) {
+            let reason = printable(reason, MAX_REASON);
+            whole.push_str(&format!("\n{}/{}: {reason}\n", one.provider, one.name));
+        }
         let checked = one.last_check.as_ref();
         table.row([
             one.provider.clone(),
@@ -322,7 +331,7 @@ fn table(credentials: &[CredentialStatus]) -> String {
             }),
         ]);
     }
-    table.render()
+    table.render() + &whole
 }
 
 /// `2026-01-31T12:00:00`: people need no microseconds.

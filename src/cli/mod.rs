@@ -234,6 +234,7 @@ mod tests {
             "tollgate keys create --name n --budget day",
             "tollgate keys create --name n --budget day:money=1e3",
             "tollgate keys create --name n --expires soon",
+            "tollgate keys create --name n --expires 2020-01-31T12:00:00Z",
             "tollgate keys create --name n --rpm -1",
             "tollgate keys update AbCdEfGhIjKl --clear name",
             "tollgate keys list --state good",

@@ -176,12 +176,15 @@ impl FromStr for Expires {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.parse::<jiff::Timestamp>().is_ok() {
-            return Ok(Expires(text.to_owned()));
+        let now = Clock::system().now();
+        if let Ok(end) = text.parse::<jiff::Timestamp>() {
+            return match end.as_microsecond() > now.0 {
+                true => Ok(Expires(text.to_owned())),
+                false => Err("that is past; to end what is in use say revoke or disable".to_owned()),
+            };
         }
         let told = |_| "write 30d for so long from now, or a time as 2030-01-31T12:00:00Z".to_owned();
         let time: Duration = duration::parse(text).map_err(told)?;
-        let now = Clock::system().now();
         let end = now
             .0
             .saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX));

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::observe::redact::printable;
 
 /// Longest cell, in bytes: a name is cut, not the table.
-const MAX_CELL: usize = 80;
+pub const MAX_CELL: usize = 80;
 
 /// A table under construction.
 pub struct Table {

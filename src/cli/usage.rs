@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use super::Failure;
 use super::client::{Client, Reach};
 use super::table::{Table, grouped};
+use crate::admin::providers::ProviderList;
 use crate::admin::row::is_formula;
 use crate::admin::usage::{Report, Sums};
+use crate::observe::redact::printable;
 
 /// Sums and rows.
 #[derive(clap::Subcommand, Debug)]
@@ -213,7 +215,15 @@ impl Usage {
                 query.extend([("by", &*by), ("time_zone", &*time_zone), ("sort", sort.as_str())]);
                 let limit = limit.map(|limit| limit.to_string());
                 query.extend(limit.as_deref().map(|limit| ("limit", limit)));
-                let report: Report = Client::new(conf, &reach)?.get("/api/v1/usage/report", &query)?;
+                let client = Client::new(conf, &reach)?;
+                let report: Report = client.get("/api/v1/usage/report", &query)?;
+                // It may have been called so once: only where there is nothing of it.
+                if report.total.attempts == 0
+                    && let Some(provider) = &which.provider
+                    && let Some(told) = unknown_provider(&client, provider)?
+                {
+                    eprintln!("{told}");
+                }
                 if json {
                     super::print_json(&report)
                 } else if csv {
@@ -247,6 +257,26 @@ impl Usage {
             }
         }
     }
+}
+
+/// What is to be said of a provider that is not in the rules; `None`: it is.
+fn unknown_provider(client: &Client, name: &str) -> Result<Option<String>, Failure> {
+    /// Most providers that are told.
+    const TOLD: usize = 40;
+    let known: ProviderList = client.get("/api/v1/providers", &[])?;
+    if known.providers.iter().any(|provider| provider.name == name) {
+        return Ok(None);
+    }
+    let names = known.providers.iter().map(|provider| provider.name.as_str());
+    let mut names: Vec<&str> = names.take(TOLD).collect();
+    if known.providers.len() > TOLD {
+        names.push("...");
+    }
+    let name = printable(name, 200);
+    Ok(Some(format!(
+        "--provider {name}: the rules have no such provider, and nothing is in the ledger of it; there are: {}",
+        names.join(", ")
+    )))
 }
 
 fn table(report: &Report) -> String {

@@ -373,3 +373,51 @@ async fn tokens_are_made_and_do_what_their_role_allows() {
     assert_eq!(with("keys list").await.code, Some(1));
     assert!(tollgate(&gateway, "tokens list").await.out.contains("robot"));
 }
+
+#[tokio::test]
+async fn what_the_gateway_refuses_is_told_in_the_words_of_the_command_line() {
+    let gateway = Gateway::start().await;
+    let refused = tollgate(&gateway, "keys create --name n --networks 10.0.0.0/8,10.0.0.0/33").await;
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("`10.0.0.0/33` is no network"), "{}", refused.err);
+    for line in ["groups show nope", "groups delete nope", "secrets delete nope"] {
+        let refused = tollgate(&gateway, line).await;
+        assert_eq!(refused.code, Some(1), "{line}");
+        let what = line.split(' ').next().expect("a word");
+        assert!(
+            refused.err.contains(&format!("`tollgate {what} list`")),
+            "{line}: {}",
+            refused.err
+        );
+        assert!(!refused.err.contains("/api/"), "{line}: {}", refused.err);
+    }
+
+    let rules = gateway.folder.path().join("rules/70-stored.toml");
+    let variable = "A_LONG_NAME_".repeat(10);
+    let text = format!(
+        "[provider.stored]\ndialects = {{ openai_chat = \"http://127.0.0.1:1\" }}\n\
+         [[provider.stored.credential]]\nname = \"a\"\nkey = \"store:mine\"\n\
+         [[provider.stored.credential]]\nname = \"b\"\nkey = \"env:{variable}\"\n"
+    );
+    std::fs::write(rules, text).expect("written");
+    let made = gateway.request(reqwest::Method::PUT, "/api/v1/secrets/mine");
+    let made = made
+        .json(&serde_json::json!({ "secret": "a-secret" }))
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(made.status(), 201);
+    let reloaded = gateway.request(reqwest::Method::POST, "/api/v1/reload").send().await;
+    assert_eq!(reloaded.expect("an answer").status(), 200);
+    let refused = tollgate(&gateway, "secrets delete mine").await;
+    assert!(
+        refused.err.contains("or say --force") && !refused.err.contains("force=true"),
+        "{}",
+        refused.err
+    );
+    let listed = tollgate(&gateway, "credentials list").await.out;
+    assert!(
+        listed.contains("stored/b: ") && listed.contains(&variable),
+        "in full below: {listed}"
+    );
+}

@@ -57,7 +57,7 @@ async fn what_agrees_is_told_with_zero() {
         exact.out
     );
     let costs = "start_time,end_time,start_time_iso,end_time_iso,amount_value,amount_currency,line_item\n\
-                 1769817600,1769904000,2026-01-31T00:00:00+00:00,2026-02-01T00:00:00+00:00,0.0060001,usd,\"gpt-4o-2024-08-06, input\"\n\
+                 1769817600,1769904000,2026-01-31T00:00:00+00:00,2026-02-01T00:00:00+00:00,0.0060002,usd,\"gpt-4o-2024-08-06, input\"\n\
                  1769817600,1769904000,2026-01-31T00:00:00+00:00,2026-02-01T00:00:00+00:00,0.004,usd,\"gpt-4o-2024-08-06, output\"\n";
     let done = reconcile(&gateway, costs, "").await;
     assert_eq!(done.code, Some(0), "{}{}", done.out, done.err);
@@ -241,4 +241,55 @@ async fn days_of_which_rows_are_removed_are_told() {
     );
     let help = tollgate(&gateway, "usage reconcile --help").await;
     assert!(help.out.contains("ledger.keep_rows"), "{}", help.out);
+}
+
+#[tokio::test]
+async fn rounding_explains_no_more_than_the_last_digit_of_the_invoice() {
+    let gateway = Gateway::start().await;
+    enter(&gateway, 0, "m", (1, 0, 1), Some(300_000_000));
+    // Ten lines of 3.4 cents, ten of 3 cents: 13 % and nothing of it rounding.
+    let many = |amount: &str, times: usize| {
+        let lines: String = (0..times).map(|_| format!("2026-01-31,m,{amount}\n")).collect();
+        format!("date,model,cost\n{lines}")
+    };
+    for (file, agrees) in [
+        (many("0.034", 10), false),
+        (many("0.04", 10), false),
+        (many("0.34", 1), false),
+        (many("0.3400", 1), false),
+        (many("0.03", 10), true),
+        (many("0.305", 1), false),
+        (many("0.31", 1) + "2026-01-31,m,0.00\n", true),
+        (many("0.31", 1) + "2026-01-31,m,0.0000\n", false),
+    ] {
+        let done = reconcile(&gateway, &file, "").await;
+        assert_eq!(done.code, Some(i32::from(!agrees)), "{file}{}{}", done.out, done.err);
+    }
+    let done = reconcile(&gateway, &many("0.04", 10), " --json").await;
+    let told: Value = serde_json::from_str(&done.out).expect("JSON");
+    assert_eq!(told["total"]["cost_usd"]["agrees"], false);
+    assert_eq!(told["last_digit_usd"], "0.01");
+}
+
+#[tokio::test]
+async fn a_provider_that_is_not_in_the_rules_is_told() {
+    let gateway = Gateway::start().await;
+    let path = gateway.folder.path().join("invoice.csv");
+    std::fs::write(&path, "date,model,cost\n2026-01-31,m,1\n").expect("a file");
+    let done = tollgate(&gateway, &format!("usage reconcile {} --provider payd", path.display())).await;
+    assert_eq!(done.code, Some(1));
+    assert!(
+        done.err.contains("no such provider") && done.err.contains("paid"),
+        "{}",
+        done.err
+    );
+    let done = tollgate(&gateway, "usage report --provider payd").await;
+    assert_eq!(done.code, Some(0));
+    assert!(
+        done.err.contains("--provider payd: the rules have no such provider"),
+        "{}",
+        done.err
+    );
+    let done = tollgate(&gateway, "usage report --provider paid").await;
+    assert_eq!(done.err, "");
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::invoice::{Invoice, Sums, What};
-use super::reconcile::{Ours, Tolerance};
+use super::reconcile::{Ours, Slack};
 use crate::admin::row::UsageView;
 use crate::cli::Failure;
 use crate::cli::table::{Table, grouped};
@@ -48,12 +48,13 @@ impl Line {
         (of(&self.theirs), of(&self.ours))
     }
 
-    fn verdict(&self, what: What, tolerance: Tolerance) -> Verdict {
+    fn verdict(&self, what: What, slack: Slack) -> Verdict {
         let (theirs, ours) = self.amounts(what);
         let rounding = match what {
-            What::Cost => self.theirs.map_or(0, |sums| sums.rounding),
+            What::Cost => slack.rounding(self.theirs.map_or(0, |sums| sums.amounts)),
             _ => 0,
         };
+        let tolerance = slack.tolerance;
         let estimated = self.estimated.of[what as usize];
         if tolerance.lets_pass(theirs, ours, rounding) {
             Verdict::Agrees
@@ -103,7 +104,7 @@ impl Line {
 /// The comparison.
 pub(super) struct Compared {
     tells: Vec<What>,
-    tolerance: Tolerance,
+    slack: Slack,
     lines: BTreeMap<Key, Line>,
     /// Attempts whose single rows are removed, by day.
     removed: BTreeMap<Date, u64>,
@@ -130,7 +131,7 @@ pub(super) fn compare(
     invoice: Invoice,
     ours: Ours,
     (from, until): (Date, Date),
-    tolerance: Tolerance,
+    slack: Slack,
     exact: bool,
 ) -> Result<Compared, Failure> {
     let mut lines: BTreeMap<Key, Line> = BTreeMap::new();
@@ -149,7 +150,7 @@ pub(super) fn compare(
         *kept.entry(day).or_default() += sums.attempts;
         let line = lines.entry((day, name(model))).or_default();
         let of = amounts_of(&sums.usage, sums.cost_nano_usd);
-        line.ours.get_or_insert_default().add(&Sums { of, rounding: 0 });
+        line.ours.get_or_insert_default().add(&Sums { of, amounts: 0 });
         line.estimates += sums.estimated;
         line.unpriced += sums.unpriced;
         line.names[1].insert(model.to_owned());
@@ -172,7 +173,7 @@ pub(super) fn compare(
     }
     Ok(Compared {
         tells: invoice.tells,
-        tolerance,
+        slack,
         lines,
         removed,
     })
@@ -201,7 +202,7 @@ impl Compared {
     /// The days and models whose worst amount stands so.
     fn lines_with(&self, wanted: Verdict) -> usize {
         let worst = |line: &&Line| {
-            let verdicts = self.tells.iter().map(|what| line.verdict(*what, self.tolerance));
+            let verdicts = self.tells.iter().map(|what| line.verdict(*what, self.slack));
             verdicts.max().unwrap_or(Verdict::Agrees) == wanted
         };
         self.lines.values().filter(worst).count()
@@ -227,7 +228,7 @@ impl Compared {
                     What::Cost => json!(dollars(n)),
                     _ => json!(i64::try_from(n).unwrap_or(i64::MAX)),
                 };
-                let verdict = line.verdict(*what, self.tolerance);
+                let verdict = line.verdict(*what, self.slack);
                 let amount = Amount {
                     theirs: told(theirs),
                     ours: told(ours),
@@ -258,7 +259,8 @@ impl Compared {
             "provider": provider,
             "from": from.to_string(),
             "until": until.to_string(),
-            "tolerance": self.tolerance.to_string(),
+            "tolerance": self.slack.tolerance.to_string(),
+            "last_digit_usd": dollars(self.slack.unit),
             "agrees": self.agrees(),
             "within_estimates": self.lines_with(Verdict::Estimated),
             "removed_rows": self.removed.iter().map(removed).collect::<Vec<_>>(),
@@ -275,7 +277,7 @@ impl Compared {
         table = table.text("");
         let mut rows = |day: &str, model: &str, line: &Line, shown: bool| {
             for &what in &self.tells {
-                let verdict = line.verdict(what, self.tolerance);
+                let verdict = line.verdict(what, self.slack);
                 if verdict == Verdict::Agrees && !shown {
                     continue;
                 }

@@ -26,8 +26,8 @@ use crate::observe::redact::printable;
 pub(super) const MAX_FILE: u64 = 1 << 30;
 /// Most days and models together: as many as a report has.
 pub(super) const MAX_LINES: usize = crate::ledger::query::GROUPS_MAX;
-/// Half a cent, in nano-dollars: what rounding to cents can be wrong by.
-const HALF_A_CENT: i128 = 5_000_000;
+/// A cent, in nano-dollars: amounts are taken to be rounded no coarser, also where an invoice writes `3` for 3.00.
+const CENT: i128 = 10_000_000;
 
 /// How the file is written.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +75,8 @@ impl What {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sums {
     pub(super) of: [i128; 5],
-    /// What rounding may have moved the cost by, in nano-dollars: half a cent for each amount written in cents.
-    pub(super) rounding: i128,
+    /// How many amounts of money the cost is the sum of.
+    pub(super) amounts: u64,
 }
 
 impl Sums {
@@ -84,7 +84,7 @@ impl Sums {
         for (to, n) in self.of.iter_mut().zip(other.of) {
             *to = to.saturating_add(n);
         }
-        self.rounding = self.rounding.saturating_add(other.rounding);
+        self.amounts = self.amounts.saturating_add(other.amounts);
     }
 }
 
@@ -95,6 +95,8 @@ pub(super) struct Invoice {
     pub(super) tells: Vec<What>,
     /// By day and model, as the file calls it.
     pub(super) sums: BTreeMap<(Date, String), Sums>,
+    /// One in the last digit of its finest amount, in nano-dollars, and at most a cent; 0: finer than those.
+    pub(super) unit: i128,
 }
 
 /// What a column holds.
@@ -317,10 +319,11 @@ pub(super) fn read(from: impl Read, format: Format) -> Result<Invoice, Failure> 
     let mut invoice = Invoice {
         tells: columns.tells(),
         sums: BTreeMap::new(),
+        unit: CENT,
     };
     while let Some((line, record)) = next(&mut reader)? {
         let wrong = |told: String| Failure::Given(format!("line {line}: {told}"));
-        let Some((day, model, sums)) = columns.read(&record).map_err(wrong)? else {
+        let Some((day, model, sums)) = columns.read(&record, &mut invoice.unit).map_err(wrong)? else {
             continue;
         };
         invoice.sums.entry((day, model)).or_default().add(&sums);
@@ -353,8 +356,8 @@ fn next<R: Read>(reader: &mut csv::Reader<Lines<R>>) -> Result<Option<(u64, csv:
 }
 
 impl Columns {
-    /// One line; `None`: it tells of nothing.
-    fn read(&self, record: &csv::StringRecord) -> Result<Option<(Date, String, Sums)>, String> {
+    /// One line; `None`: it tells of nothing. `unit` becomes that of its amount of money, if that is finer.
+    fn read(&self, record: &csv::StringRecord, unit: &mut i128) -> Result<Option<(Date, String, Sums)>, String> {
         let cell = |wanted: Column| {
             let place = self.places.iter().find(|(column, _)| *column == wanted)?.1;
             record.get(place).filter(|text| !text.is_empty())
@@ -379,9 +382,10 @@ impl Columns {
                     continue;
                 }
                 Column::Cost => {
-                    let (nanos, rounded) = money(text).ok_or_else(|| not_one(name, text, "an amount"))?;
+                    let (nanos, last) = money(text).ok_or_else(|| not_one(name, text, "an amount"))?;
                     add(What::Cost, nanos);
-                    sums.rounding += if rounded { HALF_A_CENT } else { 0 };
+                    sums.amounts += 1;
+                    *unit = last.min(*unit);
                 }
                 counted => {
                     let n = count(text).ok_or_else(|| not_one(name, text, "a number of tokens"))?;
@@ -423,16 +427,23 @@ fn count(text: &str) -> Option<i128> {
     number.parse::<u64>().ok().map(i128::from)
 }
 
-/// An amount in nano-dollars: `0.0123`, `$1,234.50`, `-0.5`, `1.2e-05`; and whether it was rounded to cents.
-fn money(text: &str) -> Option<(i128, bool)> {
+/// An amount in nano-dollars: `0.0123`, `$1,234.50`, `-0.5`, `1.2e-05`; and one in its last digit as it is written, 0: less than a
+/// nano-dollar.
+fn money(text: &str) -> Option<(i128, i128)> {
     let (text, negative) = match text.strip_prefix('-') {
         Some(rest) => (rest, true),
         None => (text, false),
     };
     let number = text.trim().trim_start_matches('$').replace(',', "");
     let nanos = i128::from(scaled(&number, 9)?);
-    let in_cents = !number.contains(['e', 'E']) && number.split_once('.').is_none_or(|(_, digits)| digits.len() <= 2);
-    Some((if negative { -nanos } else { nanos }, in_cents))
+    let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((&number, "0"));
+    let decimals = i64::try_from(digits.split_once('.').map_or(0, |(_, decimals)| decimals.len())).ok()?;
+    let unit = match decimals - exponent.parse::<i64>().ok()? {
+        ..=0 => 1_000_000_000,
+        decimals @ 1..=9 => 10_i128.pow(9 - u32::try_from(decimals).ok()?),
+        _ => 0,
+    };
+    Some((if negative { -nanos } else { nanos }, unit))
 }
 
 /// The day, UTC: of `2026-01-31`, a time with or without an offset (without: UTC), seconds or milliseconds since 1970.

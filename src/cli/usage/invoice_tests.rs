@@ -58,7 +58,27 @@ fn usage_and_costs_of_anthropic() {
                 2026-01-30,Claude Haiku 4.5,Default,k,output,\"$1,000.10\",0.05\n";
     let invoice = read_text(text, Format::Auto).expect("it reads");
     let sums = invoice.sums.values().next().expect("one");
-    assert_eq!((sums.of[4], sums.rounding), (1_000_150_000_000, 2 * HALF_A_CENT));
+    assert_eq!((sums.of[4], sums.amounts), (1_000_150_000_000, 2));
+    assert_eq!(invoice.unit, CENT);
+}
+
+#[test]
+fn the_last_digit_is_that_of_the_finest_amount() {
+    for (amounts, unit) in [
+        (&["3", "12"][..], CENT),
+        (&["0.5", "0.25"], CENT),
+        (&["0.5", "0.0376"], 100_000),
+        (&["1.2e-05", "0.10"], 1_000),
+        (&["0.123456789", "1"], 1),
+        (&["0.1234567891", "1"], 0),
+    ] {
+        let mut text = "date,model,cost\n".to_owned();
+        for amount in amounts {
+            text += &format!("2026-01-30,m,{amount}\n");
+        }
+        let invoice = read_text(&text, Format::Auto).expect("it reads");
+        assert_eq!(invoice.unit, unit, "{amounts:?}");
+    }
 }
 
 #[test]

@@ -40,7 +40,9 @@ pub struct Reconcile {
     /// The day (UTC) before which comparing ends; without it the one after the last of the file.
     #[arg(long, value_name = "DAY")]
     until: Option<Date>,
-    /// How far tokens and money may differ: 0.01 is one in a hundred.
+    /// How far tokens and money may differ: 0.01 is one in a hundred. Money may differ besides by what the rounding of the
+    /// invoice's last digit explains, as its finest amount is written and no more than cents: half of one in that digit for a
+    /// single amount, one for a sum of several, be it a day and model or the total.
     #[arg(long, default_value = "0.01", value_name = "SHARE")]
     tolerance: Tolerance,
     /// Compares names of models as they are written. Otherwise `Claude Haiku 4.5`, `claude-haiku-4-5` and
@@ -90,6 +92,26 @@ impl Tolerance {
     }
 }
 
+/// How far an amount may differ, in all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slack {
+    pub(super) tolerance: Tolerance,
+    /// One in the last digit of the invoice's amounts, in nano-dollars.
+    pub(super) unit: i128,
+}
+
+impl Slack {
+    /// What rounding may explain of a sum of so many amounts, in nano-dollars. Errors of many cancel each other out: that each of
+    /// them was wrong by half in the same direction explains nothing.
+    pub(super) fn rounding(self, amounts: u64) -> i128 {
+        match amounts {
+            0 => 0,
+            1 => self.unit / 2,
+            _ => self.unit,
+        }
+    }
+}
+
 /// What the ledger tells of the same days.
 pub(super) struct Ours {
     /// Sums by day, which are kept for good.
@@ -117,8 +139,18 @@ impl Reconcile {
         if from >= until {
             return Err(Failure::Given(format!("--from {from} is not before --until {until}")));
         }
-        let ours = self.ours(&Client::new(conf, &self.reach)?, from, until)?;
-        let compared = compare(invoice, ours, (from, until), self.tolerance, self.exact_models)?;
+        let client = Client::new(conf, &self.reach)?;
+        let ours = self.ours(&client, from, until)?;
+        if ours.days.total.attempts == 0
+            && let Some(told) = super::unknown_provider(&client, &self.provider)?
+        {
+            return Err(Failure::Given(told));
+        }
+        let slack = Slack {
+            tolerance: self.tolerance,
+            unit: invoice.unit,
+        };
+        let compared = compare(invoice, ours, (from, until), slack, self.exact_models)?;
         if self.json {
             cli::print_json(&compared.json(&self.provider, from, until))?;
         } else {
@@ -175,13 +207,22 @@ fn add_estimate(to: &mut BTreeMap<(Date, String), Sums>, row: &RowView) -> Resul
     let day = at.to_zoned(TimeZone::UTC).date();
     let of = amounts_of(&row.usage.unwrap_or_default(), row.cost_nano_usd.unwrap_or_default());
     let sums = to.entry((day, row.upstream_model.to_string())).or_default();
-    sums.add(&Sums { of, rounding: 0 });
+    sums.add(&Sums { of, amounts: 0 });
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rounding_explains_no_more_than_the_last_digit() {
+        let slack = Slack {
+            tolerance: Tolerance(0),
+            unit: 10,
+        };
+        assert_eq!([0, 1, 2, 1000].map(|amounts| slack.rounding(amounts)), [0, 5, 10, 10]);
+    }
 
     #[test]
     fn a_tolerance_is_a_share_of_the_larger_side() {
