@@ -137,6 +137,8 @@ pub(super) struct Journal {
     pub(super) stuck: AtomicBool,
     /// No more records are expected: write and sync what there is, then stop.
     pub(super) stopping: AtomicBool,
+    /// The writer has ended: from then on the syncer writes what is left.
+    pub(super) writer_ended: AtomicBool,
     /// Writing failed; nothing is written any more.
     pub(super) failed: AtomicBool,
     /// A batch was written, or synced.
@@ -178,6 +180,7 @@ impl Journal {
             disk_full: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            writer_ended: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             progress: Notify::new(),
             writer: Sleeper::default(),

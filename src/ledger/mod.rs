@@ -210,7 +210,10 @@ impl Ledger {
         let threads = Threads {
             writer: spawn("ledger-write", {
                 let journal = journal.clone();
-                Box::new(move || journal.guard(|| writer::write(&journal)))
+                Box::new(move || {
+                    journal.guard(|| writer::write(&journal));
+                    journal.writer_ended.store(true, Ordering::SeqCst);
+                })
             })?,
             syncer: spawn("ledger-sync", {
                 let journal = journal.clone();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -537,6 +538,23 @@ fn an_opening_that_is_written_is_in_the_file() {
             bytes.windows(model.len()).any(|window| window == model.as_bytes()),
             "after written() a kill can't lose the opening"
         );
+    }
+}
+
+/// Whichever of the two threads writes the last row.
+#[test]
+fn a_stop_syncs_and_takes_in_the_last_row_too() {
+    for n in 0..60 {
+        let data = tempfile::tempdir().unwrap();
+        let ledger = open_at(data.path(), &settings());
+        let row = samples::row(n);
+        let mut entry = ledger.open(row.opening.clone());
+        entry.closing = row.closing;
+        entry.close(row.ended);
+        ledger.shut_down();
+        let journal = &ledger.0.journal;
+        assert_eq!(journal.synced.load(Ordering::SeqCst), journal.handed(), "round {n}");
+        assert_eq!(all_rows(&ledger).len(), 1, "round {n}");
     }
 }
 

@@ -206,10 +206,11 @@ pub(super) fn keep_synced(journal: &Journal) {
         }
         let is_idle = || journal.synced.load(Ordering::Relaxed) >= journal.written.load(Ordering::SeqCst);
         if is_idle() {
-            if stopping {
+            if stopping && journal.writer_ended.load(Ordering::SeqCst) {
                 // A row may have been handed over when the writer had looked for the last time.
                 write_the_last(journal);
-                if journal.queued() == 0 {
+                // What was written just now is to be synced too.
+                if is_idle() && journal.queued() == 0 {
                     show(journal);
                     return;
                 }
