@@ -304,6 +304,8 @@ async fn a_dead_pooled_connection_does_not_take_the_only_place_of_a_credential()
     for n in 0..3 {
         let reply = gateway.post("/v1/chat/completions", &body).await;
         assert_eq!(reply.status, 200, "request {n}: {}", reply.text());
+        // Then its connection is in the pool.
+        gateway.idle().await;
     }
     assert_eq!(count.load(Ordering::Relaxed), 4);
 }
