@@ -197,10 +197,13 @@ impl Gate {
     /// Writes to the client, within the total time. (That the client takes something at all is the inner session's write
     /// timeout.)
     async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let total = self.control.lock().clocks.map(|clocks| clocks.total);
         let ends = tasks.iter().any(HttpTask::is_end);
+        let (total, row) = {
+            let mut held = self.control.lock();
+            let row = if ends { held.row.take() } else { None };
+            (held.clocks.map(|clocks| clocks.total), row)
+        };
         let write = async {
-            let row = if ends { self.control.lock().row.take() } else { None };
             if let Some(row) = row {
                 row.written().await;
             }

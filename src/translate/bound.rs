@@ -207,20 +207,16 @@ pub fn answer(body: &[u8], dialect: &dyn Dialect, model: &str) -> Answer {
     let (mut places, mut candidates, mut predicted) = (0, Said::Nothing, false);
     for member in spans::members(body, 0) {
         let value = &body[member.value.clone()];
-        let rest = |path: &[String]| {
-            let (first, rest) = path.split_first()?;
-            dialect.same_field(first, &member.name).then(|| rest.to_vec())
-        };
-        if let Some(rest) = rest(&limit) {
+        if let Some(rest) = behind(&limit, &member.name, dialect) {
             places += 1;
-            found.take(&member.name, value, &rest);
+            found.take(&member.name, value, rest);
         }
         for count in [&n, &best_of] {
-            if let Some(rest) = rest(count) {
-                candidates = candidates.or_more(within(value, dialect, &rest));
+            if let Some(rest) = behind(count, &member.name, dialect) {
+                candidates = candidates.or_more(within(value, dialect, rest));
             }
         }
-        predicted |= rest(&prediction).is_some() && value != b"null";
+        predicted |= behind(&prediction, &member.name, dialect).is_some() && value != b"null";
     }
     Answer {
         limit: if found.by_best == Said::Nothing {
@@ -232,6 +228,12 @@ pub fn answer(body: &[u8], dialect: &dyn Dialect, model: &str) -> Answer {
         candidates,
         predicted,
     }
+}
+
+/// The rest of a path that begins with this name; `None`: it begins otherwise.
+fn behind<'a>(path: &'a [String], name: &str, dialect: &dyn Dialect) -> Option<&'a [String]> {
+    let (first, rest) = path.split_first()?;
+    dialect.same_field(first, name).then_some(rest)
 }
 
 /// The limit of the answer, as far as it was found.
