@@ -98,9 +98,7 @@ impl Entry {
         self.journal.settled();
         number
     }
-}
 
-impl Entry {
     /// The provider billed more than the request could cost by its bound: who it was tells what the bound does not know. The metric
     /// counts all, the log has one in [`WARN_EVERY`].
     fn warn(&self, overshoot: &Overshoot) {

@@ -113,7 +113,7 @@ fn pass(
     keeper: &Arc<Bookkeeper>,
     what: What,
 ) -> Result<(), String> {
-    if journal.disk_full.load(Ordering::Relaxed) || journal.stuck.load(Ordering::Relaxed) {
+    if journal.is_full() {
         return Ok(()); // sled does not survive a full disk: rows wait in the journal
     }
     let written = journal.end.lock().bytes;
