@@ -72,6 +72,7 @@ impl Entry {
         let number = self.write(ended);
         Closed {
             number,
+            is_written: false,
             journal: self.journal.clone(),
         }
     }
@@ -134,18 +135,27 @@ fn is_due(last: &mut Option<Instant>, now: Instant) -> bool {
     due
 }
 
-/// The row of an attempt that was closed.
-#[derive(Clone)]
+/// The row of an attempt that was closed: who waits for it writes it himself, else the writer does.
 pub struct Closed {
     number: u64,
+    is_written: bool,
     journal: Arc<Journal>,
 }
 
 impl Closed {
     /// Waits until it is in the file, and synced with `durability = "power"`. Never returns once the journal has failed (which ends the
     /// process).
-    pub async fn written(&self) {
+    pub async fn written(mut self) {
         self.journal.safe(self.number).await;
+        self.is_written = true;
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        if !self.is_written {
+            self.journal.writer.wake_if_asleep();
+        }
     }
 }
 
@@ -158,6 +168,7 @@ impl Drop for Entry {
                 Ended::Interrupted
             };
             self.write(ended);
+            self.journal.writer.wake_if_asleep();
         }
     }
 }

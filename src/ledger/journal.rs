@@ -195,14 +195,12 @@ impl Journal {
         self.push(|out| form::write_opened(opening, out), |buffer| buffer.opened += 1)
     }
 
-    /// Hands a row over; its number.
+    /// Hands a row over; its number. Whoever does not wait for it wakes the writer.
     pub(super) fn closed(&self, opening: &Opening, closing: &Closing, ended: Ended) -> u64 {
-        let number = self.push(
+        self.push(
             |out| form::write_closed(opening, closing, ended, out),
             |buffer| buffer.closed += 1,
-        );
-        self.writer.wake_if_asleep();
-        number
+        )
     }
 
     /// An attempt was closed, and its reservation settled.

@@ -36,12 +36,10 @@ pub struct Concluded {
     pub input_tokens: Option<u64>,
     /// Output tokens, all classes.
     pub output_tokens: Option<u64>,
-    /// Its row.
-    pub row: Closed,
 }
 
 /// Closes the attempt under way: its row, and what the metrics say of it.
-pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Error>) -> Option<Concluded> {
+pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Error>) -> Option<(Concluded, Closed)> {
     let mut entry = ctx.attempt.as_mut()?.entry.take()?;
     let attempt = ctx.attempt.as_ref()?;
     let held = ctx.gate.as_ref().map(|gate| gate.lock());
@@ -122,12 +120,12 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
     }
     attempt.complete = ended == Ended::Complete;
     settle(gateway, ctx);
-    Some(Concluded {
+    let concluded = Concluded {
         ended,
         input_tokens: usage.map(|usage| usage.input_total()),
         output_tokens: usage.map(|usage| usage.output_total()),
-        row,
-    })
+    };
+    Some((concluded, row))
 }
 
 /// Before the end of the answer goes out: closes the row, for which the gate then waits (HARDENING L3). An answer whose tokens nobody
@@ -137,8 +135,8 @@ pub fn before_the_end(gateway: &Gateway, ctx: &mut RequestContext) {
     if gate.lock().is_gone() || !estimated::count_here(ctx) {
         return;
     }
-    if let Some(concluded) = conclude(gateway, ctx, None) {
-        gate.lock().row = Some(concluded.row.clone());
+    if let Some((concluded, row)) = conclude(gateway, ctx, None) {
+        gate.lock().row = Some(row);
         if let Some(attempt) = &mut ctx.attempt {
             attempt.concluded = Some(concluded);
         }
@@ -148,10 +146,10 @@ pub fn before_the_end(gateway: &Gateway, ctx: &mut RequestContext) {
 /// The same before the client is told of a failure. Where the row can't be written (the disk is full) it is told all the same.
 pub async fn before_the_refusal(gateway: &Gateway, ctx: &mut RequestContext, error: &Error) {
     estimated::count(ctx).await;
-    let Some(concluded) = conclude(gateway, ctx, Some(error)) else {
+    let Some((concluded, row)) = conclude(gateway, ctx, Some(error)) else {
         return;
     };
-    let _ = tokio::time::timeout(ROW_WAIT, concluded.row.written()).await;
+    let _ = tokio::time::timeout(ROW_WAIT, row.written()).await;
     if let Some(attempt) = &mut ctx.attempt {
         attempt.concluded = Some(concluded);
     }
@@ -292,7 +290,10 @@ pub fn remember(gateway: &Gateway, ctx: &mut RequestContext) {
 pub async fn execute(gateway: &Gateway, session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
     remember(gateway, ctx);
     estimated::count(ctx).await;
-    let concluded = conclude(gateway, ctx, error).or_else(|| ctx.attempt.as_mut()?.concluded.take());
+    let concluded = match conclude(gateway, ctx, error) {
+        Some((concluded, _)) => Some(concluded),
+        None => ctx.attempt.as_mut().and_then(|attempt| attempt.concluded.take()),
+    };
     ctx.books.admission = None;
     if let Some(gate) = &ctx.gate {
         gate.unwrap(&mut session.downstream_session);
