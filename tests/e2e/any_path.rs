@@ -115,7 +115,7 @@ async fn other_paths_of_a_provider_are_streamed_in_both_directions() {
 async fn credentials_are_chosen_by_the_strategy_of_the_provider() {
     let world = World::start(Setup {
         credentials: &[("a", "weight = 9"), ("b", "weight = 1")],
-        provider: "health = \"off\"\nstrategy = \"round_robin\"",
+        provider: "strategy = \"round_robin\"",
         ..Setup::default()
     })
     .await;

@@ -135,7 +135,7 @@ async fn setting(script: Script) -> (Gateway, Provider, Arc<Mutex<Script>>) {
         let x = name(dialect);
         let base = format!("http://{}/{x}", provider.address);
         rules += &format!(
-            "[provider.{x}]\ndialects = {{ {x} = \"{base}\" }}\n[[provider.{x}.credential]]\nname = \"main\"\nkey = \"env:E2E_PROVIDER_KEY\"\n"
+            "[provider.{x}]\ndialects = {{ {x} = \"{base}\" }}\nhealth = \"off\"\n[[provider.{x}.credential]]\nname = \"main\"\nkey = \"env:E2E_PROVIDER_KEY\"\n"
         );
         for (kind, more) in [
             ("to", ""),

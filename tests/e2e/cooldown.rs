@@ -610,7 +610,7 @@ fn check_file(gateway: &Gateway) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn turned_off_nothing_cools() {
     let world = World::start(Setup {
-        provider: "health = \"off\"\ncooldown = \"off\"",
+        provider: "cooldown = \"off\"",
         ..Setup::default()
     })
     .await;

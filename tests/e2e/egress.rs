@@ -101,7 +101,7 @@ async fn proxies_of_both_kinds_with_and_without_a_login() {
             };
             // Nobody but the proxy knows this name.
             let base = "http://api.example.invalid";
-            rules += &keys.provider_at(&name, base, &format!("health = \"off\"\n{rule}"), &[("a", "")]);
+            rules += &keys.provider_at(&name, base, &rule, &[("a", "")]);
             rules += &route(&name, None);
             proxies.push((name, proxy, rule));
         }
@@ -113,7 +113,7 @@ async fn proxies_of_both_kinds_with_and_without_a_login() {
         .collect();
     let mut credentials = vec![("direct", "")];
     credentials.extend(own.iter().map(|(name, rule)| (name.as_str(), rule.as_str())));
-    rules += &keys.provider("each", provider.address, "health = \"off\"", &credentials);
+    rules += &keys.provider("each", provider.address, "", &credentials);
     rules += &route("each", None);
     let gateway = gateway(rules).await;
     for (name, proxy, _) in &proxies {
@@ -163,7 +163,7 @@ async fn proxies_of_both_kinds_with_and_without_a_login() {
 async fn a_proxy_that_refuses_is_followed_by_the_next_target() {
     let (provider, keys) = (good().await, Keys::new());
     let password = keys.file("password", PASSWORD);
-    let mut rules = keys.provider("good", provider.address, "health = \"off\"", &[("a", "")]);
+    let mut rules = keys.provider("good", provider.address, "", &[("a", "")]);
     let mut kept = Vec::new();
     let mut names = Vec::new();
     let mut add = |name: &str, url: String, login: bool| {
@@ -175,12 +175,7 @@ async fn a_proxy_that_refuses_is_followed_by_the_next_target() {
             false => format!("proxy = \"{url}\""),
         };
         let base = "http://api.example.invalid";
-        rules += &keys.provider_at(
-            name,
-            base,
-            &format!("health = \"off\"\ncooldown = \"off\"\n{rule}"),
-            &[("a", "")],
-        );
+        rules += &keys.provider_at(name, base, &format!("cooldown = \"off\"\n{rule}"), &[("a", "")]);
         rules += &route(name, Some("good"));
         names.push(name.to_owned());
     };
@@ -262,7 +257,7 @@ async fn certificates_of_ones_own_and_what_follows_wrong_ones() {
     let misnamed = TlsFront::start(&authority.sign("elsewhere.example", 4), None, provider.address).await;
     let known = format!("{own}, {}", identity(&keys, "known", &known));
     let stranger = format!("{own}, {}", identity(&keys, "stranger", &stranger));
-    let mut rules = keys.provider("good", provider.address, "health = \"off\"", &[("a", "")]);
+    let mut rules = keys.provider("good", provider.address, "", &[("a", "")]);
     // (name, who answers, tls, HTTP versions, whether it works)
     let cases = [
         ("own-ca", &plain, &own, "both", true),
@@ -278,7 +273,7 @@ async fn certificates_of_ones_own_and_what_follows_wrong_ones() {
     ];
     for (name, front, tls, http, _) in &cases {
         let lines = format!(
-            "health = \"off\"\ncooldown = \"off\"\nhttp = \"{http}\"\ntls = {{ {tls} }}\nconnect_to = [\"{}\"]",
+            "cooldown = \"off\"\nhttp = \"{http}\"\ntls = {{ {tls} }}\nconnect_to = [\"{}\"]",
             front.address
         );
         let base = format!("https://localhost:{}", front.address.port());
@@ -287,7 +282,7 @@ async fn certificates_of_ones_own_and_what_follows_wrong_ones() {
     }
     // The system's authorities do not know ours.
     let base = format!("https://localhost:{}", plain.address.port());
-    rules += &keys.provider_at("system", &base, "health = \"off\"\ncooldown = \"off\"", &[("a", "")]);
+    rules += &keys.provider_at("system", &base, "cooldown = \"off\"", &[("a", "")]);
     rules += &route("system", Some("good"));
     let gateway = gateway(rules).await;
     let names = cases.iter().map(|(name, .., works)| (*name, *works));
@@ -347,18 +342,13 @@ async fn calls_come_from_the_local_address_that_is_said() {
     let own = keys.file("ca.pem", authority.pem());
     let base = format!("https://localhost:{}", front.address.port());
     let lines = format!(
-        "health = \"off\"\nbind = \"127.0.0.7\"\ntls = {{ {} }}\nconnect_to = [\"{}\"]",
+        "bind = \"127.0.0.7\"\ntls = {{ {} }}\nconnect_to = [\"{}\"]",
         ca(&own),
         front.address
     );
     let rules = keys.provider_at("p", &base, &lines, &[("a", ""), ("b", "bind = \"127.0.0.8\"")])
         + &route("p", None)
-        + &keys.provider(
-            "foreign",
-            provider.address,
-            "health = \"off\"\nbind = \"192.0.2.1\"",
-            &[("a", "")],
-        )
+        + &keys.provider("foreign", provider.address, "bind = \"192.0.2.1\"", &[("a", "")])
         + &route("foreign", Some("p"));
     let gateway = gateway(rules).await;
     for _ in 0..4 {
@@ -384,10 +374,7 @@ async fn calls_come_from_the_local_address_that_is_said() {
 async fn a_dead_address_of_several_costs_nobody_a_request() {
     let (one, two, keys) = (good().await, good().await, Keys::new());
     let dead: SocketAddr = crate::support::gateway::free_port();
-    let lines = format!(
-        "health = \"off\"\nconnect_to = [\"{}\", \"{dead}\", \"{}\"]",
-        one.address, two.address
-    );
+    let lines = format!("connect_to = [\"{}\", \"{dead}\", \"{}\"]", one.address, two.address);
     let rules = keys.provider_at("p", "http://api.example.invalid", &lines, &[("a", "")]) + &route("p", None);
     let gateway = gateway(rules).await;
     let began = Instant::now();
@@ -431,18 +418,10 @@ async fn a_hundred_streams_share_few_connections() {
     let authority = Authority::new();
     let front = TlsFront::start(&authority.sign("localhost", 1), None, provider.address).await;
     let own = keys.file("ca.pem", authority.pem());
-    let tls = format!(
-        "health = \"off\"\ntls = {{ {} }}\nconnect_to = [\"{}\"]",
-        ca(&own),
-        front.address
-    );
+    let tls = format!("tls = {{ {} }}\nconnect_to = [\"{}\"]", ca(&own), front.address);
     let base = format!("https://localhost:{}", front.address.port());
-    let rules = keys.provider(
-        "plain",
-        provider.address,
-        "health = \"off\"\nhttp = \"2\"",
-        &[("a", "")],
-    ) + &route("plain", None)
+    let rules = keys.provider("plain", provider.address, "http = \"2\"", &[("a", "")])
+        + &route("plain", None)
         + &keys.provider_at("tls", &base, &tls, &[("a", "")])
         + &route("tls", None);
     let gateway = Arc::new(gateway(rules).await);
@@ -528,11 +507,11 @@ async fn a_black_hole_costs_other_requests_nothing() {
     const HANGING: usize = 100;
     let (provider, keys, hole) = (good().await, Keys::new(), Hole::dig().await);
     let silent = Provider::start(|_| Answer::raw(vec![Step::Hang])).await;
-    let rules = keys.provider("good", provider.address, "health = \"off\"", &[("a", "")])
+    let rules = keys.provider("good", provider.address, "", &[("a", "")])
         + &route("good", None)
-        + &keys.provider("hole", hole.address, "health = \"off\"", &[("a", "")])
+        + &keys.provider("hole", hole.address, "", &[("a", "")])
         + &route("hole", None)
-        + &keys.provider("silent", silent.address, "health = \"off\"", &[("a", "")])
+        + &keys.provider("silent", silent.address, "", &[("a", "")])
         + &route("silent", None);
     let gateway = Arc::new(
         Gateway::start(Options {
@@ -587,7 +566,7 @@ async fn a_black_hole_costs_other_requests_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_that_cannot_be_used_are_refused_with_the_rules() {
     let (provider, keys) = (good().await, Keys::new());
-    let rules = keys.provider("good", provider.address, "health = \"off\"", &[("a", "")]) + &route("good", None);
+    let rules = keys.provider("good", provider.address, "", &[("a", "")]) + &route("good", None);
     let mut gateway = gateway(rules).await;
     let (one, other) = (Authority::new().sign("client", 1), Authority::new().sign("client", 2));
     let broken = keys.file(
@@ -602,7 +581,7 @@ async fn certificates_that_cannot_be_used_are_refused_with_the_rules() {
         ("an unreadable certificate", ca(&broken)),
         ("a foreign key", pair(&foreign)),
     ] {
-        let lines = format!("health = \"off\"\ntls = {{ {tls} }}");
+        let lines = format!("tls = {{ {tls} }}");
         let text = keys.provider_at("tls", "https://localhost:1", &lines, &[("a", "")]);
         std::fs::write(gateway.path("rules/30.toml"), text).unwrap();
         let told = until("it is told", Duration::from_secs(5), || async {
@@ -631,7 +610,7 @@ async fn certificates_that_cannot_be_used_are_refused_with_the_rules() {
         .await;
     }
     // A gateway does not start with it.
-    let lines = format!("health = \"off\"\ntls = {{ {} }}", ca(&broken));
+    let lines = format!("tls = {{ {} }}", ca(&broken));
     let text = keys.provider_at("tls", "https://localhost:1", &lines, &[("a", "")]);
     std::fs::write(gateway.path("rules/30.toml"), text).unwrap();
     assert_eq!(gateway.stop().await, 0);
@@ -639,7 +618,7 @@ async fn certificates_that_cannot_be_used_are_refused_with_the_rules() {
     assert_ne!(code, 0);
     assert!((out.clone() + &err).contains("30.toml"), "{out}{err}");
     // What belongs together is taken.
-    let lines = format!("health = \"off\"\ntls = {{ {} }}", pair(&own));
+    let lines = format!("tls = {{ {} }}", pair(&own));
     let text = keys.provider_at("tls", "https://localhost:1", &lines, &[("a", "")]);
     std::fs::write(gateway.path("rules/30.toml"), text).unwrap();
     gateway.restart().await;

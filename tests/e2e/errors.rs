@@ -23,7 +23,7 @@ async fn setting_over(http: &str, timeouts: &'static str) -> (Gateway, Provider,
     let script = next.clone();
     let provider = Provider::start(move |_| script.lock().clone()).await;
     let mut rules = rules_for(provider.address);
-    rules[0].1 = provider_rules("p", provider.address, &format!("http = \"{http}\"\nhealth = \"off\""));
+    rules[0].1 = provider_rules("p", provider.address, &format!("http = \"{http}\""));
     rules[1].1 = "[[route]]\nname = \"known\"\nmodel = \"known*\"\ntargets = [{ provider = \"p\" }]\n\
                   [[route]]\nname = \"no credential\"\nmodel = \"keyless\"\ntargets = [{ provider = \"q\" }]\n\
                   [[route]]\nname = \"nobody there\"\nmodel = \"closed\"\ntargets = [{ provider = \"closed\" }]\n"

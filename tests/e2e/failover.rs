@@ -52,7 +52,7 @@ async fn setting(http: &str, route: &str) -> Setting {
         }
     })
     .await;
-    let off = format!("cooldown = \"off\"\nhealth = \"off\"\nhttp = \"{http}\"");
+    let off = format!("cooldown = \"off\"\nhttp = \"{http}\"");
     let rules = vec![
         ("10.toml", provider_rules("bad", bad.address, &off)),
         ("11.toml", provider_rules("good", good.address, &off)),

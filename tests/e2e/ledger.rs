@@ -31,7 +31,7 @@ async fn sandboxed(ledger: &'static str) -> (Gateway, Arc<Sandbox>) {
     tokio::spawn(sandbox::serve(listener, sandbox.clone(), std::future::pending()));
     // The only credential there is would be left alone after ten 429 in a row, and what we answer ourselves has no row.
     let mut rules = rules_for(address);
-    rules[0].1 = provider_rules("p", address, "health = \"off\"\ncooldown = \"off\"");
+    rules[0].1 = provider_rules("p", address, "cooldown = \"off\"");
     let gateway = Gateway::start(Options {
         rules,
         limits: "requests_per_address = 100000",

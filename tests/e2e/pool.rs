@@ -120,7 +120,7 @@ async fn one_healthy_provider_of_five_is_enough() {
         ("erring", &erring),
         ("healthy", &healthy),
     ] {
-        rules += &provider_rules(name, provider.address, "health = \"off\"");
+        rules += &provider_rules(name, provider.address, "");
         targets.push(format!("{{ provider = \"{name}\" }}"));
     }
     rules += &format!(
@@ -293,7 +293,7 @@ async fn a_dead_pooled_connection_does_not_take_the_only_place_of_a_credential()
     .await;
     let rules = format!(
         "{}limits = {{ concurrent = 1 }}\n[[route]]\nname = \"all\"\nmodel = \"*\"\ntargets = [{{ provider = \"p\" }}]\n",
-        provider_rules("p", provider.address, "health = \"off\"")
+        provider_rules("p", provider.address, "")
     );
     let gateway = Gateway::start(Options {
         rules: vec![("10.toml", rules)],
@@ -363,7 +363,7 @@ async fn a_refused_credential_is_never_the_clients_fault() {
     );
     let rules = format!(
         "{}{other}[[route]]\nname = \"all\"\nmodel = \"*\"\non_loss = \"reject\"\ntargets = [{{ provider = \"p\" }}]\nfallback = [{{ provider = \"q\" }}]\n",
-        provider_rules("p", address, "health = \"off\"")
+        provider_rules("p", address, "")
     );
     let gateway = Gateway::start(Options {
         rules: vec![("10.toml", rules)],
@@ -381,7 +381,7 @@ async fn edits_are_for_conversations() {
     let provider = Provider::start(|_| Answer::json(200, "{\"input_tokens\":3}")).await;
     let rules = format!(
         "{}[[route]]\nname = \"all\"\nmodel = \"*\"\ntargets = [{{ provider = \"p\" }}]\nset = {{ temperature = 0.5 }}\ndefault = {{ max_output_tokens = 100 }}\n",
-        provider_rules("p", provider.address, "health = \"off\"")
+        provider_rules("p", provider.address, "")
     );
     let gateway = Gateway::start(Options {
         rules: vec![("10.toml", rules)],

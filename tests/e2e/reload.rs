@@ -143,11 +143,8 @@ async fn reloads_under_load_fail_no_request_and_forget_nothing() {
     };
     let gateway = Gateway::start(Options {
         rules: vec![
-            ("10.toml", provider_rules("good", good.address, "health = \"off\"")),
-            (
-                "11.toml",
-                provider_rules("limited", limited.address, "health = \"off\""),
-            ),
+            ("10.toml", provider_rules("good", good.address, "")),
+            ("11.toml", provider_rules("limited", limited.address, "")),
             ("20.toml", rules(0)),
         ],
         limits: "requests_per_address = 100000",

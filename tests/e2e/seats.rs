@@ -125,7 +125,7 @@ async fn a_bound_of_concurrent_requests_holds_and_frees() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spent_budget_lets_failures_pass() {
     let world = World::start(Setup {
-        provider: "health = \"off\"\ncooldown = \"off\"",
+        provider: "cooldown = \"off\"",
         timeouts: "[retries]\nshare = \"0%\"\nreserve = 5",
         ..Setup::default()
     })
@@ -155,7 +155,7 @@ async fn a_spent_budget_lets_failures_pass() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_would_do_harm_twice_is_sent_once() {
     let world = World::start(Setup {
-        provider: "health = \"off\"\ncooldown = \"off\"",
+        provider: "cooldown = \"off\"",
         timeouts: "first_byte = \"300ms\"\nfirst_byte_whole = \"300ms\"",
         ..Setup::default()
     })
@@ -205,7 +205,7 @@ async fn what_would_do_harm_twice_is_sent_once() {
     let rules = world.keys.provider(
         "closed",
         "127.0.0.1:9".parse().unwrap(),
-        "health = \"off\"\ncooldown = \"off\"",
+        "cooldown = \"off\"",
         &[("c", "")],
     ) + "[[route]]\nname = \"closed\"\nmodel = \"closed\"\ntargets = [{ provider = \"closed\" }]\nfallback = [{ provider = \"p\", model = \"x\" }]\n";
     std::fs::write(world.gateway.path("rules/15.toml"), rules).unwrap();

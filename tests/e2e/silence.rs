@@ -42,7 +42,7 @@ async fn setting(timeouts: &'static str) -> (Gateway, Provider, Provider, Arc<Mu
         Answer::events([text])
     })
     .await;
-    let off = "cooldown = \"off\"\nhealth = \"off\"";
+    let off = "cooldown = \"off\"";
     let rules = vec![
         ("10.toml", provider_rules("first", first.address, off)),
         ("11.toml", provider_rules("second", second.address, off)),

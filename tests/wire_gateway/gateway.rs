@@ -33,10 +33,10 @@ fn free_port() -> SocketAddr {
 /// Every model goes to `replay`; `through` is for paths which are passed through: its base has no path of its own.
 fn rules(provider: SocketAddr) -> String {
     format!(
-        "[provider.replay]\nauth = \"none\"\nstream_usage = \"always\"\n\
+        "[provider.replay]\nauth = \"none\"\nhealth = \"off\"\nstream_usage = \"always\"\n\
          dialects = {{ openai_chat = \"http://{provider}/v1\", openai_responses = \"http://{provider}/v1\", \
          anthropic = \"http://{provider}\", gemini = \"http://{provider}\" }}\n\
-         [provider.through]\nauth = \"none\"\ndialects = {{ anthropic = \"http://{provider}\" }}\n\
+         [provider.through]\nauth = \"none\"\nhealth = \"off\"\ndialects = {{ anthropic = \"http://{provider}\" }}\n\
          [[route]]\nname = \"all\"\nmodel = \"*\"\ntargets = [{{ provider = \"replay\" }}]\n"
     )
 }

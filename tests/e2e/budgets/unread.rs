@@ -49,7 +49,7 @@ async fn one_that_is_too_large_to_be_converted_is_not_charged_but_has_its_cost()
     for usage_last in [true, false] {
         let provider = Scripted::start(move |_| Answer::json(200, large(usage_last))).await;
         let rule = format!(
-            "[provider.c]\ndialects = {{ openai_chat = \"http://{}/v1\" }}\n[[provider.c.credential]]\nname = \"main\"\n\
+            "[provider.c]\ndialects = {{ openai_chat = \"http://{}/v1\" }}\nhealth = \"off\"\n[[provider.c.credential]]\nname = \"main\"\n\
              key = \"env:E2E_PROVIDER_KEY\"\n[[route]]\nname = \"r\"\nmodel = \"priced\"\ntargets = [{{ provider = \"c\" }}]\nattempts = 1\n",
             provider.address
         );

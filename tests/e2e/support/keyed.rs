@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::dialect::{ALL, Dialect, record};
 use super::gateway::{Gateway, Options, PROVIDER_KEY};
 use super::provider::{Answer, Provider, Received};
+use super::setup::bare_provider;
 use super::until;
 
 /// What a good provider answers, in every dialect.
@@ -105,10 +106,7 @@ impl Keys {
 
     /// … at this URL without a path.
     pub fn provider_at(&self, name: &str, base: &str, more: &str, credentials: &[(&str, &str)]) -> String {
-        let mut rules = format!(
-            "[provider.{name}]\ndialects = {{ openai_chat = \"{base}/v1\", openai_responses = \"{base}/v1\", \
-             anthropic = \"{base}\", gemini = \"{base}\" }}\n{more}\n"
-        );
+        let mut rules = bare_provider(name, base, more);
         for (credential, lines) in credentials {
             let file = self.file(
                 &format!("{name}.{credential}"),
@@ -152,7 +150,7 @@ impl Default for Setup<'_> {
     fn default() -> Self {
         Setup {
             credentials: &[("a", ""), ("b", "")],
-            provider: "health = \"off\"",
+            provider: "",
             route: "",
             timeouts: "",
         }

@@ -34,12 +34,24 @@ pub fn rules_for(address: SocketAddr) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A provider; `more`: further lines of it.
+/// A provider; `more`: further lines of it. Not checked unless they say so: tests count what a provider is asked.
 pub fn provider_rules(name: &str, address: SocketAddr, more: &str) -> String {
     format!(
-        "[provider.{name}]\ndialects = {{ openai_chat = \"http://{address}/v1\", openai_responses = \"http://{address}/v1\", \
-         anthropic = \"http://{address}\", gemini = \"http://{address}\" }}\n{more}\n\
-         [[provider.{name}.credential]]\nname = \"main\"\nkey = \"env:E2E_PROVIDER_KEY\"\n"
+        "{}[[provider.{name}.credential]]\nname = \"main\"\nkey = \"env:E2E_PROVIDER_KEY\"\n",
+        bare_provider(name, &format!("http://{address}"), more)
+    )
+}
+
+/// … at this URL without a path, without a credential.
+pub fn bare_provider(name: &str, base: &str, more: &str) -> String {
+    let health = if more.contains("health") {
+        ""
+    } else {
+        "health = \"off\"\n"
+    };
+    format!(
+        "[provider.{name}]\ndialects = {{ openai_chat = \"{base}/v1\", openai_responses = \"{base}/v1\", \
+         anthropic = \"{base}\", gemini = \"{base}\" }}\n{health}{more}\n"
     )
 }
 
