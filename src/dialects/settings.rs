@@ -67,6 +67,15 @@ pub fn is_word(word: &str) -> bool {
     ALL.iter().any(|dialect| dialect.setting(word).is_some())
 }
 
+/// Where a dialect has what one of the gateway's words means, as a dotted path whose names have no dots in them; a word that is none is a
+/// field. `None`: the dialect does not have it.
+pub fn place<'a>(dialect: &dyn Dialect, word: &'a str) -> Option<&'a str> {
+    match dialect.setting(word) {
+        None if is_word(word) => None,
+        place => Some(place.unwrap_or(word)),
+    }
+}
+
 /// Where a path leads in the bodies of a dialect; `None`: it begins with a word for a setting which the dialect does not have.
 pub fn resolve(dialect: &dyn Dialect, path: &str) -> Result<Option<Vec<String>>, PathError> {
     let mut segments = split(path)?;

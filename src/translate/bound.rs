@@ -191,15 +191,15 @@ pub struct Answer {
 
 /// Reads it, in one pass over the body.
 pub fn answer(body: &[u8], dialect: &dyn Dialect, model: &str) -> Answer {
-    let path = |word: &str| settings::resolve(dialect, word).ok().flatten().unwrap_or_default();
-    let limit = path("max_output_tokens");
+    let limit = settings::place(dialect, "max_output_tokens").unwrap_or_default();
     // `best_of`: so many are written, and the best of them is told (OpenAI's legacy completions, and servers after them).
-    let [n, best_of, prediction] = ["n", "best_of", "prediction"].map(path);
-    let best = dialect.output_limit(model).map(path).unwrap_or_default();
+    let [n, best_of, prediction] =
+        ["n", "best_of", "prediction"].map(|word| settings::place(dialect, word).unwrap_or_default());
+    let best = dialect.output_limit(model).unwrap_or_default();
     let mut found = Limit {
         dialect,
         model,
-        best: best.last().map_or("", String::as_str),
+        best: best.rsplit('.').next().unwrap_or_default(),
         by_best: Said::Nothing,
         by_any: Said::Nothing,
         settled: true,
@@ -207,16 +207,16 @@ pub fn answer(body: &[u8], dialect: &dyn Dialect, model: &str) -> Answer {
     let (mut places, mut candidates, mut predicted) = (0, Said::Nothing, false);
     for member in spans::members(body, 0) {
         let value = &body[member.value.clone()];
-        if let Some(rest) = behind(&limit, &member.name, dialect) {
+        if let Some(rest) = behind(limit, &member.name, dialect) {
             places += 1;
             found.take(&member.name, value, rest);
         }
-        for count in [&n, &best_of] {
+        for count in [n, best_of] {
             if let Some(rest) = behind(count, &member.name, dialect) {
                 candidates = candidates.or_more(within(value, dialect, rest));
             }
         }
-        predicted |= behind(&prediction, &member.name, dialect).is_some() && value != b"null";
+        predicted |= behind(prediction, &member.name, dialect).is_some() && value != b"null";
     }
     Answer {
         limit: if found.by_best == Said::Nothing {
@@ -230,10 +230,10 @@ pub fn answer(body: &[u8], dialect: &dyn Dialect, model: &str) -> Answer {
     }
 }
 
-/// The rest of a path that begins with this name; `None`: it begins otherwise.
-fn behind<'a>(path: &'a [String], name: &str, dialect: &dyn Dialect) -> Option<&'a [String]> {
-    let (first, rest) = path.split_first()?;
-    dialect.same_field(first, name).then_some(rest)
+/// The rest of a dotted path that begins with this name (empty: it is the name); `None`: it begins otherwise, or is empty.
+fn behind<'a>(path: &'a str, name: &str, dialect: &dyn Dialect) -> Option<&'a str> {
+    let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+    (!first.is_empty() && dialect.same_field(first, name)).then_some(rest)
 }
 
 /// The limit of the answer, as far as it was found.
@@ -249,8 +249,8 @@ struct Limit<'a> {
 
 impl Limit<'_> {
     /// Takes a member on the way to it: `rest` is the way from there.
-    fn take(&mut self, name: &str, value: &[u8], rest: &[String]) {
-        let Some((next, rest)) = rest.split_first() else {
+    fn take(&mut self, name: &str, value: &[u8], rest: &str) {
+        if rest.is_empty() {
             let said = leaf(value);
             self.settled &= self.dialect.knows_limit(self.model, name);
             self.by_any = self.by_any.or_more(said);
@@ -258,11 +258,13 @@ impl Limit<'_> {
                 self.by_best = self.by_best.or_more(said);
             }
             return;
-        };
+        }
         let mut places = 0;
-        for member in spans::members(value, 0).filter(|member| self.dialect.same_field(next, &member.name)) {
-            places += 1;
-            self.take(&member.name, &value[member.value.clone()], rest);
+        for member in spans::members(value, 0) {
+            if let Some(rest) = behind(rest, &member.name, self.dialect) {
+                places += 1;
+                self.take(&member.name, &value[member.value.clone()], rest);
+            }
         }
         self.settled &= places <= 1;
     }
@@ -281,13 +283,12 @@ pub fn word(body: &[u8], dialect: &dyn Dialect, path: &str) -> Option<String> {
     serde_json::from_slice(&body[at]).ok()
 }
 
-fn within(text: &[u8], dialect: &dyn Dialect, names: &[String]) -> Said {
-    let Some((name, rest)) = names.split_first() else {
+fn within(text: &[u8], dialect: &dyn Dialect, path: &str) -> Said {
+    if path.is_empty() {
         return leaf(text);
-    };
-    let found = spans::members(text, 0).filter(|member| dialect.same_field(name, &member.name));
-    found
-        .map(|member| within(&text[member.value], dialect, rest))
+    }
+    spans::members(text, 0)
+        .filter_map(|member| Some(within(&text[member.value], dialect, behind(path, &member.name, dialect)?)))
         .fold(Said::Nothing, Said::or_more)
 }
 
