@@ -3,11 +3,12 @@
 //! A write whose line could not be written is not carried out. No line holds a secret: who it was is the id of the token, or a
 //! fingerprint of the one in `admin.token`.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::{Extensions, StatusCode};
+use axum::http::{Extensions, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -20,6 +21,9 @@ use super::idempotency::Replayed;
 use super::refusal::{Refusal, RefusedCode};
 use super::roles::Caller;
 use crate::observe::rfc3339;
+
+/// Longest method that is recorded as it came, in bytes: the longest registered with IANA has 17.
+const MAX_METHOD: usize = 32;
 
 /// Records every call which is not a mere question, whatever became of it, and every call that was forbidden. A call which is no
 /// question is refused where its line can't be written, and is carried out to its end and recorded even if the caller does not
@@ -35,7 +39,7 @@ pub(super) async fn record_writes(State(api): State<Arc<Api>>, request: Request,
         who: caller.who.to_string(),
         role: caller.role.as_str().to_owned(),
         from: from(extensions).map(|from| from.ip().to_string()),
-        method: request.method().to_string(),
+        method: method(request.method()).to_owned(),
         path: path.as_str().to_owned(),
     };
     if request.method().is_safe() {
@@ -62,6 +66,9 @@ pub(super) async fn record_writes(State(api): State<Arc<Api>>, request: Request,
 async fn begin(api: &Arc<Api>, intent: Intent) -> Result<Begun, Refusal> {
     let begun = api.blocking(move |state| state.audit.begin(intent)).await?;
     begun.map_err(|error| {
+        if error.kind() == ErrorKind::ResourceBusy {
+            return Refusal::writes_busy();
+        }
         tracing::error!(%error, "a write was refused: it could not be entered in the audit log");
         Refusal::not_audited(&error)
     })
@@ -92,9 +99,34 @@ async fn record(api: &Arc<Api>, begun: Option<Begun>, intent: Intent, response: 
     response
 }
 
+/// The method as it is recorded: one of the caller's own making may have any length.
+fn method(method: &Method) -> &str {
+    match method.as_str() {
+        word if word.len() <= MAX_METHOD => word,
+        _ => "OTHER",
+    }
+}
+
 /// Who calls, if the server that runs the router tells.
 fn from(extensions: &Extensions) -> Option<SocketAddr> {
     extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map(|ConnectInfo(address)| *address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_of_any_length_is_a_short_word() {
+        for (sent, recorded) in [
+            ("POST", "POST"),
+            ("UPDATEREDIRECTREF", "UPDATEREDIRECTREF"),
+            ("brew", "brew"),
+        ] {
+            assert_eq!(method(&sent.parse().unwrap()), recorded);
+        }
+        assert_eq!(method(&"A".repeat(200_000).parse().unwrap()), "OTHER");
+    }
 }

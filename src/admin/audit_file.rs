@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -19,6 +19,9 @@ use crate::observe::append::Appender;
 
 /// Longest line, in bytes; how far back the last line is looked for when the file is opened.
 pub(super) const MAX_LINE: u64 = 64 * 1024;
+
+/// Longest name of what was changed, in bytes, where the line is too long.
+const MAX_TARGET: usize = 1024;
 
 /// Most writes at once; room is set aside for the lines of all.
 pub(super) const MAX_PENDING: usize = 64;
@@ -34,6 +37,8 @@ pub struct Audit {
 
 struct Inner {
     file: Appender,
+    /// It ends within a line.
+    torn: bool,
     head: Head,
     /// Lines of what was done that could not be written yet, with their writes' numbers: at most [`MAX_PENDING`].
     owed: Vec<(u64, Line)>,
@@ -75,6 +80,14 @@ pub(super) struct Outcome {
     pub(super) change: Option<Change>,
 }
 
+/// What is read of a line again.
+#[derive(Deserialize)]
+struct Written {
+    #[serde(flatten)]
+    intent: Intent,
+    previous: String,
+}
+
 /// A line with the hash of the one before.
 #[derive(Serialize)]
 struct Chained<'a> {
@@ -97,20 +110,29 @@ impl Audit {
     /// Opens or makes the file, for the owner only, and goes on with its chain. A file that does not end with the line written
     /// last is told in the log, and goes on from that line: the check finds it. Blocking.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut file = Appender::open(path, 0o600)?;
+        let file = Appender::open(path, 0o600)?;
         let (mut head, known) = Head::read(path)?;
-        let mut ends = String::new();
-        if let Some(Last { line, ended }) = last_line(path)? {
-            if !ended {
-                // Half a line, left by a crash, must not swallow the next.
-                file.write_all(b"\n")?;
+        let mut last = last_line(path, file.length()?)?;
+        if known && let Some(half) = last.as_ref().filter(|last| last.is_half()) {
+            // Left by a crash, if it follows the line which is known as the last: then its write is under way still.
+            let before = last_line(path, half.start)?;
+            if before.as_ref().is_none_or(|line| digest(&line.line) == head.said.last) {
+                file.cut_to(half.start)?;
+                last = before;
             }
-            ends = digest(&line);
         }
+        let torn = last.as_ref().is_some_and(|last| !last.ended);
+        let ends = last.map(|last| digest(&last.line)).unwrap_or_default();
         // Mostly it is the last line; only behind a crash the file is read.
         if !known || ends == head.said.last || follow(path, &mut head)? {
+            if !known && !ends.is_empty() {
+                tracing::error!(
+                    file = %path.display(),
+                    "audit.head, which says how the audit log ends, is not there: whether its end was cut off is not seen this time"
+                );
+            }
             head.said.last = ends;
-        } else if moved_away(path, &head.said.last)?.is_none() {
+        } else if !matches!(moved_away(path, &head.said.last), Ok(Some(_))) {
             tracing::error!(
                 file = %path.display(), last = head.said.last,
                 "the audit log does not end with the line that was written last: lines were changed or taken out of it, or it was \
@@ -134,6 +156,7 @@ impl Audit {
         let owed: Vec<_> = interrupted.collect();
         let mut inner = Inner {
             file,
+            torn,
             head,
             next: owed.len() as u64,
             owed,
@@ -158,13 +181,13 @@ impl Audit {
     }
 
     /// Enters what somebody wants to change, durably, and sets room aside for its line. On an error nothing may be changed.
-    /// Blocking.
+    /// [`io::ErrorKind::ResourceBusy`]: too many are under way. Blocking.
     pub(super) fn begin(&self, intent: Intent) -> io::Result<Begun> {
         let mut inner = self.inner.lock();
         inner.settle()?;
         let pending = inner.head.said.pending.len();
         if pending >= MAX_PENDING {
-            return Err(io::Error::other("too many writes at once"));
+            return Err(io::ErrorKind::ResourceBusy.into());
         }
         inner.file.follow_path()?;
         inner.file.reserve(MAX_LINE * (pending as u64 + 1))?;
@@ -190,7 +213,8 @@ impl Audit {
         let mut inner = self.inner.lock();
         inner.settle()?;
         inner.append(&Line { intent, outcome })?;
-        inner.head.save(false)
+        inner.save();
+        Ok(())
     }
 }
 
@@ -205,8 +229,15 @@ impl Inner {
             self.owed.remove(0);
             self.forget(number);
         }
-        // Lost, it would be found out from the file.
-        self.head.save(false)
+        self.save();
+        Ok(())
+    }
+
+    /// Saves the head behind a line: if that fails, it is found out from the file.
+    fn save(&self) {
+        if let Err(error) = self.head.save(false) {
+            tracing::warn!(%error, "how the audit log ends could not be written down; it is with the next change");
+        }
     }
 
     fn forget(&mut self, number: u64) {
@@ -214,24 +245,32 @@ impl Inner {
     }
 
     fn append(&mut self, line: &Line) -> io::Result<()> {
-        self.file.follow_path()?;
+        if self.file.follow_path()? {
+            self.torn = false;
+        }
         let mut text = self.text(line)?;
         if text.len() as u64 >= MAX_LINE {
             let mut short = line.clone();
             if let Some(change) = &mut short.outcome.change {
                 change.values = Value::String("too long to be recorded".into());
+                change.target.truncate(change.target.floor_char_boundary(MAX_TARGET));
             }
             text = self.text(&short)?;
         }
         let digest = digest(&text);
         text.push(b'\n');
+        if self.torn {
+            // Half a line must not swallow this one.
+            text.insert(0, b'\n');
+        }
         let length = self.file.length()?;
         let written = self.file.write_all(&text).and_then(|()| self.file.sync());
         if let Err(error) = written {
-            // Half a line must not swallow the next. If this fails too, the check tells where.
+            // If this fails too, the check tells where.
             let _ = self.file.cut_to(length);
             return Err(error);
         }
+        self.torn = false;
         self.head.said.last = digest;
         Ok(())
     }
@@ -247,8 +286,8 @@ pub(super) fn digest(line: &[u8]) -> String {
     Sha256::digest(line).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether the file has the line which [`Head`] knows as the last. Lines behind it were written just before the process died:
-/// what was under way and has one of them is under way no more.
+/// Whether the file has the line which [`Head`] knows as the last, or one that follows it (the file may have been moved away between
+/// them). Lines behind it were written just before the process died: what was under way and has one of them is under way no more.
 fn follow(path: &Path, head: &mut Head) -> io::Result<bool> {
     let mut reader = BufReader::new(File::open(path)?);
     let mut found = head.said.last.is_empty();
@@ -259,17 +298,15 @@ fn follow(path: &Path, head: &mut Head) -> io::Result<bool> {
             return Ok(found);
         }
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        if found {
+        let done = serde_json::from_slice::<Written>(text).ok();
+        if let Some(done) = done.filter(|done| found || done.previous == head.said.last) {
+            found = true;
             let pending = &mut head.said.pending;
-            let done = serde_json::from_slice::<Intent>(text).ok();
-            if let Some(at) = pending
-                .iter()
-                .position(|pending| Some(&pending.intent) == done.as_ref())
-            {
+            if let Some(at) = pending.iter().position(|pending| pending.intent == done.intent) {
                 pending.remove(at);
             }
         } else {
-            found = digest(text) == head.said.last;
+            found |= digest(text) == head.said.last;
         }
     }
 }
@@ -285,13 +322,17 @@ pub(super) fn moved_away(path: &Path, last: &str) -> io::Result<Option<PathBuf>>
         folder
     };
     for entry in std::fs::read_dir(folder)?.take(MAX_BESIDE) {
-        let entry = entry?;
+        // One that is gone meanwhile, or is not ours to read, is not it.
+        let Ok(entry) = entry else { continue };
         let beside = entry.file_name();
         let beside = beside.to_string_lossy();
-        if beside == name || !beside.starts_with(name) || !entry.file_type()?.is_file() {
+        if beside == name || !beside.starts_with(name) || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }
-        if last_line(&entry.path())?.is_some_and(|found| digest(&found.line) == last) {
+        let length = entry.metadata().map_or(0, |file| file.len());
+        if let Ok(Some(found)) = last_line(&entry.path(), length)
+            && digest(&found.line) == last
+        {
             return Ok(Some(entry.path()));
         }
     }
@@ -300,22 +341,33 @@ pub(super) fn moved_away(path: &Path, last: &str) -> io::Result<Option<PathBuf>>
 
 /// The last line of a file.
 struct Last {
+    /// Where it begins.
+    start: u64,
     /// Without its line end.
     line: Vec<u8>,
     /// It has one.
     ended: bool,
 }
 
-fn last_line(path: &Path) -> io::Result<Option<Last>> {
+impl Last {
+    /// Not all of it was written.
+    fn is_half(&self) -> bool {
+        !self.ended && serde_json::from_slice::<Written>(&self.line).is_err()
+    }
+}
+
+/// The last line before `end`.
+fn last_line(path: &Path, end: u64) -> io::Result<Option<Last>> {
     let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(MAX_LINE)))?;
+    let from = end.saturating_sub(MAX_LINE);
+    file.seek(SeekFrom::Start(from))?;
     let mut tail = Vec::new();
-    file.read_to_end(&mut tail)?;
+    file.take(end - from).read_to_end(&mut tail)?;
     let ended = tail.ends_with(b"\n");
     let tail = tail.strip_suffix(b"\n").unwrap_or(&tail);
     let start = memchr::memrchr(b'\n', tail).map_or(0, |at| at + 1);
     Ok((!tail.is_empty()).then(|| Last {
+        start: from + start as u64,
         line: tail[start..].to_vec(),
         ended,
     }))

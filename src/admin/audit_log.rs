@@ -141,6 +141,8 @@ fn before_position(path: &Path, before: Option<u64>, limit: usize) -> io::Result
         lines.extend(serde_json::from_slice::<AuditLine>(bytes[begin..at].trim_ascii()).ok());
         at = begin;
     }
+    // No line ends in the window: none of ours is that long.
+    let at = if whole == bytes.len() { 0 } else { at };
     let position = start + at as u64;
     Ok(AuditPage {
         lines,
@@ -243,6 +245,25 @@ mod tests {
             before_position(&path, Some(3), 10).unwrap().lines.is_empty(),
             "the middle of a line"
         );
+    }
+
+    #[test]
+    fn what_is_no_line_does_not_hold_up_the_pages() {
+        let (_folder, path, _) = file(3);
+        let mut text = std::fs::read(&path).unwrap();
+        text.resize(text.len() + WINDOW as usize * 2, 0);
+        text.push(b'\n');
+        std::fs::write(&path, text).unwrap();
+        let (mut read, mut before) = (0, None);
+        for _ in 0..9 {
+            let page = before_position(&path, before, 10).unwrap();
+            read += page.lines.len();
+            match page.next {
+                Some(next) => before = Some(next.parse().unwrap()),
+                None => break,
+            }
+        }
+        assert_eq!(read, 3);
     }
 
     #[test]

@@ -123,6 +123,80 @@ fn half_a_line_does_not_swallow_the_next_and_a_long_one_is_cut_down() {
 }
 
 #[test]
+fn half_a_line_of_a_crash_is_taken_out_and_its_write_told() {
+    for rotated in [false, true] {
+        let house = House::new();
+        let audit = house.open();
+        write(&audit, 201).expect("recorded");
+        if rotated {
+            fs::rename(&house.path, house.beside("audit.jsonl.1")).expect("moved");
+        }
+        let begun = audit.begin(intent("torn")).expect("begun");
+        let before = fs::read(house.beside("audit.head")).expect("the head");
+        let length = fs::metadata(&house.path).expect("the file").len();
+        audit.end(&begun, intent("torn"), outcome(201)).expect("recorded");
+        drop(audit);
+        let text = fs::read(&house.path).expect("the file");
+        fs::write(&house.path, &text[..length as usize + 30]).expect("torn");
+        fs::write(house.beside("audit.head"), before).expect("written");
+        write(&house.open(), 202).expect("recorded");
+        let told: Vec<_> = house.lines().iter().map(|line| line["interrupted"] == true).collect();
+        let want: &[bool] = if rotated { &[true, false] } else { &[false, true, false] };
+        assert_eq!(told, want, "rotated: {rotated}");
+    }
+    // Half of a line that was known to be whole was made so by somebody.
+    let house = House::new();
+    let audit = house.open();
+    write(&audit, 201).expect("recorded");
+    write(&audit, 202).expect("recorded");
+    let last = audit.while_still(str::to_owned);
+    drop(audit);
+    let text = fs::read(&house.path).expect("the file");
+    fs::write(&house.path, &text[..text.len() - 30]).expect("cut");
+    let audit = house.open();
+    assert_eq!(audit.while_still(str::to_owned), last);
+    write(&audit, 203).expect("recorded");
+    assert_eq!(fs::read_to_string(&house.path).expect("the file").lines().count(), 3);
+}
+
+/// Killed when the first line of a new file was written, and not yet that it was.
+#[test]
+fn the_first_line_behind_a_rotation_is_known_again() {
+    let house = House::new();
+    let audit = house.open();
+    write(&audit, 201).expect("recorded");
+    fs::rename(&house.path, house.beside("audit.jsonl.1")).expect("moved");
+    let begun = audit.begin(intent("new")).expect("begun");
+    let before = fs::read(house.beside("audit.head")).expect("the head");
+    audit.end(&begun, intent("new"), outcome(202)).expect("recorded");
+    drop(audit);
+    fs::write(house.beside("audit.head"), before).expect("written");
+    write(&house.open(), 203).expect("recorded");
+    let lines = house.lines();
+    let told: Vec<_> = lines.iter().map(|line| line["status"].clone()).collect();
+    assert_eq!(told, [202, 203]);
+    let text = fs::read_to_string(&house.path).expect("the file");
+    let first = text.lines().next().expect("a line");
+    assert_eq!(lines[1]["previous"], digest(first.as_bytes()), "the chain goes on");
+}
+
+#[test]
+fn a_file_beside_that_is_not_ours_to_read_is_passed_over() {
+    let house = House::new();
+    let audit = house.open();
+    write(&audit, 201).expect("recorded");
+    let moved = house.beside("audit.jsonl.9");
+    fs::rename(&house.path, &moved).expect("moved");
+    // Nobody, not even root, can read a folder's bytes or follow this.
+    for n in 1..5 {
+        symlink("/nowhere", house.beside(&format!("audit.jsonl.{n}"))).expect("linked");
+        fs::create_dir(house.beside(&format!("audit.jsonl.bak{n}"))).expect("made");
+    }
+    let last = audit.while_still(str::to_owned);
+    assert_eq!(moved_away(&house.path, &last).expect("looked"), Some(moved));
+}
+
+#[test]
 fn nothing_begins_while_the_intent_or_the_line_has_no_place() {
     let house = House::new();
     let audit = house.open();
@@ -144,7 +218,8 @@ fn nothing_begins_while_the_intent_or_the_line_has_no_place() {
     for _ in 1..MAX_PENDING {
         audit.begin(intent("a")).expect("begun");
     }
-    assert!(audit.begin(intent("a")).is_err(), "too many");
+    let refused = audit.begin(intent("a")).expect_err("too many");
+    assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
 }
 
 #[test]

@@ -227,6 +227,15 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "audit_unwritable", message)
     }
 
+    /// 503: too many changes at once.
+    pub(super) fn writes_busy() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "too many changes at once: try again",
+        )
+    }
+
     /// 503: too many checks at once.
     pub(super) fn checks_busy() -> Self {
         Self::new(

@@ -288,7 +288,13 @@ fn within(text: &[u8], dialect: &dyn Dialect, path: &str) -> Said {
         return leaf(text);
     }
     spans::members(text, 0)
-        .filter_map(|member| Some(within(&text[member.value], dialect, behind(path, &member.name, dialect)?)))
+        .filter_map(|member| {
+            Some(within(
+                &text[member.value],
+                dialect,
+                behind(path, &member.name, dialect)?,
+            ))
+        })
         .fold(Said::Nothing, Said::or_more)
 }
 

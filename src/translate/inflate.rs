@@ -7,6 +7,8 @@ use super::Coding;
 
 /// Most bytes that one chunk may decode to. Real answers stay below 100 times their size, chunks below 64 KiB.
 pub const MAX_PER_CHUNK: usize = 8 << 20;
+/// A whole body, which is kept in pieces of any size, is decoded in such: for [`MAX_PER_CHUNK`].
+const PIECE: usize = 64 << 10;
 /// Largest window of zstd (its logarithm): 8 MiB, which RFC 8878 asks decoders to support.
 const ZSTD_WINDOW_LOG: u32 = 23;
 /// Buffer of the brotli decoder, in bytes.
@@ -128,7 +130,7 @@ pub(super) fn whole(coding: Coding, chunks: &[bytes::Bytes], max: usize) -> Resu
         return Err(Stop::Broken);
     };
     let mut body = Vec::new();
-    for chunk in chunks {
+    for chunk in chunks.iter().flat_map(|chunk| chunk.chunks(PIECE)) {
         let piece = inflate.push(chunk)?;
         if body.len() + piece.len() > max {
             return Err(Stop::TooLarge);

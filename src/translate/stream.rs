@@ -379,7 +379,8 @@ impl AnswerStream {
             AnswerKind::Error => false,
             _ if self.plan.coding == Coding::Unknown => true,
             AnswerKind::Stream(_) => self.blind,
-            AnswerKind::Whole => self.end.is_none() || self.meter.unread_frames > 0,
+            // Its usage is read at its end, also where the rest was too large.
+            AnswerKind::Whole => self.meter.usage.is_none() && (self.end.is_none() || self.meter.unread_frames > 0),
         }
     }
 

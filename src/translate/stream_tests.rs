@@ -397,6 +397,9 @@ fn usage_at_the_end_of_a_large_answer_is_read_in_every_dialect() {
             (StreamEnd::Complete, 9, 7),
             "{dialect}"
         );
+        let tier = dialect.starts_with("openai").then_some("default");
+        assert_eq!(stream.meter().service.as_deref(), tier, "{dialect}");
+        assert!(!stream.is_unread(), "{dialect}: what it used is known");
     }
 }
 

@@ -19,7 +19,10 @@ impl Tail {
     /// Adds what comes next. Up to twice [`TAIL`] is kept.
     pub(super) fn add(&mut self, bytes: &[u8]) {
         let bytes = &bytes[bytes.len().saturating_sub(TAIL)..];
-        if self.0.len() + bytes.len() > 2 * TAIL {
+        if bytes.len() == TAIL {
+            // There may have been more of it, before.
+            self.0.clear();
+        } else if self.0.len() + bytes.len() > 2 * TAIL {
             self.0.drain(..self.0.len().saturating_sub(TAIL));
         }
         self.0.extend_from_slice(bytes);
@@ -162,14 +165,19 @@ mod tests {
 
     #[test]
     fn its_bound_holds_in_every_chunking() {
-        let body = "x".repeat(5 * TAIL) + r#"","usage":1}"#;
-        for size in [1, 7, TAIL - 1, TAIL, TAIL + 1, body.len()] {
+        let numbers: String = (0..TAIL).map(|n| format!("{n},")).collect();
+        let body = numbers + r#"","usage":1}"#;
+        for size in [1, 7, TAIL - 1, TAIL, TAIL + 1, 2 * TAIL, body.len()] {
             let mut tail = Tail::default();
-            for chunk in body.as_bytes().chunks(size) {
+            let (first, rest) = body.as_bytes().split_at(100);
+            tail.add(first);
+            let mut added = first.len();
+            for chunk in rest.chunks(size) {
                 tail.add(chunk);
-                assert!(tail.0.len() <= 2 * TAIL);
+                added += chunk.len();
+                assert!(tail.0.len() <= 2 * TAIL && body.as_bytes()[..added].ends_with(&tail.0));
             }
-            assert!(tail.0.len() >= TAIL && body.as_bytes().ends_with(&tail.0));
+            assert!(tail.0.len() >= TAIL);
             assert_eq!(tail.object().as_deref(), Some(&br#"{"usage":1}"#[..]));
         }
     }

@@ -74,7 +74,10 @@ impl Decoder {
                 model: chunk.model.take(),
             });
         }
-        let tier = chunk.service_tier.filter(|_| self.started && !self.told[TIER]);
+        // Of a whole answer there may be only the end (`translate::kept`).
+        let tier = chunk
+            .service_tier
+            .filter(|_| (self.started || self.whole) && !self.told[TIER]);
         if let Some(word) = tier.and_then(json::word) {
             sink.event(StreamEvent::Terms(Terms::service(word)));
         }
