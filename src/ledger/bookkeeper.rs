@@ -4,6 +4,7 @@
 //! No request ever waits for it, and it wakes nobody but the syncer, once a minute.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -96,6 +97,18 @@ impl Bookkeeper {
     }
 
     /// The thread's life.
+    /// The same; if it panics, that is told. Requests are admitted on: the journal has all that the books need, at the next start.
+    pub(super) fn run_guarded(&self, journal: &Journal) {
+        if catch_unwind(AssertUnwindSafe(|| self.run(journal))).is_err() {
+            tracing::error!(
+                "the thread of the books panicked: no checkpoints are made until the gateway is started again"
+            );
+            if let Some(metrics) = metrics() {
+                metrics.books_ok.set(0);
+            }
+        }
+    }
+
     pub(super) fn run(&self, journal: &Journal) {
         let mut ballast = Ballast::new(&journal.settings);
         let mut looked = Instant::now();

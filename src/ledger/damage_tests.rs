@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::tests::{all_rows, copy, open_at, open_store, run_attempt, segments, settings};
+use super::tests::{all_rows, copy, no_fatal, open_at, open_store, run_attempt, segments, settings};
 use super::*;
 use crate::ids::AttemptId;
+use crate::store::frames::{HEADER_LEN, Salt};
 
 const ROWS: u64 = 480;
 
@@ -108,17 +109,27 @@ fn a_bad_place_in_the_last_file_of_a_dead_process_is_damage() {
 
 #[test]
 fn a_write_that_was_not_finished_is_no_damage() {
-    for torn in 0..4 {
+    for torn in 0..8 {
         let data = tempfile::tempdir().unwrap();
         let file = killed(data.path());
         let mut bytes = fs::read(&file).unwrap();
+        // The next file may have its name already, and nothing in it.
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let next = file.with_file_name(name.replace("-00001", "-00002"));
         match torn {
-            0 => bytes.truncate(bytes.len() / 2),
+            4 => fs::write(next, &bytes[..HEADER_LEN]).unwrap(),
+            5 => fs::write(next, b"").unwrap(),
+            6 => fs::write(next, [0; 100]).unwrap(),
+            _ => {}
+        }
+        match torn {
+            0 | 4 | 5 => bytes.truncate(bytes.len() / 2 + 1),
             1 => bytes.resize(bytes.len() + (3 << 20), 0), // room taken ahead
             2 => {
                 let half = bytes.len() / 2;
                 bytes[half..].fill(0);
             }
+            6 => {}
             _ => bytes.extend_from_slice(&[7; 5000]),
         }
         fs::write(&file, bytes).unwrap();
@@ -136,6 +147,49 @@ fn a_write_that_was_not_finished_is_no_damage() {
         }
         let did = repair_folder(data.path(), false, &Clock::system()).unwrap();
         assert_eq!((did.files.len(), did.not_done.len()), (0, 0), "{did:?}");
+    }
+}
+
+/// It is of no use to this program, and no damage: the program that wrote it reads it.
+#[test]
+fn what_a_newer_version_wrote_is_left_to_it() {
+    for record in [false, true] {
+        let data = tempfile::tempdir().unwrap();
+        let file = killed(data.path());
+        let good = fs::read(&file).unwrap();
+        let mut bytes = good.clone();
+        if record {
+            let salt = Salt::from_header(&good[..HEADER_LEN]).unwrap();
+            let unknown = |out: &mut Vec<u8>| {
+                out.extend_from_slice(&[0xEE; 40]);
+                Ok::<_, std::convert::Infallible>(())
+            };
+            assert!(salt.append(&mut bytes, unknown).unwrap());
+        } else {
+            bytes[4] += 1;
+            let sum = crc32c::crc32c(&bytes[..16]);
+            bytes[16..HEADER_LEN].copy_from_slice(&sum.to_le_bytes());
+        }
+        fs::write(&file, bytes).unwrap();
+        let journal = data.path().join("journal");
+        let opened = Ledger::start_with(
+            &journal,
+            &settings(),
+            open_store(data.path()),
+            Arc::default(),
+            Clock::system(),
+            no_fatal(),
+        );
+        let error = opened.err().expect("it can't be read").to_string();
+        assert!(error.contains("another version"), "{error}");
+        drop(open_store(data.path())); // sled has let go of it
+        let error = verify_folder(data.path()).unwrap_err().to_string();
+        assert!(error.contains("another version"), "{error}");
+        assert_eq!(damaged_names(data.path()), 0);
+        fs::write(&file, good).unwrap();
+        let ledger = open_at(data.path(), &settings());
+        assert_eq!(ids(&ledger).len() as u64, ROWS);
+        assert!(ledger.verify().unwrap().ok);
     }
 }
 

@@ -2,7 +2,7 @@
 //! still be entered. A partial write is cut back, a file kept for this day (the ballast) is removed, and the writer tries again each
 //! [`RETRY_EVERY`]; meanwhile records wait in memory, and nothing is admitted.
 //!
-//! Only a lack of room is waited out. Any other failed write, and every failed sync, ends the process ([`super::FatalHook`]).
+//! Only a lack of room is waited out, and a lack of descriptors or memory where the next file is made. Any other failed write, and every failed sync, ends the process ([`super::FatalHook`]).
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -32,6 +32,21 @@ pub(super) fn plain_write() -> WriteHook {
 /// Is there no room, on the disk or in our share of it?
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+/// Does it pass by itself? The process, or the system, has no descriptors or no memory left.
+pub(super) fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|error| passing.contains(&error))
+}
+
+/// Room that may be taken ahead for a segment: all of it, or nothing where the disk would be nearly full by it.
+pub(super) fn room_ahead(folder: &Path, size: u64, min_free: u64) -> u64 {
+    match free_space(folder) {
+        Ok(free) if free >= min_free.saturating_add(size) => size,
+        _ => 0,
+    }
 }
 
 /// Appends to a file that ends at `end`. False: there is no room, and the file is as it was.

@@ -93,6 +93,8 @@ pub(super) struct Files {
     pub(super) current: Option<(PathBuf, Arc<File>)>,
     /// Full segments which are not synced yet. Bounded: the syncer takes them all each time.
     pub(super) retired: Vec<(PathBuf, Arc<File>)>,
+    /// The journal's folder, held open: where there are no descriptors left it can be synced all the same.
+    pub(super) folder: Option<Arc<File>>,
     /// A name was made in the folder which is not synced yet.
     pub(super) new_name: bool,
 }

@@ -94,6 +94,15 @@ pub enum LedgerError {
         /// What is wrong.
         why: String,
     },
+    /// A journal is of another form than this program's.
+    #[error(
+        "the journal {file} was written by another version of tollgate, whose records this one can't read: start that version, or move \
+         the file to another folder (what it charged is missing in balances and reports then)"
+    )]
+    Newer {
+        /// Which.
+        file: std::path::PathBuf,
+    },
     /// A report would have more groups than are held in memory.
     #[error("the report would have more than {max} groups: narrow it down, or group by less")]
     TooManyGroups {
@@ -226,7 +235,7 @@ impl Ledger {
             })?,
             books: spawn("ledger-books", {
                 let (journal, keeper) = (journal.clone(), keeper.clone());
-                Box::new(move || keeper.run(&journal))
+                Box::new(move || keeper.run_guarded(&journal))
             })?,
         };
         Ok(Ledger(Arc::new(Inner {

@@ -11,7 +11,7 @@ use crate::store::rows::Applied;
 use super::LedgerError;
 use super::form::{self, Head, Kind};
 use super::salvage;
-use super::segment::{Boot, Position, Segment, State, io_error};
+use super::segment::{self, Boot, Position, Segment, State, io_error};
 
 /// How much of a file is read at once, in bytes. Holds several of the longest records.
 const CHUNK: usize = 1 << 20;
@@ -138,7 +138,8 @@ impl Reader {
     /// What the store shall remember with the rows read so far.
     pub(super) fn progress(&self, finished: bool) -> Applied {
         let at = self.at.max(self.applied);
-        let open = self.open.values().min().copied().unwrap_or(at).min(at);
+        // Never behind what was read, also while openings are looked up again.
+        let open = self.open.values().min().copied().unwrap_or(at).min(self.at);
         Applied {
             segment: at.segment,
             offset: at.offset,
@@ -201,7 +202,9 @@ impl Reader {
                     return Ok(self.damaged(segment, "it ends before what was taken in of it".into()));
                 }
                 SegmentStop::Whole => self.go_to(number + 1),
-                SegmentStop::Torn(why) if may_be_torn && self.is_torn_end(segment)? => {
+                SegmentStop::Torn(why)
+                    if (may_be_torn || ends_here(segments, number, end)) && self.is_torn_end(segment)? =>
+                {
                     // Of one that was taken in it was told then.
                     if segment.state == State::Fresh {
                         tracing::warn!(
@@ -216,6 +219,7 @@ impl Reader {
                 // Its writer is in the middle of it.
                 SegmentStop::Torn(_) if is_last && matches!(end, End::Alive) => return Ok(Stop::End),
                 SegmentStop::Torn(why) | SegmentStop::Bad(why) => return Ok(self.damaged(segment, why)),
+                SegmentStop::Unknown => return Err(newer(segment)),
             }
         }
     }
@@ -272,6 +276,10 @@ impl Reader {
                 }
                 match Salt::from_header(&header) {
                     Ok(salt) => (segment.clone(), file, salt),
+                    Err(_) if Salt::is_of_other_format(&header) => return Err(newer(segment)),
+                    Err(_) if salvage::is_blank(&file, &segment.path)? => {
+                        return Ok(SegmentStop::Torn("its header was not written".into()));
+                    }
                     Err(why) => return Ok(SegmentStop::Bad(why)),
                 }
             }
@@ -313,7 +321,7 @@ impl Reader {
                 Next::Bad(why) => return Some(SegmentStop::Torn(why.into())),
             };
             let Some(head) = form::head(payload) else {
-                return Some(SegmentStop::Bad("a record is of an unknown kind".into()));
+                return Some(SegmentStop::Unknown);
             };
             let here = self.at;
             let length = FRAME_LEN + payload.len();
@@ -407,6 +415,20 @@ enum SegmentStop {
     Torn(String),
     /// As no torn end looks.
     Bad(String),
+    /// A good record of a kind this program does not know.
+    Unknown,
+}
+
+fn newer(segment: &Segment) -> LedgerError {
+    LedgerError::Newer {
+        file: segment.path.clone(),
+    }
+}
+
+/// Does a dead process's journal end with this file? Files behind it that hold no record were made in its last moment: a power cut may
+/// leave their names, and this file torn.
+fn ends_here(segments: &BTreeMap<u32, Segment>, number: u32, end: End) -> bool {
+    matches!(end, End::Dead) && segment::last_written(segments) <= Some(number)
 }
 
 /// Appends up to `wanted` bytes from `offset` on; fewer only at the file's end.

@@ -2,6 +2,7 @@
 //! impossible ([`crate::store::frames`]), and each row stands for itself.
 
 use std::fs::File;
+use std::path::Path;
 
 use crate::store::frames::{FRAME_LEN, HEADER_LEN, MAX_PAYLOAD, Next, Salt};
 
@@ -24,7 +25,7 @@ const BEHIND_MOST: u64 = 8 << 30;
 pub(super) struct Found {
     /// Its salt; `None`: its header is damaged.
     pub(super) salt: Option<Salt>,
-    /// It is shorter than a header.
+    /// It is shorter than a header, or has zeroes only: nothing was written to it.
     pub(super) is_stub: bool,
     /// Good records.
     pub(super) records: u64,
@@ -50,6 +51,23 @@ impl Found {
     }
 }
 
+/// Has the file nothing but zeroes, as a power cut may leave one whose length reached the disk before its bytes?
+pub(super) fn is_blank(file: &File, path: &Path) -> Result<bool, LedgerError> {
+    let mut chunk = Vec::new();
+    let mut offset = 0;
+    loop {
+        chunk.clear();
+        read_at(file, &mut chunk, offset, CHUNK).map_err(io_error(path))?;
+        if chunk.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        if chunk.len() < CHUNK {
+            return Ok(true);
+        }
+        offset += chunk.len() as u64;
+    }
+}
+
 /// A file's salt; `None`: its header is damaged.
 pub(super) fn salt(segment: &Segment) -> Result<Option<Salt>, LedgerError> {
     let mut header = Vec::new();
@@ -70,7 +88,7 @@ pub(super) fn scan(
     read_at(&file, &mut chunk, 0, HEADER_LEN).map_err(io_error(path))?;
     let mut found = Found {
         salt: Salt::from_header(&chunk).ok(),
-        is_stub: chunk.len() < HEADER_LEN,
+        is_stub: chunk.len() < HEADER_LEN || is_blank(&file, path)?,
         is_newer: Salt::is_of_other_format(&chunk),
         ..Found::default()
     };

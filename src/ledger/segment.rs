@@ -15,7 +15,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::store::frames::Salt;
+use crate::store::frames::{HEADER_LEN, Salt};
 
 use super::LedgerError;
 
@@ -318,7 +318,13 @@ pub(super) fn create_private(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Makes a segment: header written, room taken ahead. The caller syncs file and folder.
+/// The last of a journal's files that is longer than a header.
+pub(super) fn last_written(segments: &BTreeMap<u32, Segment>) -> Option<u32> {
+    let is_written = |(_, segment): &(&u32, &Segment)| segment.bytes > HEADER_LEN as u64;
+    segments.iter().rev().find(is_written).map(|(&number, _)| number)
+}
+
+/// Makes a segment: header written, so many bytes of room taken ahead. The caller syncs file and folder.
 pub(super) fn create(
     folder: &Path,
     boot: &str,
@@ -333,8 +339,10 @@ pub(super) fn create(
         .mode(0o600)
         .open(&path)
         .map_err(io_error(&path))?;
-    // Not every file system can; then it is only slower.
-    let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, size);
+    if size > 0 && rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, size).is_err() {
+        // Not every file system can; then it is only slower. What it took before it failed is given back.
+        let _ = file.set_len(0);
+    }
     if let Err(e) = file.write_all(&salt.header()) {
         // So that it can be made again under this name; if not, the next try says so.
         let _ = fs::remove_file(&path);

@@ -85,10 +85,36 @@ pub(super) struct Question<'a> {
     pub(super) own: Option<(&'a Boot, Position)>,
 }
 
+/// Ids, and how many there are. Of more than [`IDS_MAX`] they are only counted.
+#[derive(Default)]
+struct Ids {
+    known: Vec<u64>,
+    count: u64,
+}
+
+impl Ids {
+    fn add(&mut self, id: crate::ids::AttemptId) {
+        self.count += 1;
+        if self.known.len() < IDS_MAX {
+            // 64 random bits (the rest is its time): enough to tell millions apart.
+            self.known.push(id.0.as_u64_pair().1);
+        }
+    }
+
+    /// In order; `None`: not all of them are known.
+    fn sorted(&mut self) -> Option<&[u64]> {
+        if self.count > self.known.len() as u64 {
+            return None;
+        }
+        self.known.sort_unstable();
+        Some(&self.known)
+    }
+}
+
 /// What the rows come to.
 #[derive(Default)]
 struct Walk {
-    ids: Vec<u64>,
+    ids: Ids,
     kept: Kept,
     days: BTreeMap<u32, Sums>,
     /// Journal files with a bad place.
@@ -102,18 +128,13 @@ pub(super) fn check(question: &Question<'_>) -> Result<(Verdict, Vec<Segment>), 
     let accounts = question.accounts.unwrap_or(&none);
     let mut walk = walk(question, accounts, &mut verdict)?;
     let mut closed = journals(question, accounts, &mut walk, &mut verdict)?;
-    verdict.rows = walk.ids.len() as u64;
+    verdict.rows = walk.ids.count;
     ids(&mut walk.ids, &mut closed, &mut verdict);
     sums(question, &walk, &mut verdict)?;
     balances(question, &walk, &mut verdict)?;
     verdict.notes = Reach::of(question.folder, question.store)?.notes(question.folder);
     verdict.ok = verdict.differences.is_empty();
     Ok((verdict, walk.damaged))
-}
-
-/// 64 random bits of an id (the rest is its time): enough to tell millions apart.
-fn short(id: crate::ids::AttemptId) -> u64 {
-    id.0.as_u64_pair().1
 }
 
 /// The first row that is not in the sums.
@@ -130,7 +151,7 @@ fn walk(question: &Question<'_>, accounts: &Accounts, verdict: &mut Verdict) -> 
     let rolled = rolled_to(store)?;
     let mut walk = Walk::default();
     query::scan(store, &Filter::default(), BlockKey(0), |place, row| {
-        walk.ids.push(short(row.opening.id));
+        walk.ids.add(row.opening.id);
         walk.kept.add_row(&row, accounts);
         if place < rolled {
             let day = rollup::number(row.opening.at.0, DAY);
@@ -139,10 +160,10 @@ fn walk(question: &Question<'_>, accounts: &Accounts, verdict: &mut Verdict) -> 
         Ok(true)
     })?;
     let total = store.rows().total()?;
-    if total != walk.ids.len() as u64 {
+    if total != walk.ids.count {
         verdict.differs(format!(
             "the store says it has {total} rows; {} can be read",
-            walk.ids.len()
+            walk.ids.count
         ));
     }
     Ok(walk)
@@ -154,9 +175,9 @@ fn journals(
     accounts: &Accounts,
     walk: &mut Walk,
     verdict: &mut Verdict,
-) -> Result<Vec<u64>, LedgerError> {
+) -> Result<Ids, LedgerError> {
     let removed_before = question.store.rows().removed_before()?;
-    let mut closed = Vec::new();
+    let mut closed = Ids::default();
     for (boot, segments) in segment::list(question.folder)? {
         verdict.files += segments.len() as u64;
         let end = match question.own {
@@ -182,21 +203,28 @@ fn journals(
             reader = reader.reached(&applied);
         }
         loop {
-            let stop = reader.read_places(&segments, end, |payload, head, at| {
+            let read = reader.read_places(&segments, end, |payload, head, at| {
                 verdict.closed += 1;
                 if head.at.0 >= removed_before {
-                    closed.push(short(head.id));
+                    closed.add(head.id);
                 }
                 if !finished
                     && !is_own
                     && at >= applied_to
                     && let Some(row) = form::read_closed(payload)
                 {
-                    walk.ids.push(short(head.id));
+                    walk.ids.add(head.id);
                     walk.kept.add_row(&row, accounts);
                 }
                 true
-            })?;
+            });
+            let stop = match read {
+                Err(error @ LedgerError::Newer { .. }) => {
+                    verdict.differs(error.to_string());
+                    break;
+                }
+                read => read?,
+            };
             match stop {
                 Stop::End => break,
                 Stop::Paused => {}
@@ -220,10 +248,10 @@ fn journals(
         }
         for opening in reader.left_open(&segments)? {
             if opening.at.0 >= removed_before {
-                closed.push(short(opening.id));
+                closed.add(opening.id);
             }
             if !finished {
-                walk.ids.push(short(opening.id));
+                walk.ids.add(opening.id);
                 let spent = super::spent(&opening, &Closing::unknown(&opening));
                 walk.kept
                     .add(&opening.key.0, &opening.group, opening.at, spent, accounts);
@@ -233,13 +261,11 @@ fn journals(
     Ok(closed)
 }
 
-fn ids(rows: &mut [u64], closed: &mut [u64], verdict: &mut Verdict) {
-    if rows.len() > IDS_MAX || closed.len() > IDS_MAX {
+fn ids(rows: &mut Ids, closed: &mut Ids, verdict: &mut Verdict) {
+    let (Some(rows), Some(closed)) = (rows.sorted(), closed.sorted()) else {
         return;
-    }
-    rows.sort_unstable();
-    closed.sort_unstable();
-    for (what, ids) in [("rows", &*rows), ("attempts in the journals", &*closed)] {
+    };
+    for (what, ids) in [("rows", rows), ("attempts in the journals", closed)] {
         let twice = ids.windows(2).filter(|pair| pair[0] == pair[1]).count();
         if twice > 0 {
             verdict.differs(format!("{twice} {what} are there twice"));

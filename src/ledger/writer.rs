@@ -1,5 +1,6 @@
 //! The two threads behind the journal: the writer and the syncer.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::config::Durability;
 
 use super::LedgerError;
-use super::disk::{self, free_space, is_full};
+use super::disk::{self, free_space, is_full, is_passing};
 use super::journal::{BUFFER_KEPT, Buffer, Journal, LONG_NAP, NAP};
 use super::metrics::metrics;
 use super::segment::{self, Position, io_error};
@@ -17,6 +18,8 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Makes the first segment, synced, so that a journal which can't be written is found at the start.
 pub(super) fn prepare(journal: &Journal) -> Result<(), LedgerError> {
+    let folder = &journal.settings.folder;
+    journal.files.lock().folder = Some(Arc::new(File::open(folder).map_err(io_error(folder))?));
     match next_segment(journal) {
         // What is left of the room is for this too: requests are refused, but operating the gateway works.
         Err(LedgerError::Io { source, .. }) if is_full(&source) && disk::drop_ballast(&journal.settings.folder) => {
@@ -58,7 +61,9 @@ pub(super) fn write(journal: &Journal) {
                 if is_full_size && wrote != Wrote::Stuck && Instant::now() >= rotate_from {
                     match next_segment(journal) {
                         // The segment grows beyond its size meanwhile.
-                        Err(LedgerError::Io { source, .. }) if is_full(&source) => rotate_from = Instant::now() + TICK,
+                        Err(LedgerError::Io { source, .. }) if is_full(&source) || is_passing(&source) => {
+                            rotate_from = Instant::now() + TICK;
+                        }
                         made => made?,
                     }
                 }
@@ -173,7 +178,8 @@ fn write_batch(journal: &Journal, batch: &Buffer) -> Result<bool, LedgerError> {
 fn next_segment(journal: &Journal) -> Result<(), LedgerError> {
     let settings = &journal.settings;
     let number = journal.end.lock().position.segment + 1;
-    let (path, file) = segment::create(&settings.folder, &journal.boot, number, journal.salt, settings.segment)?;
+    let room = disk::room_ahead(&settings.folder, settings.segment, settings.min_free);
+    let (path, file) = segment::create(&settings.folder, &journal.boot, number, journal.salt, room)?;
     {
         let mut files = journal.files.lock();
         let full = files.current.replace((path, Arc::new(file)));
@@ -257,17 +263,18 @@ fn sync(journal: &Journal) -> Result<(), LedgerError> {
     // The number first: what it counts is in one of the files taken after it.
     let number = journal.written.load(Ordering::Acquire);
     let end = *journal.end.lock();
-    let (files, new_name) = {
+    let (files, folder) = {
         let mut files = journal.files.lock();
         let mut all = std::mem::take(&mut files.retired);
         all.extend(files.current.clone());
-        (all, std::mem::take(&mut files.new_name))
+        let new_name = std::mem::take(&mut files.new_name);
+        (all, files.folder.clone().filter(|_| new_name))
     };
     for (path, file) in &files {
         file.sync_data().map_err(io_error(path))?;
     }
-    if new_name {
-        segment::sync_folder(&journal.settings.folder)?;
+    if let Some(folder) = folder {
+        folder.sync_all().map_err(io_error(&journal.settings.folder))?;
     }
     *journal.synced_end.lock() = end;
     journal.synced.store(number, Ordering::Release);

@@ -62,7 +62,14 @@ impl Ingest {
         if !applied.is_some_and(|applied| applied.finished) {
             let before = self.total;
             let mut reader = Reader::new(boot.clone(), applied);
-            self.read(&mut reader, segments, End::Dead)?;
+            match self.read(&mut reader, segments, End::Dead) {
+                Err(LedgerError::Newer { file }) => {
+                    // Its own version takes it in.
+                    tracing::warn!(file = %file.display(), "a journal of another version of tollgate is left to it");
+                    return self.commit(&reader, false);
+                }
+                read => read?,
+            }
             if reader.doubtful() > 0 {
                 tracing::error!(
                     boot,

@@ -7,7 +7,7 @@ use crate::ids::AttemptId;
 use crate::ledger::blocks::BlockReader;
 use crate::ledger::form::{self, Head, Kind};
 use crate::ledger::salvage::{self, Found};
-use crate::ledger::segment::{Boot, Segment, Segments, State};
+use crate::ledger::segment::{self, Boot, Segment, Segments, State};
 use crate::ledger::{Closing, Ended, LedgerError};
 use crate::store::Store;
 use crate::store::frames::Salt;
@@ -76,7 +76,8 @@ impl Attempt<'_> {
 pub(super) fn find(all: &Segments, store: &Store, repair: &mut Repair) -> Result<Vec<Damaged>, LedgerError> {
     let mut damaged = Vec::new();
     for (boot, segments) in all {
-        let last = segments.last_key_value().map(|(&number, _)| number);
+        // Files behind it are empty, as the reader has it.
+        let last = segment::last_written(segments);
         let mut spare = None;
         for segment in segments.values() {
             spare = spare.or(salvage::salt(segment)?);
@@ -87,7 +88,7 @@ pub(super) fn find(all: &Segments, store: &Store, repair: &mut Repair) -> Result
             // As [`crate::ledger::reader`] sees it: more of it was taken in than can be read now.
             let ends_short = segment.state != State::Repaired
                 && finished.is_some_and(|to| to.segment == number && found.good_to < to.offset);
-            if segment.state != State::Damaged && !ends_short && !found.is_damaged(last == Some(number)) {
+            if segment.state != State::Damaged && !ends_short && !found.is_damaged(last <= Some(number)) {
                 continue;
             }
             let file = segment.path.display();
