@@ -10,7 +10,6 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::egress;
 use crate::ir::{ApiError, ErrorKind, StreamEnd};
-use crate::translate::AnswerKind;
 use crate::upstream::Failure;
 
 use super::Gateway;
@@ -96,7 +95,7 @@ fn may_follow(gateway: &Gateway, ctx: &mut RequestContext, error: &Error, dead: 
             Some(Expired::Total) => return false,
             Some(Expired::FirstByte) => Failure::FirstByte,
             Some(Expired::Idle | Expired::Pace) => Failure::Slow,
-            None if held.judge || held.failure().is_some() => match judge(&held, status(ctx), true) {
+            None if held.judge || held.failure().is_some() || held.is_cut() => match judge(&held, status(ctx), true) {
                 Some(failure) => failure,
                 None => return false,
             },
@@ -182,8 +181,7 @@ pub fn follow(gateway: &Gateway, ctx: &mut RequestContext, failure: Failure) -> 
 /// What a client gets instead of half an answer, of which nothing went out and none can follow; `None`: the answer is whole, or a stream,
 /// whose end says so itself.
 pub fn cut(held: &Held) -> Option<ApiError> {
-    let whole = held.answer.as_ref()?.plan().kind == AnswerKind::Whole;
-    (whole && held.ended == Some(StreamEnd::Truncated)).then(|| {
+    held.is_cut().then(|| {
         ApiError::new(ErrorKind::Api, "the provider's answer broke off")
             .status(502)
             .code("upstream_answer_unreadable")

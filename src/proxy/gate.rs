@@ -392,7 +392,7 @@ impl CustomSession for Gate {
                 drop(held);
                 return Gate::swallow(tasks);
             }
-            if held.failure().is_some() {
+            if held.failure().is_some() || !held.committed && held.is_cut() {
                 return Error::e_explain(ErrorType::InternalError, "the provider's answer can't be passed on");
             }
             (held.committed, tail)
@@ -487,6 +487,7 @@ impl CustomSession for Gate {
     }
 
     async fn finish(&mut self) -> Result<()> {
+        self.control.lock().finish_unseen();
         self.finish_ping().await?;
         if self.header.is_some() && !self.control.lock().committed {
             self.commit(true).await?;

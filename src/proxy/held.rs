@@ -291,6 +291,19 @@ impl Held {
         }
     }
 
+    /// All went out that the header promised, and the provider's end, behind its last byte, was not seen (HTTP/2).
+    pub fn finish_unseen(&mut self) {
+        if self.committed && !self.is_gone() {
+            self.finish_answer();
+        }
+    }
+
+    /// It is a whole answer, and not all of it came; an empty one ends with its header, and no body filter saw it.
+    pub fn is_cut(&self) -> bool {
+        let whole = |answer: &AnswerStream| answer.plan().kind == AnswerKind::Whole;
+        self.ended == Some(StreamEnd::Truncated) && self.answer.as_ref().is_some_and(whole)
+    }
+
     /// The answer's body is over: what is still to be sent. A stream that just stopped gets an error event, so that it
     /// never looks complete. Idempotent.
     pub fn finish_answer(&mut self) -> Bytes {

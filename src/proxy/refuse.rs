@@ -152,13 +152,14 @@ pub async fn execute(session: &mut Session, error: &Error, ctx: &mut RequestCont
         // Nobody is there to be told.
         return shutting;
     }
-    let (committed, expired, failure, unsent) = match &ctx.gate {
+    let (committed, expired, failure, cut, unsent) = match &ctx.gate {
         Some(gate) => {
             let mut held = gate.lock();
             let begun = held.committed || held.opened;
-            (begun, held.expired, held.failure().cloned(), held.unsent.take())
+            let cut = failover::cut(&held).filter(|_| !begun);
+            (begun, held.expired, held.failure().cloned(), cut, held.unsent.take())
         }
-        None => (session.response_written().is_some(), None, None, None),
+        None => (session.response_written().is_some(), None, None, None, None),
     };
     if let Some(unsent) = unsent.filter(|_| ctx.refusal.is_none()) {
         let ours = ctx
@@ -178,7 +179,7 @@ pub async fn execute(session: &mut Session, error: &Error, ctx: &mut RequestCont
             }
         }
     }
-    let own = ctx.refusal.take();
+    let own = ctx.refusal.take().or(cut);
     let theirs = ctx.theirs || own.is_none() && failure.is_some();
     let refusal = own.or(failure);
     if refusal.is_none() && expired.is_none() && *error.esource() == ErrorSource::Downstream {

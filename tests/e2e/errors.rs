@@ -260,6 +260,14 @@ async fn a_whole_answer_that_breaks_is_an_error_not_half_an_answer() {
                 .post(&dialect.path("known", false), &dialect.body("known", false))
                 .await,
         );
+        *next.lock() = Answer::json(200, "");
+        dialect.check_refusal(
+            "nothing of it, well framed",
+            502,
+            &gateway
+                .post(&dialect.path("known", false), &dialect.body("known", false))
+                .await,
+        );
         *next.lock() = Answer::raw(vec![Step::Send(half.clone().into()), Step::Hang]);
         dialect.check_refusal(
             "it falls silent",

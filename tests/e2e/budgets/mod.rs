@@ -21,7 +21,7 @@ use tollgate::store::Store;
 
 use crate::support::client::{self, Connection, Reply};
 use crate::support::dialect::Dialect;
-use crate::support::gateway::{Gateway, Options, rules_for};
+use crate::support::gateway::{Gateway, Options, provider_rules, rules_for};
 use crate::support::sandboxed::Sandboxed as Provider;
 
 /// One dollar for a million tokens of input, two for output.

@@ -127,3 +127,27 @@ async fn leaving_before_usage_is_told_hides_nothing() {
         (NanoUsd(9 * 1000 + 5000 * 2000), NanoUsd::ZERO)
     );
 }
+
+/// As many bytes came as the header promised, and the end of the HTTP/2 stream only then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn usage_counts_where_the_end_comes_behind_the_last_byte() {
+    let text = "word ".repeat(400_000);
+    let body = Bytes::from(format!(
+        r#"{{"id":"c","model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":9,"completion_tokens":700,"total_tokens":709}}}}"#
+    ));
+    let whole = body.clone();
+    let provider = Scripted::start(move |_| {
+        let late = Step::Wait(Duration::from_millis(500));
+        let answer = Answer::json(200, body.clone()).header("content-length", &body.len().to_string());
+        answer.then(late)
+    })
+    .await;
+    let rule = provider_rules("c", provider.address, "http = \"2\"")
+        + "[[route]]\nname = \"r\"\nmodel = \"priced\"\ntargets = [{ provider = \"c\" }]\n";
+    let (gateway, keys) = setting_at(provider.address, &rule, "", &[dollars("1")]).await;
+    let reply = post(&gateway, &keys[0], Dialect::Chat, "/v1/chat/completions", LIMITED).await;
+    assert!(reply.status == 200 && reply.body == whole, "{}", reply.body.len());
+    let row = gateway.settled_rows(1).await.remove(0);
+    assert_eq!(row["estimated"], false, "{row}");
+    assert_eq!(spent(&gateway, &keys[0]).await.0.0, 9 * 1000 + 700 * 2000, "{row}");
+}
