@@ -20,7 +20,7 @@ use crate::observe::append::Appender;
 /// Longest line, in bytes; how far back the last line is looked for when the file is opened.
 pub(super) const MAX_LINE: u64 = 64 * 1024;
 
-/// Longest name of what was changed, in bytes, where the line is too long.
+/// Longest name of what was changed, in bytes, where the line is too long: of a longer one the first quarter as many characters.
 const MAX_TARGET: usize = 1024;
 
 /// Most writes at once; room is set aside for the lines of all.
@@ -253,7 +253,9 @@ impl Inner {
             let mut short = line.clone();
             if let Some(change) = &mut short.outcome.change {
                 change.values = Value::String("too long to be recorded".into());
-                change.target.truncate(change.target.floor_char_boundary(MAX_TARGET));
+                if change.target.len() > MAX_TARGET {
+                    change.target = change.target.chars().take(MAX_TARGET / 4).collect();
+                }
             }
             text = self.text(&short)?;
         }

@@ -222,3 +222,17 @@ async fn a_client_that_does_not_read_costs_little_and_is_cut_off() {
     drop((connection, answer));
     gateway.idle().await;
 }
+
+/// The tests are started with the system's limit, mostly 1,024: each connection is a file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_files_as_the_system_allows_may_be_open() {
+    let gateway = Gateway::start(Options::default()).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gateway.pid())).unwrap();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .unwrap();
+    let [soft, hard] = [0, 1].map(|at| line.split_whitespace().nth(at).unwrap());
+    let number = |text: &str| text.parse().unwrap_or(u64::MAX);
+    assert!(number(soft) >= number(hard).min(1 << 20), "{line}");
+}
