@@ -76,6 +76,7 @@ impl Default for Limits {
             attempts: 5,
             min_pace: 0,
             assumed_output: 4096,
+            tool_turns: 10,
             unknown_price: None,
             drains: 256,
         }

@@ -35,6 +35,9 @@ const COMMIT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60
 /// Largest `limits.assumed_output`, in tokens: ten times the longest answer any model gives.
 const MAX_ASSUMED: u64 = 10_000_000;
 
+/// Largest `limits.tool_turns`: more rounds than any provider documents.
+const MAX_TOOL_TURNS: u64 = 100;
+
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -225,6 +228,9 @@ fn limits<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Limits {
     let assumed_output = fields
         .integer("assumed_output", 1..=MAX_ASSUMED)
         .unwrap_or(default.assumed_output);
+    let tool_turns = fields
+        .integer("tool_turns", 1..=MAX_TOOL_TURNS)
+        .unwrap_or(default.tool_turns);
     let unknown_price = match fields.get("unknown_price") {
         Some(value) => value.price_or_refuse(),
         None => default.unknown_price,
@@ -242,6 +248,7 @@ fn limits<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Limits {
         answer_kept,
         min_pace,
         assumed_output,
+        tool_turns,
         unknown_price,
         drains: number("drains", 0, 100_000, default.drains),
         upstream_idle: number("upstream_idle", 0, 100_000, default.upstream_idle),

@@ -123,6 +123,9 @@ pub struct Limits {
     /// Tokens an answer may have where neither the client nor the table of models limits it, for keys with limits in tokens or money:
     /// the provider is told so.
     pub assumed_output: u64,
+    /// How often a provider may read a prompt for one answer while its own tools work, where the request does not say it, for keys with
+    /// limits in tokens or money: so often it is reserved.
+    pub tool_turns: u64,
     /// What a request is charged at most whose price is unknown, for keys with a budget in money, in nano-dollars; `None`: it is
     /// refused.
     pub unknown_price: Option<u64>,

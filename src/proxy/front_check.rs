@@ -204,6 +204,7 @@ mod tests {
             attempts: 1,
             min_pace: 0,
             assumed_output: 1,
+            tool_turns: 1,
             unknown_price: None,
             drains: 1,
         }

@@ -278,6 +278,11 @@ pub fn of(
     };
     let context = rules.and_then(|rules| rules.models.facts(provider, model)?.context);
     let is_embedding = operation == Some(Operation::Embeddings);
+    let turns = match prompt.tools {
+        true => prompt.turns.min(gateway.config.limits.tool_turns),
+        false => prompt.turns,
+    };
+    let prompt = Prompt { turns, ..prompt };
     let most = most_of_prompt(prompt, prepared.grown, context, is_embedding);
     let money = if bounded {
         let images_out = u32::try_from(length.candidates).unwrap_or(u32::MAX);

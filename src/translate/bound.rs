@@ -6,7 +6,8 @@ use serde_json::Value;
 use crate::dialects::{Dialect, settings, spans};
 use crate::ir::{Content, Media, MediaKind, MediaSource, Request};
 
-use super::{estimate, plain, stored};
+use super::stored::{self, Turns};
+use super::{estimate, plain};
 
 /// Bodies up to this size are bounded by their bytes, if nothing in them stands for more than its bytes: a token has at least one byte of
 /// text, and what the body is wrapped in has more bytes than the tokens a provider wraps a message in.
@@ -38,6 +39,8 @@ pub struct Prompt {
     /// So often the provider may read a prompt for one answer, or so many prompts there are: each at most as long as the model's context.
     /// 0 is once.
     pub turns: u64,
+    /// The provider's own tools end it earlier: `limits.tool_turns` says when, at most.
+    pub tools: bool,
 }
 
 /// Bounds a prompt by the bytes of its body; `None`: it must be read ([`most`]).
@@ -69,6 +72,10 @@ pub fn most(request: &Request, body: usize, expected: u64) -> Prompt {
     if !request.tools.is_empty() {
         media.tokens += MOST_FOR_TOOLS;
     }
+    let (turns, tools) = match stored::turns(request) {
+        Turns::Said(turns) => (turns, false),
+        Turns::UpTo(turns) => (turns, true),
+    };
     // All that is not a medium's base64 is taken for text: at most a token a byte.
     let text = (body as u64).saturating_sub(media.bytes);
     let most = text.saturating_add(media.tokens);
@@ -77,7 +84,8 @@ pub fn most(request: &Request, body: usize, expected: u64) -> Prompt {
         most: most.max(expected),
         pictures: media.pictures,
         open: media.open,
-        turns: stored::turns(request),
+        turns,
+        tools,
     }
 }
 

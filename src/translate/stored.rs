@@ -8,10 +8,6 @@ use crate::ir::{Block, Content, EmbeddingInput, EmbeddingRequest, Message, Nativ
 
 use super::plain::FILE_IN_TEXT;
 
-/// How often a provider samples for one request while its own tools work, at most, where nothing else is said: after ten rounds
-/// Anthropic stops with `pause_turn` ("Handling stop reasons", the default limit of the server-side loop). Others name no number.
-const MOST_TURNS: u64 = 10;
-
 /// Parts of the names of fields of the request that bring more into a prompt than stands there: content cached at the provider,
 /// stored conversations and instructions, searches.
 const FETCHING: [&str; 14] = [
@@ -180,7 +176,16 @@ fn any_field(json: &Value, named: &dyn Fn(&str) -> bool) -> bool {
 }
 
 /// How often the provider may read the prompt for one answer, at most: once, and again after each round of its own tools.
-pub(super) fn turns(request: &Request) -> u64 {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turns {
+    /// So often.
+    Said(u64),
+    /// So often, or until the provider ends it: Anthropic does with `pause_turn` ("Handling stop reasons", the default limit of the
+    /// server-side loop is ten rounds), others name no number.
+    UpTo(u64),
+}
+
+pub(super) fn turns(request: &Request) -> Turns {
     let looping = |native: &Native| {
         let key = native.key.to_ascii_lowercase();
         LOOPING.iter().any(|word| key.contains(word))
@@ -189,14 +194,14 @@ pub(super) fn turns(request: &Request) -> u64 {
     let others = request.native.iter().any(looping) || request.bound.as_deref() == Some("prompt");
     let tools: Vec<&Native> = request.tools.iter().filter_map(run_by_provider).collect();
     if tools.is_empty() && !others {
-        return 1;
+        return Turns::Said(1);
     }
     // Responses: all calls together. It says nothing of connected servers' tools.
     let calls = request.native.iter().find(|native| &*native.key == "max_tool_calls");
     let calls = calls.and_then(|native| native.json.as_u64());
     let connected = tools.iter().any(|tool| &*tool.key == "mcp");
     if let (Some(calls), false, false) = (calls, others, connected) {
-        return calls.saturating_add(1);
+        return Turns::Said(calls.saturating_add(1));
     }
     // Anthropic: each tool by itself.
     let uses: Option<u64> = tools
@@ -204,8 +209,8 @@ pub(super) fn turns(request: &Request) -> u64 {
         .map(|tool| tool.json.get("max_uses")?.as_u64())
         .try_fold(0u64, |sum, uses| Some(sum.saturating_add(uses?)));
     match uses {
-        Some(uses) if !others => uses.saturating_add(1).min(MOST_TURNS),
-        _ => MOST_TURNS,
+        Some(uses) if !others => Turns::UpTo(uses.saturating_add(1)),
+        _ => Turns::UpTo(u64::MAX),
     }
 }
 

@@ -231,3 +231,17 @@ async fn a_route_with_a_queue_lets_wait() {
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 429]);
 }
+
+/// A provider's web search reads the prompt again and again, and nobody says how often: what is reserved is `limits.tool_turns`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_turns_of_tools_are_reserved_as_is_set() {
+    let model = "[[model]]\nname = \"*priced*\"\ncontext = 1000\noutput = 100\n";
+    let body =
+        br#"{"model":"sandbox/priced,tokens=5","max_output_tokens":10,"input":"Hi","tools":[{"type":"web_search"}]}"#;
+    // A turn is 1,000 tokens: a tenth of a cent.
+    for (limits, want) in [("", 429), ("tool_turns = 2", 200)] {
+        let (gateway, _provider, keys) = setting(model, limits, &[dollars("0.005")]).await;
+        let reply = post(&gateway, &keys[0], Dialect::Responses, "/v1/responses", body).await;
+        assert_eq!(reply.status, want, "{limits}: {}", reply.text());
+    }
+}
