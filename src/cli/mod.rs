@@ -100,7 +100,14 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 /// Runs the command and says how it went.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help was asked for, or what was given is wrong.
+        Err(told) => {
+            let _ = told.print();
+            return ExitCode::from(u8::from(told.use_stderr()));
+        }
+    };
     let conf = &arguments.conf;
     let outcome = match arguments.command.unwrap_or(Command::Run(run::Run::default())) {
         Command::Run(run) => run.execute(conf),

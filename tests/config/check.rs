@@ -138,3 +138,14 @@ fn another_file_and_another_folder() {
     let output = check(folder.path(), &["--conf", "c.toml"], &[]);
     assert_eq!(text(&output), "No problems. 0 providers active, 0 routes.\n");
 }
+
+#[test]
+fn arguments_nobody_knows_are_what_was_given_and_help_is_not() {
+    let folder = folder("", &[("a.toml", PROVIDER)]);
+    let wrong = check(folder.path(), &["--nonsense"], &[]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8(wrong.stderr).unwrap().contains("--nonsense"));
+    let help = check(folder.path(), &["--help"], &[]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(text(&help).contains("Usage"));
+}
