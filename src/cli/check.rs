@@ -94,6 +94,12 @@ impl Found {
         notes
     }
 
+    /// Secrets in the gateway's store, which only the running gateway opens: here they are taken to be set.
+    fn stored(&self) -> Vec<&str> {
+        let stored = self.rules.iter().flat_map(|rules| &rules.stored);
+        stored.map(|name| &**name).collect()
+    }
+
     /// Routes which send nowhere just now, since no provider of theirs is active. Not a problem each: without its key a
     /// whole preset is so.
     fn idle(&self) -> Vec<&str> {
@@ -123,6 +129,18 @@ impl Found {
         }
         for (what, reason) in self.notes() {
             let _ = writeln!(text, "note: {what} is inactive: {reason}");
+        }
+        let stored = self.stored();
+        if !stored.is_empty() {
+            let told = stored.iter().take(MAX_TOLD).copied().collect::<Vec<_>>().join(", ");
+            let more = match stored.len().saturating_sub(MAX_TOLD) {
+                0 => String::new(),
+                n => format!(" and {n} more"),
+            };
+            let _ = writeln!(
+                text,
+                "note: taken to be in the gateway's store, which only the running gateway opens (`tollgate secrets list`): {told}{more}"
+            );
         }
         let idle = self.idle();
         if !idle.is_empty() {
@@ -176,6 +194,7 @@ impl Found {
             "problems": listed(&self.problems),
             "warnings": listed(&self.warnings),
             "inactive": notes,
+            "stored": self.stored(),
             "idle_routes": self.idle(),
             "unpriced": self.unpriced(),
             "summary": summary,

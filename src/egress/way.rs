@@ -82,6 +82,11 @@ impl rules::environment::Environment for Machine {
         rules::environment::Process.raw(name)
     }
 
+    /// Only the running gateway opens its store: here each secret is taken to be in it, as is any word for it.
+    fn stored(&self, name: &str) -> Result<Secret, String> {
+        Ok(Secret::new(format!("taken-to-be-stored-{name}")))
+    }
+
     fn check(&self, files: &rules::egress::TlsFiles) -> Result<(), String> {
         check(files)
     }

@@ -149,3 +149,21 @@ fn arguments_nobody_knows_are_what_was_given_and_help_is_not() {
     assert_eq!(help.status.code(), Some(0));
     assert!(text(&help).contains("Usage"));
 }
+
+/// Only the running gateway opens its store: what refers to it is no fault of the rules.
+#[test]
+fn secrets_in_the_store_are_taken_to_be_there() {
+    let stored = KEYED.replace("env:B_KEY", "store:b.m");
+    let route = "[[route]]\nname = \"all\"\nmodel = \"*\"\ntargets = [{ provider = \"b\" }]\n";
+    let folder = folder("", &[("a.toml", &stored), ("b.toml", route)]);
+    let output = check(folder.path(), &[], &[]);
+    let told = text(&output);
+    assert!(told.contains("note: taken to be in the gateway's store"), "{told}");
+    assert!(told.contains("b.m\n") && told.contains("1 provider active"), "{told}");
+    let output = check(folder.path(), &["--json"], &[]);
+    let json: serde_json::Value = serde_json::from_str(text(&output)).unwrap();
+    assert_eq!(
+        (&json["stored"][0], &json["idle_routes"][0]),
+        (&"b.m".into(), &serde_json::Value::Null)
+    );
+}
