@@ -3,7 +3,6 @@
 //! A write whose line could not be written is not carried out. No line holds a secret: who it was is the id of the token, or a
 //! fingerprint of the one in `admin.token`.
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use super::Api;
 pub use super::audit_file::Audit;
 pub(super) use super::audit_file::Change;
-use super::audit_file::{Begun, Outcome};
+use super::audit_file::{Begun, Outcome, TooMany};
 use super::audit_head::Intent;
 use super::idempotency::Replayed;
 use super::refusal::{Refusal, RefusedCode};
@@ -66,7 +65,7 @@ pub(super) async fn record_writes(State(api): State<Arc<Api>>, request: Request,
 async fn begin(api: &Arc<Api>, intent: Intent) -> Result<Begun, Refusal> {
     let begun = api.blocking(move |state| state.audit.begin(intent)).await?;
     begun.map_err(|error| {
-        if error.kind() == ErrorKind::ResourceBusy {
+        if error.get_ref().is_some_and(|error| error.is::<TooMany>()) {
             return Refusal::writes_busy();
         }
         tracing::error!(%error, "a write was refused: it could not be entered in the audit log");

@@ -46,6 +46,11 @@ struct Inner {
     next: u64,
 }
 
+/// [`MAX_PENDING`] writes are under way.
+#[derive(Debug, thiserror::Error)]
+#[error("too many writes at once")]
+pub(super) struct TooMany;
+
 /// A write whose intent is entered.
 #[derive(Debug)]
 pub(super) struct Begun {
@@ -114,9 +119,11 @@ impl Audit {
         let (mut head, known) = Head::read(path)?;
         let mut last = last_line(path, file.length()?)?;
         if known && let Some(half) = last.as_ref().filter(|last| last.is_half()) {
-            // Left by a crash, if it follows the line which is known as the last: then its write is under way still.
+            // Left by a crash, if the line which is known as the last is whole: then its write is under way still.
             let before = last_line(path, half.start)?;
-            if before.as_ref().is_none_or(|line| digest(&line.line) == head.said.last) {
+            let is_last = |line: &Last| digest(&line.line) == head.said.last;
+            if before.as_ref().is_none_or(is_last) || follow(path, &mut head)? {
+                tracing::warn!(file = %path.display(), at = half.start, "half a line at the audit log's end is taken out");
                 file.cut_to(half.start)?;
                 last = before;
             }
@@ -128,7 +135,8 @@ impl Audit {
             if !known && !ends.is_empty() {
                 tracing::error!(
                     file = %path.display(),
-                    "audit.head, which says how the audit log ends, is not there: whether its end was cut off is not seen this time"
+                    "audit.head, which says how the audit log ends, can't be read or is not there: whether its end was cut off is not \
+                     seen this time"
                 );
             }
             head.said.last = ends;
@@ -181,15 +189,17 @@ impl Audit {
     }
 
     /// Enters what somebody wants to change, durably, and sets room aside for its line. On an error nothing may be changed.
-    /// [`io::ErrorKind::ResourceBusy`]: too many are under way. Blocking.
+    /// With [`TooMany`] within: too many are under way. Blocking.
     pub(super) fn begin(&self, intent: Intent) -> io::Result<Begun> {
         let mut inner = self.inner.lock();
         inner.settle()?;
         let pending = inner.head.said.pending.len();
         if pending >= MAX_PENDING {
-            return Err(io::ErrorKind::ResourceBusy.into());
+            return Err(io::Error::other(TooMany));
         }
-        inner.file.follow_path()?;
+        if inner.file.follow_path()? {
+            inner.torn = false;
+        }
         inner.file.reserve(MAX_LINE * (pending as u64 + 1))?;
         let number = inner.next;
         inner.next += 1;

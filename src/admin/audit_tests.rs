@@ -144,6 +144,26 @@ fn half_a_line_of_a_crash_is_taken_out_and_its_write_told() {
         let want: &[bool] = if rotated { &[true, false] } else { &[false, true, false] };
         assert_eq!(told, want, "rotated: {rotated}");
     }
+    // Of two at once the first line is whole, and nobody wrote down that it is.
+    let house = House::new();
+    let audit = house.open();
+    write(&audit, 201).expect("recorded");
+    let begun = ["a", "b"].map(|who| (audit.begin(intent(who)).expect("begun"), intent(who)));
+    let before = fs::read(house.beside("audit.head")).expect("the head");
+    for (begun, intent) in begun {
+        audit.end(&begun, intent, outcome(202)).expect("recorded");
+    }
+    drop(audit);
+    let text = fs::read(&house.path).expect("the file");
+    fs::write(&house.path, &text[..text.len() - 30]).expect("torn");
+    fs::write(house.beside("audit.head"), before).expect("written");
+    drop(house.open());
+    let lines = house.lines();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| (&line["who"], line["interrupted"] == true))
+        .collect();
+    assert_eq!(told[1..], [(&"a".into(), false), (&"b".into(), true)]);
     // Half of a line that was known to be whole was made so by somebody.
     let house = House::new();
     let audit = house.open();
@@ -197,6 +217,16 @@ fn a_file_beside_that_is_not_ours_to_read_is_passed_over() {
 }
 
 #[test]
+fn a_new_file_does_not_begin_with_the_end_of_the_old_ones_half_line() {
+    let house = House::new();
+    fs::write(&house.path, "{\"half\"").expect("written");
+    let audit = house.open();
+    fs::rename(&house.path, house.beside("audit.jsonl.1")).expect("moved");
+    write(&audit, 201).expect("recorded");
+    assert_eq!(house.lines().len(), 1, "no empty line before it");
+}
+
+#[test]
 fn nothing_begins_while_the_intent_or_the_line_has_no_place() {
     let house = House::new();
     let audit = house.open();
@@ -219,7 +249,10 @@ fn nothing_begins_while_the_intent_or_the_line_has_no_place() {
         audit.begin(intent("a")).expect("begun");
     }
     let refused = audit.begin(intent("a")).expect_err("too many");
-    assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
+    assert!(
+        refused.get_ref().is_some_and(|error| error.is::<TooMany>()),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -96,8 +96,8 @@ impl Bookkeeper {
         })
     }
 
-    /// The thread's life.
-    /// The same; if it panics, that is told. Requests are admitted on: the journal has all that the books need, at the next start.
+    /// The thread's life. If it panics, that is told; requests are admitted on, as the journal has all that the books need at the next
+    /// start.
     pub(super) fn run_guarded(&self, journal: &Journal) {
         if catch_unwind(AssertUnwindSafe(|| self.run(journal))).is_err() {
             tracing::error!(
@@ -109,7 +109,7 @@ impl Bookkeeper {
         }
     }
 
-    pub(super) fn run(&self, journal: &Journal) {
+    fn run(&self, journal: &Journal) {
         let mut ballast = Ballast::new(&journal.settings);
         let mut looked = Instant::now();
         let mut compared = Instant::now();

@@ -2,7 +2,8 @@
 //! still be entered. A partial write is cut back, a file kept for this day (the ballast) is removed, and the writer tries again each
 //! [`RETRY_EVERY`]; meanwhile records wait in memory, and nothing is admitted.
 //!
-//! Only a lack of room is waited out, and a lack of descriptors or memory where the next file is made. Any other failed write, and every failed sync, ends the process ([`super::FatalHook`]).
+//! Only a lack of room is waited out, and a lack of descriptors or memory where the next file is made. Any other failed write, and every
+//! failed sync, ends the process ([`super::FatalHook`]).
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};

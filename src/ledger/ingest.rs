@@ -14,7 +14,7 @@ mod refill;
 mod removal;
 mod requests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -184,6 +184,8 @@ pub(super) struct Ingest {
     /// The own segment from which on nothing was archived yet.
     archived: u32,
     looked_for_dead: Option<Instant>,
+    /// Journals of dead processes of another version.
+    newer: BTreeSet<Boot>,
     pruned: Instant,
     rolled: Instant,
     /// Bytes of journal to keep.
@@ -214,6 +216,7 @@ impl Ingest {
             own: Reader::new(boot, applied),
             archived: 0,
             looked_for_dead: None,
+            newer: BTreeSet::new(),
             pruned: Instant::now(),
             rolled: Instant::now(),
             archive,

@@ -198,7 +198,8 @@ impl Ledger {
     fn start_by(settings: journal::Settings, store: Arc<Store>, accounts: Arc<Accounts>) -> Result<Self, LedgerError> {
         let folder = &settings.folder.clone();
         let (boot, lock) = segment::new_boot(folder)?;
-        let keeper = Arc::new(Bookkeeper::open(folder, &boot, accounts.clone())?);
+        let keeper = Bookkeeper::open(folder, &boot, accounts.clone());
+        let keeper = Arc::new(keeper.inspect_err(|_| segment::remove_lock(folder, &boot))?);
         let salt = getrandom::u64().map_err(|e| segment::io_error(folder)(std::io::Error::other(e.to_string())))?;
         let requests = Arc::new(ingest::Requests::default());
         let journal = Arc::new(Journal::new(

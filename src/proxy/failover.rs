@@ -178,8 +178,8 @@ pub fn follow(gateway: &Gateway, ctx: &mut RequestContext, failure: Failure) -> 
     true
 }
 
-/// What a client gets instead of half an answer, of which nothing went out and none can follow; `None`: the answer is whole, or a stream,
-/// whose end says so itself.
+/// What a client gets instead of half an answer, of which nothing went out and none can follow; `None`: the answer is whole, or a stream
+/// that began, whose end says so itself.
 pub fn cut(held: &Held) -> Option<ApiError> {
     held.is_cut().then(|| {
         ApiError::new(ErrorKind::Api, "the provider's answer broke off")

@@ -298,10 +298,10 @@ impl Held {
         }
     }
 
-    /// It is a whole answer, and not all of it came; an empty one ends with its header, and no body filter saw it.
+    /// Not all of a whole answer came, or nothing of a stream. One that ended with its header no body filter saw.
     pub fn is_cut(&self) -> bool {
         let whole = |answer: &AnswerStream| answer.plan().kind == AnswerKind::Whole;
-        self.ended == Some(StreamEnd::Truncated) && self.answer.as_ref().is_some_and(whole)
+        self.ended == Some(StreamEnd::Truncated) && (self.received == 0 || self.answer.as_ref().is_some_and(whole))
     }
 
     /// The answer's body is over: what is still to be sent. A stream that just stopped gets an error event, so that it

@@ -279,7 +279,7 @@ pub fn of(
     let context = rules.and_then(|rules| rules.models.facts(provider, model)?.context);
     let is_embedding = operation == Some(Operation::Embeddings);
     let turns = match prompt.tools {
-        true => prompt.turns.min(gateway.config.limits.tool_turns),
+        true => gateway.config.limits.tool_turns,
         false => prompt.turns,
     };
     let prompt = Prompt { turns, ..prompt };

@@ -156,7 +156,8 @@ pub async fn execute(session: &mut Session, error: &Error, ctx: &mut RequestCont
         Some(gate) => {
             let mut held = gate.lock();
             let begun = held.committed || held.opened;
-            let cut = failover::cut(&held).filter(|_| !begun);
+            // Not of an attempt before, where the client left since.
+            let cut = failover::cut(&held).filter(|_| !held.committed && *error.esource() != ErrorSource::Downstream);
             (begun, held.expired, held.failure().cloned(), cut, held.unsent.take())
         }
         None => (session.response_written().is_some(), None, None, None, None),

@@ -39,7 +39,7 @@ pub struct Prompt {
     /// So often the provider may read a prompt for one answer, or so many prompts there are: each at most as long as the model's context.
     /// 0 is once.
     pub turns: u64,
-    /// The provider's own tools end it earlier: `limits.tool_turns` says when, at most.
+    /// The provider's own tools decide how often: so often as `limits.tool_turns` says, for all that is known.
     pub tools: bool,
 }
 
@@ -74,7 +74,7 @@ pub fn most(request: &Request, body: usize, expected: u64) -> Prompt {
     }
     let (turns, tools) = match stored::turns(request) {
         Turns::Said(turns) => (turns, false),
-        Turns::UpTo(turns) => (turns, true),
+        Turns::Open => (0, true),
     };
     // All that is not a medium's base64 is taken for text: at most a token a byte.
     let text = (body as u64).saturating_sub(media.bytes);

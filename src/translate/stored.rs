@@ -180,10 +180,13 @@ fn any_field(json: &Value, named: &dyn Fn(&str) -> bool) -> bool {
 pub(super) enum Turns {
     /// So often.
     Said(u64),
-    /// So often, or until the provider ends it: Anthropic does with `pause_turn` ("Handling stop reasons", the default limit of the
-    /// server-side loop is ten rounds), others name no number.
-    UpTo(u64),
+    /// The request does not say it.
+    Open,
 }
+
+/// After so many rounds Anthropic stops with `pause_turn` ("Handling stop reasons", the default limit of the server-side loop). Others name
+/// no number.
+const MOST_ROUNDS: u64 = 10;
 
 pub(super) fn turns(request: &Request) -> Turns {
     let looping = |native: &Native| {
@@ -209,8 +212,8 @@ pub(super) fn turns(request: &Request) -> Turns {
         .map(|tool| tool.json.get("max_uses")?.as_u64())
         .try_fold(0u64, |sum, uses| Some(sum.saturating_add(uses?)));
     match uses {
-        Some(uses) if !others => Turns::UpTo(uses.saturating_add(1)),
-        _ => Turns::UpTo(u64::MAX),
+        Some(uses) if !others => Turns::Said(uses.saturating_add(1).min(MOST_ROUNDS)),
+        _ => Turns::Open,
     }
 }
 

@@ -190,6 +190,13 @@ fn failures(dialect: Dialect, stream: bool) -> Vec<(&'static str, Answer, &'stat
             "upstream_broke",
             true,
         ));
+        all.push((
+            "a stream that ends with its header",
+            Answer::whole(200, "text/event-stream", ""),
+            "upstream_broke",
+            "upstream_broke",
+            true,
+        ));
     } else {
         all.push((
             "half an answer",

@@ -24,7 +24,7 @@ impl Ingest {
         let first = self.looked_for_dead.is_none();
         let mut dead = Vec::new();
         for (boot, segments) in segment::list(&self.folder)? {
-            if boot == self.own.boot {
+            if boot == self.own.boot || self.newer.contains(&boot) {
                 continue;
             }
             let applied = self.store.rows().applied(&boot)?;
@@ -64,8 +64,9 @@ impl Ingest {
             let mut reader = Reader::new(boot.clone(), applied);
             match self.read(&mut reader, segments, End::Dead) {
                 Err(LedgerError::Newer { file }) => {
-                    // Its own version takes it in.
+                    // Its own version takes it in; here it is looked at again at the next start.
                     tracing::warn!(file = %file.display(), "a journal of another version of tollgate is left to it");
+                    self.newer.insert(boot);
                     return self.commit(&reader, false);
                 }
                 read => read?,
