@@ -66,7 +66,7 @@ async fn begin(api: &Arc<Api>, intent: Intent) -> Result<Begun, Refusal> {
     let begun = api.blocking(move |state| state.audit.begin(intent)).await?;
     begun.map_err(|error| {
         if error.get_ref().is_some_and(|error| error.is::<TooMany>()) {
-            return Refusal::writes_busy();
+            return Refusal::busy("changes");
         }
         tracing::error!(%error, "a write was refused: it could not be entered in the audit log");
         Refusal::not_audited(&error)

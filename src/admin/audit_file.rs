@@ -118,20 +118,24 @@ impl Audit {
         let file = Appender::open(path, 0o600)?;
         let (mut head, known) = Head::read(path)?;
         let mut last = last_line(path, file.length()?)?;
-        if known && let Some(half) = last.as_ref().filter(|last| last.is_half()) {
-            // Left by a crash, if the line which is known as the last is whole: then its write is under way still.
-            let before = last_line(path, half.start)?;
-            let is_last = |line: &Last| digest(&line.line) == head.said.last;
-            if before.as_ref().is_none_or(is_last) || follow(path, &mut head)? {
+        let hash = |last: &Option<Last>| last.as_ref().map(|last| digest(&last.line)).unwrap_or_default();
+        let mut goes_on = !known || hash(&last) == head.said.last;
+        // Mostly it is the last line; only behind a crash the file is read.
+        if !goes_on {
+            goes_on = follow(path, &mut head)?;
+            // Half a line is a crash's where the line which is known as the last is whole: its write is under way still.
+            if let Some(half) = last
+                .as_ref()
+                .filter(|last| last.is_half() && (goes_on || last.start == 0))
+            {
                 tracing::warn!(file = %path.display(), at = half.start, "half a line at the audit log's end is taken out");
                 file.cut_to(half.start)?;
-                last = before;
+                last = last_line(path, half.start)?;
             }
         }
         let torn = last.as_ref().is_some_and(|last| !last.ended);
-        let ends = last.map(|last| digest(&last.line)).unwrap_or_default();
-        // Mostly it is the last line; only behind a crash the file is read.
-        if !known || ends == head.said.last || follow(path, &mut head)? {
+        let ends = hash(&last);
+        if goes_on {
             if !known && !ends.is_empty() {
                 tracing::error!(
                     file = %path.display(),

@@ -55,6 +55,17 @@ impl House {
     }
 }
 
+/// These writes have their lines, and the process dies before it is written down that they have.
+fn end_and_die<const N: usize>(house: &House, audit: Audit, whos: [&str; N]) {
+    let begun = whos.map(|who| audit.begin(intent(who)).expect("begun"));
+    let before = fs::read(house.beside("audit.head")).expect("the head");
+    for (begun, who) in begun.iter().zip(whos) {
+        audit.end(begun, intent(who), outcome(202)).expect("recorded");
+    }
+    drop(audit);
+    fs::write(house.beside("audit.head"), before).expect("written");
+}
+
 /// Nothing can be written there.
 fn break_head(house: &House) {
     fs::create_dir(house.beside("audit.head.new")).expect("a folder in its way");
@@ -131,14 +142,9 @@ fn half_a_line_of_a_crash_is_taken_out_and_its_write_told() {
         if rotated {
             fs::rename(&house.path, house.beside("audit.jsonl.1")).expect("moved");
         }
-        let begun = audit.begin(intent("torn")).expect("begun");
-        let before = fs::read(house.beside("audit.head")).expect("the head");
-        let length = fs::metadata(&house.path).expect("the file").len();
-        audit.end(&begun, intent("torn"), outcome(201)).expect("recorded");
-        drop(audit);
+        end_and_die(&house, audit, ["torn"]);
         let text = fs::read(&house.path).expect("the file");
-        fs::write(&house.path, &text[..length as usize + 30]).expect("torn");
-        fs::write(house.beside("audit.head"), before).expect("written");
+        fs::write(&house.path, &text[..text.len() - 30]).expect("torn");
         write(&house.open(), 202).expect("recorded");
         let told: Vec<_> = house.lines().iter().map(|line| line["interrupted"] == true).collect();
         let want: &[bool] = if rotated { &[true, false] } else { &[false, true, false] };
@@ -148,15 +154,9 @@ fn half_a_line_of_a_crash_is_taken_out_and_its_write_told() {
     let house = House::new();
     let audit = house.open();
     write(&audit, 201).expect("recorded");
-    let begun = ["a", "b"].map(|who| (audit.begin(intent(who)).expect("begun"), intent(who)));
-    let before = fs::read(house.beside("audit.head")).expect("the head");
-    for (begun, intent) in begun {
-        audit.end(&begun, intent, outcome(202)).expect("recorded");
-    }
-    drop(audit);
+    end_and_die(&house, audit, ["a", "b"]);
     let text = fs::read(&house.path).expect("the file");
     fs::write(&house.path, &text[..text.len() - 30]).expect("torn");
-    fs::write(house.beside("audit.head"), before).expect("written");
     drop(house.open());
     let lines = house.lines();
     let told: Vec<_> = lines
@@ -186,11 +186,7 @@ fn the_first_line_behind_a_rotation_is_known_again() {
     let audit = house.open();
     write(&audit, 201).expect("recorded");
     fs::rename(&house.path, house.beside("audit.jsonl.1")).expect("moved");
-    let begun = audit.begin(intent("new")).expect("begun");
-    let before = fs::read(house.beside("audit.head")).expect("the head");
-    audit.end(&begun, intent("new"), outcome(202)).expect("recorded");
-    drop(audit);
-    fs::write(house.beside("audit.head"), before).expect("written");
+    end_and_die(&house, audit, ["new"]);
     write(&house.open(), 203).expect("recorded");
     let lines = house.lines();
     let told: Vec<_> = lines.iter().map(|line| line["status"].clone()).collect();
@@ -290,11 +286,7 @@ fn a_write_under_way_when_the_process_died_has_a_line_afterwards() {
 
     // It died after the line, before the head: there is one already.
     let audit = house.open();
-    let begun = audit.begin(intent("twice")).expect("begun");
-    let before = fs::read(house.beside("audit.head")).expect("the head");
-    audit.end(&begun, intent("twice"), outcome(201)).expect("recorded");
-    drop(audit);
-    fs::write(house.beside("audit.head"), before).expect("written");
+    end_and_die(&house, audit, ["twice"]);
     let audit = house.open();
     write(&audit, 204).expect("recorded");
     let whos: Vec<_> = house.lines().iter().map(|line| line["who"].clone()).collect();

@@ -229,7 +229,7 @@ pub(super) async fn verify(State(api): State<Arc<Api>>, at: At, Nothing: Nothing
     let result = checked.map_err(|error| match error {
         VerifyError::NoSuchCredential => At::unknown(),
         VerifyError::Inactive(why) => Refusal::inactive(format!("the credential is inactive: {}", look.masked(&why))),
-        VerifyError::Busy => Refusal::checks_busy(),
+        VerifyError::Busy => Refusal::busy("checks"),
     })?;
     let change = Change {
         target: format!("{provider}/{name}"),

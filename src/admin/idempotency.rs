@@ -22,7 +22,7 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use zeroize::Zeroizing;
 
-use super::refusal::Refusal;
+use super::refusal::{QUESTIONS, Refusal};
 use super::roles::Caller;
 use super::{Api, MAX_BODY};
 
@@ -126,7 +126,7 @@ impl Answers {
         }
         // Only calls under way could fill it beyond the kept ones; there are never that many.
         if book.entries.len() >= 2 * MOST {
-            return Turn::Refused(Refusal::busy());
+            return Turn::Refused(Refusal::busy(QUESTIONS));
         }
         book.entries.insert(name, Entry { call, answer: None });
         Turn::First

@@ -144,7 +144,7 @@ impl Api {
     async fn question(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         match tokio::time::timeout(QUESTION_WAIT, Arc::clone(&self.questions).acquire_owned()).await {
             Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) | Err(_) => Err(Refusal::busy()),
+            Ok(Err(_)) | Err(_) => Err(Refusal::busy(refusal::QUESTIONS)),
         }
     }
 }

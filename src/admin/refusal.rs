@@ -209,13 +209,10 @@ impl Refusal {
         )
     }
 
-    /// 503: too many questions at once.
-    pub(super) fn busy() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
-            "too many questions to the ledger at once: try again",
-        )
+    /// 503: too many of `what` at once.
+    pub(super) fn busy(what: &str) -> Self {
+        let message = format!("too many {what} at once: try again");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
     }
 
     /// 503: what is wanted can't be entered in the audit log, and was not done.
@@ -226,25 +223,10 @@ impl Refusal {
         );
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "audit_unwritable", message)
     }
-
-    /// 503: too many changes at once.
-    pub(super) fn writes_busy() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
-            "too many changes at once: try again",
-        )
-    }
-
-    /// 503: too many checks at once.
-    pub(super) fn checks_busy() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
-            "too many checks at once: try again",
-        )
-    }
 }
+
+/// What there may be too many of: questions whose answers wait for the ledger.
+pub(super) const QUESTIONS: &str = "questions to the ledger";
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
@@ -314,7 +296,7 @@ impl From<LedgerError> for Refusal {
     fn from(error: LedgerError) -> Self {
         match error {
             LedgerError::TooManyGroups { .. } => Refusal::invalid_query("by", error.to_string()),
-            LedgerError::Behind => Refusal::busy(),
+            LedgerError::Behind => Refusal::busy(QUESTIONS),
             _ => {
                 tracing::error!(%error, "the ledger can't be read");
                 Refusal::internal()

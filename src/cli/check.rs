@@ -1,7 +1,7 @@
 //! `tollgate check`: loads configuration and rules and tells every problem.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::Write as _;
 use std::path::Path;
 
@@ -132,40 +132,26 @@ impl Found {
         }
         let stored = self.stored();
         if !stored.is_empty() {
-            let told = stored.iter().take(MAX_TOLD).copied().collect::<Vec<_>>().join(", ");
-            let more = match stored.len().saturating_sub(MAX_TOLD) {
-                0 => String::new(),
-                n => format!(" and {n} more"),
-            };
             let _ = writeln!(
                 text,
-                "note: taken to be in the gateway's store, which only the running gateway opens (`tollgate secrets list`): {told}{more}"
+                "note: taken to be in the gateway's store, which only the running gateway opens (`tollgate secrets list`): {}",
+                some(stored.iter())
             );
         }
         let idle = self.idle();
         if !idle.is_empty() {
-            let (verb, more) = match idle.len() {
-                1 => ("has", String::new()),
-                n if n > MAX_TOLD => ("have", format!(" and {} more", n - MAX_TOLD)),
-                _ => ("have", String::new()),
-            };
-            let told = idle.iter().take(MAX_TOLD).map(|name| format!("\"{name}\""));
-            let told = told.collect::<Vec<_>>().join(", ");
+            let verb = if idle.len() == 1 { "has" } else { "have" };
+            let told = some(idle.iter().map(|name| format!("\"{name}\"")));
             let routes = counted(idle.len(), "route");
-            let _ = writeln!(text, "note: {routes} {verb} no active provider: {told}{more}");
+            let _ = writeln!(text, "note: {routes} {verb} no active provider: {told}");
         }
         let unpriced = self.unpriced();
         if !unpriced.is_empty() {
-            let told: Vec<&str> = unpriced.iter().take(MAX_TOLD).map(String::as_str).collect();
-            let more = match unpriced.len().saturating_sub(MAX_TOLD) {
-                0 => String::new(),
-                n => format!(" and {n} more"),
-            };
             let _ = writeln!(
                 text,
-                "note: no price is known of {}{more}: what that costs stands in no report, and keys with a budget of money may \
+                "note: no price is known of {}: what that costs stands in no report, and keys with a budget of money may \
                  not use it",
-                told.join(", ")
+                some(unpriced.iter())
             );
         }
         let warnings = match self.warnings.len() {
@@ -200,6 +186,16 @@ impl Found {
             "summary": summary,
         })
     }
+}
+
+/// The first [`MAX_TOLD`] of some names, and how many more there are.
+fn some(names: impl ExactSizeIterator<Item = impl Display>) -> String {
+    let more = match names.len().saturating_sub(MAX_TOLD) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let told: Vec<String> = names.take(MAX_TOLD).map(|name| name.to_string()).collect();
+    told.join(", ") + &more
 }
 
 fn listed(problems: &[Problem]) -> Vec<serde_json::Value> {

@@ -140,6 +140,12 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The first names with commas between them, at most so many; `...` stands for the others.
+fn first_of<'a>(names: impl ExactSizeIterator<Item = &'a str>, most: usize) -> String {
+    let more = (names.len() > most).then_some("...");
+    names.take(most).chain(more).collect::<Vec<_>>().join(", ")
+}
+
 /// The configuration; what is wrong with it is what was given.
 fn configuration(conf: &Path) -> Result<Config, Failure> {
     let (config, _) = config::load::load(conf).map_err(|problems| {

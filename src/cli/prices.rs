@@ -230,15 +230,11 @@ impl Import {
         let Some(missing) = names.meant().into_iter().find(|ours| !there.contains(ours)) else {
             return Ok(());
         };
-        let mut told: Vec<&str> = theirs.iter().copied().take(MAX_TOLD).collect();
-        if theirs.len() > MAX_TOLD {
-            told.push("...");
-        }
         Err(Failure::Given(format!(
             "--provider {missing}: {} has no models of it, and nothing was changed. Say THEIRS={missing} if the table calls it \
              otherwise; if it does not have it, take another table (models.dev's api.json has more providers). It has: {}",
             self.file.display(),
-            told.join(", ").replace(char::is_control, "?")
+            super::first_of(theirs.iter().copied(), MAX_TOLD).replace(char::is_control, "?")
         )))
     }
 

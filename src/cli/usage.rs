@@ -268,14 +268,10 @@ fn unknown_provider(client: &Client, name: &str) -> Result<Option<String>, Failu
         return Ok(None);
     }
     let names = known.providers.iter().map(|provider| provider.name.as_str());
-    let mut names: Vec<&str> = names.take(TOLD).collect();
-    if known.providers.len() > TOLD {
-        names.push("...");
-    }
     let name = printable(name, 200);
     Ok(Some(format!(
         "--provider {name}: the rules have no such provider, and nothing is in the ledger of it; there are: {}",
-        names.join(", ")
+        super::first_of(names, TOLD)
     )))
 }
 

@@ -79,10 +79,12 @@ pub fn place<'a>(dialect: &dyn Dialect, word: &'a str) -> Option<&'a str> {
 /// Where a path leads in the bodies of a dialect; `None`: it begins with a word for a setting which the dialect does not have.
 pub fn resolve(dialect: &dyn Dialect, path: &str) -> Result<Option<Vec<String>>, PathError> {
     let mut segments = split(path)?;
-    if let Some(place) = dialect.setting(&segments[0]) {
-        segments.splice(..1, place.split('.').map(str::to_owned));
-    } else if is_word(&segments[0]) {
+    let Some(place) = place(dialect, &segments[0]) else {
         return Ok(None);
+    };
+    if place != segments[0] {
+        let place: Vec<String> = place.split('.').map(str::to_owned).collect();
+        segments.splice(..1, place);
     }
     if FIXED.iter().any(|name| dialect.same_field(name, &segments[0])) {
         return Err(PathError::Fixed(path.to_owned()));

@@ -194,7 +194,9 @@ impl Reader {
                 End::Dead | End::Alive => (None, segments.range(number + 1..).next().is_none()),
             };
             let stop = self.read_segment(segment, limit, &mut each)?;
-            let may_be_torn = is_last && matches!(end, End::Dead);
+            // Files behind it that hold no record were made in the journal's last moment: a power cut may leave their names, and this file
+            // torn.
+            let may_be_torn = matches!(end, End::Dead) && segment::last_written(segments) <= Some(number);
             match stop {
                 SegmentStop::Paused => return Ok(Stop::Paused),
                 SegmentStop::Whole if is_last && !(may_be_torn && self.ends_short(segment)) => return Ok(Stop::End),
@@ -202,9 +204,7 @@ impl Reader {
                     return Ok(self.damaged(segment, "it ends before what was taken in of it".into()));
                 }
                 SegmentStop::Whole => self.go_to(number + 1),
-                SegmentStop::Torn(why)
-                    if (may_be_torn || ends_here(segments, number, end)) && self.is_torn_end(segment)? =>
-                {
+                SegmentStop::Torn(why) if may_be_torn && self.is_torn_end(segment)? => {
                     // Of one that was taken in it was told then.
                     if segment.state == State::Fresh {
                         tracing::warn!(
@@ -423,12 +423,6 @@ fn newer(segment: &Segment) -> LedgerError {
     LedgerError::Newer {
         file: segment.path.clone(),
     }
-}
-
-/// Does a dead process's journal end with this file? Files behind it that hold no record were made in its last moment: a power cut may
-/// leave their names, and this file torn.
-fn ends_here(segments: &BTreeMap<u32, Segment>, number: u32, end: End) -> bool {
-    matches!(end, End::Dead) && segment::last_written(segments) <= Some(number)
 }
 
 /// Appends up to `wanted` bytes from `offset` on; fewer only at the file's end.

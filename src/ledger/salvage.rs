@@ -88,50 +88,84 @@ pub(super) fn scan(
     read_at(&file, &mut chunk, 0, HEADER_LEN).map_err(io_error(path))?;
     let mut found = Found {
         salt: Salt::from_header(&chunk).ok(),
-        is_stub: chunk.len() < HEADER_LEN || is_blank(&file, path)?,
+        is_stub: chunk.len() < HEADER_LEN,
         is_newer: Salt::is_of_other_format(&chunk),
         ..Found::default()
     };
-    let mut offset = HEADER_LEN as u64;
     if found.salt.is_none() {
+        found.is_stub |= is_blank(&file, path)?;
         found.bad_bytes = chunk.len() as u64;
     }
     let Some(salt) = found.salt.or(spare) else {
         found.bad_bytes = found.bad_bytes.max(segment.bytes);
         return Ok(found);
     };
-    found.good_to = offset;
-    loop {
+    found.good_to = HEADER_LEN as u64;
+    walk(&file, path, salt, HEADER_LEN as u64, u64::MAX, |piece| {
+        let Piece::Record { payload, end } = piece else {
+            found.bad_bytes += 1;
+            return Ok(true);
+        };
+        found.good_behind_bad |= found.bad_bytes > 0;
+        if found.bad_bytes == 0 {
+            found.good_to = end;
+        }
+        match form::head(payload) {
+            Some(head) if head.kind == Kind::Opened || form::read_closed(payload).is_some() => {
+                found.records += 1;
+                each(payload, head)?;
+            }
+            _ => found.unknown += 1,
+        }
+        Ok(true)
+    })?;
+    Ok(found)
+}
+
+/// What stands at a place of a file.
+enum Piece<'a> {
+    /// A good record, and where it ends.
+    Record { payload: &'a [u8], end: u64 },
+    /// A byte which is part of none.
+    Bad,
+}
+
+/// Gives what stands from `offset` on, to the file's end or to `most`; `each` says whether to go on. True: `most` was reached.
+fn walk(
+    file: &File,
+    path: &Path,
+    salt: Salt,
+    mut offset: u64,
+    most: u64,
+    mut each: impl FnMut(Piece<'_>) -> Result<bool, LedgerError>,
+) -> Result<bool, LedgerError> {
+    let mut chunk = Vec::new();
+    while offset < most {
         chunk.clear();
-        read_at(&file, &mut chunk, offset, CHUNK + AHEAD).map_err(io_error(path))?;
+        read_at(file, &mut chunk, offset, CHUNK + AHEAD).map_err(io_error(path))?;
         if chunk.is_empty() {
-            return Ok(found);
+            return Ok(false);
         }
         let mut at = 0;
         while at < chunk.len() && at < CHUNK {
-            match salt.next(chunk.get(at..).unwrap_or_default()) {
+            let piece = match salt.next(chunk.get(at..).unwrap_or_default()) {
                 Next::Record(payload) => {
-                    found.good_behind_bad |= found.bad_bytes > 0;
                     at += FRAME_LEN + payload.len();
-                    if found.bad_bytes == 0 {
-                        found.good_to = offset + at as u64;
-                    }
-                    match form::head(payload) {
-                        Some(head) if head.kind == Kind::Opened || form::read_closed(payload).is_some() => {
-                            found.records += 1;
-                            each(payload, head)?;
-                        }
-                        _ => found.unknown += 1,
-                    }
+                    let end = offset + at as u64;
+                    Piece::Record { payload, end }
                 }
                 Next::Cut | Next::Bad(_) => {
                     at += 1;
-                    found.bad_bytes += 1;
+                    Piece::Bad
                 }
+            };
+            if !each(piece)? {
+                return Ok(false);
             }
         }
         offset += at as u64;
     }
+    Ok(true)
 }
 
 /// Stands a good record anywhere behind a bad place at `from`? One of a kind this program does not know counts too. False where the
@@ -164,30 +198,16 @@ fn walk_behind(segment: &Segment, from: u64, mut each: impl FnMut(Option<&[u8]>)
         return Ok(());
     };
     let file = File::open(path).map_err(io_error(path))?;
-    let mut chunk = Vec::new();
-    let mut offset = from.max(HEADER_LEN as u64);
-    let end = offset.saturating_add(BEHIND_MOST);
-    while offset < end {
-        chunk.clear();
-        read_at(&file, &mut chunk, offset, CHUNK + AHEAD).map_err(io_error(path))?;
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        let mut at = 0;
-        while at < chunk.len() && at < CHUNK {
-            match salt.next(chunk.get(at..).unwrap_or_default()) {
-                Next::Record(payload) => {
-                    at += FRAME_LEN + payload.len();
-                    if !each(Some(payload)) {
-                        return Ok(());
-                    }
-                }
-                Next::Cut | Next::Bad(_) => at += 1,
-            }
-        }
-        offset += at as u64;
+    let from = from.max(HEADER_LEN as u64);
+    let goes_on = walk(&file, path, salt, from, from.saturating_add(BEHIND_MOST), |piece| {
+        Ok(match piece {
+            Piece::Record { payload, .. } => each(Some(payload)),
+            Piece::Bad => true,
+        })
+    })?;
+    if goes_on {
+        each(None);
     }
-    each(None);
     Ok(())
 }
 

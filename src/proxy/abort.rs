@@ -229,16 +229,8 @@ mod tests {
             (AnswerKind::Whole, &["{"], true),
             (AnswerKind::Error, &["{"], false),
         ] {
-            let answer = crate::translate::AnswerStream::new(crate::translate::AnswerPlan {
-                dialect: crate::dialects::by_name("openai_chat").unwrap(),
-                operation: crate::ir::Operation::Chat,
-                status: 200,
-                kind,
-                coding: Coding::Identity,
-                withhold_usage: false,
-                max_kept: 1 << 20,
-                conversion: None,
-            });
+            let plan = crate::translate::stream::tests::plan("openai_chat", kind);
+            let answer = crate::translate::AnswerStream::new(plan);
             let drains = Drains::new(1);
             let mut held = Held {
                 policy: Some(Policy {

@@ -13,7 +13,7 @@ use crate::limits::Estimate;
 use crate::money::{Markup, Price};
 use crate::routing::Candidate;
 use crate::rules::{Rules, UnknownPrice};
-use crate::translate::bound::{self, Prompt, Said};
+use crate::translate::bound::{self, Prompt, Said, Turns};
 use crate::translate::edit::{self, Change, How};
 use crate::translate::request;
 
@@ -214,7 +214,7 @@ async fn read(ctx: &mut RequestContext) -> Result<Prompt, ApiError> {
     if let Some(mut prompt) = bound::by_bytes(&body) {
         if target.operation == Operation::Embeddings {
             // Each text may be as long as the context, and how many there are was not read.
-            prompt.turns = body.len() as u64;
+            prompt.turns = Turns::Said(body.len() as u64);
         }
         return Ok(prompt);
     }
@@ -278,12 +278,11 @@ pub fn of(
     };
     let context = rules.and_then(|rules| rules.models.facts(provider, model)?.context);
     let is_embedding = operation == Some(Operation::Embeddings);
-    let turns = match prompt.tools {
-        true => gateway.config.limits.tool_turns,
-        false => prompt.turns,
+    let turns = match prompt.turns {
+        Turns::Said(turns) => turns,
+        Turns::Open => gateway.config.limits.tool_turns,
     };
-    let prompt = Prompt { turns, ..prompt };
-    let most = most_of_prompt(prompt, prepared.grown, context, is_embedding);
+    let most = most_of_prompt(prompt, turns, prepared.grown, context, is_embedding);
     let money = if bounded {
         let images_out = u32::try_from(length.candidates).unwrap_or(u32::MAX);
         bill.most(most, length.most, images_out)
@@ -302,8 +301,8 @@ pub fn of(
 }
 
 /// Tokens of the prompt at most, as they are billed: `grown` is what was put into it here, `context` the model's.
-fn most_of_prompt(prompt: Prompt, grown: u64, context: Option<u64>, is_embedding: bool) -> u64 {
-    let turns = prompt.turns.max(1);
+fn most_of_prompt(prompt: Prompt, turns: u64, grown: u64, context: Option<u64>, is_embedding: bool) -> u64 {
+    let turns = turns.max(1);
     let said = prompt.most.saturating_add(grown);
     // Several texts are in the body side by side; a prompt that is read again is billed again.
     let said = if is_embedding { said } else { said.saturating_mul(turns) };
@@ -489,10 +488,9 @@ mod tests {
 
     #[test]
     fn a_prompt_is_bounded_by_the_context_as_often_as_it_is_read() {
-        let prompt = |open, turns| Prompt {
+        let prompt = |open| Prompt {
             most: 100,
             open,
-            turns,
             ..Prompt::default()
         };
         for (open, turns, context, is_embedding, want) in [
@@ -509,7 +507,7 @@ mod tests {
             (false, 3, Some(30), true, 90),
             (true, 3, Some(500), true, 1500),
         ] {
-            let most = most_of_prompt(prompt(open, turns), 10, context, is_embedding);
+            let most = most_of_prompt(prompt(open), turns, 10, context, is_embedding);
             assert_eq!(most, want, "{open} {turns} {context:?} {is_embedding}");
         }
     }

@@ -6,8 +6,8 @@ use serde_json::Value;
 use crate::dialects::{Dialect, settings, spans};
 use crate::ir::{Content, Media, MediaKind, MediaSource, Request};
 
-use super::stored::{self, Turns};
-use super::{estimate, plain};
+pub use super::stored::Turns;
+use super::{estimate, plain, stored};
 
 /// Bodies up to this size are bounded by their bytes, if nothing in them stands for more than its bytes: a token has at least one byte of
 /// text, and what the body is wrapped in has more bytes than the tokens a provider wraps a message in.
@@ -37,10 +37,7 @@ pub struct Prompt {
     /// pages, a film, what the provider's own tools find. The model's context is the only bound then.
     pub open: bool,
     /// So often the provider may read a prompt for one answer, or so many prompts there are: each at most as long as the model's context.
-    /// 0 is once.
-    pub turns: u64,
-    /// The provider's own tools decide how often: so often as `limits.tool_turns` says, for all that is known.
-    pub tools: bool,
+    pub turns: Turns,
 }
 
 /// Bounds a prompt by the bytes of its body; `None`: it must be read ([`most`]).
@@ -72,10 +69,6 @@ pub fn most(request: &Request, body: usize, expected: u64) -> Prompt {
     if !request.tools.is_empty() {
         media.tokens += MOST_FOR_TOOLS;
     }
-    let (turns, tools) = match stored::turns(request) {
-        Turns::Said(turns) => (turns, false),
-        Turns::Open => (0, true),
-    };
     // All that is not a medium's base64 is taken for text: at most a token a byte.
     let text = (body as u64).saturating_sub(media.bytes);
     let most = text.saturating_add(media.tokens);
@@ -84,8 +77,7 @@ pub fn most(request: &Request, body: usize, expected: u64) -> Prompt {
         most: most.max(expected),
         pictures: media.pictures,
         open: media.open,
-        turns,
-        tools,
+        turns: stored::turns(request),
     }
 }
 
@@ -109,7 +101,7 @@ pub fn of(decoded: &super::Decoded, body: usize) -> Prompt {
                 expected,
                 most: (body as u64).max(expected),
                 open: stored::refers_to_media(request),
-                turns: request.inputs.len() as u64,
+                turns: Turns::Said(request.inputs.len() as u64),
                 ..Prompt::default()
             }
         }

@@ -259,7 +259,7 @@ fn what_is_in_the_body_as_a_whole_is_not_open() {
         ),
     ] {
         let (_, slow) = read(path, &body);
-        assert!(!slow.open && slow.turns == 1, "{body}: {slow:?}");
+        assert!(!slow.open && slow.turns == Turns::Said(1), "{body}: {slow:?}");
         assert!(slow.most < body.to_string().len() as u64 + 1001, "{body}: {slow:?}");
     }
 }
@@ -272,8 +272,6 @@ fn tools_of_the_provider_read_the_prompt_again() {
     let gpt = |tools, calls: serde_json::Value| json!({"model":"m","input":"Hi","tools":tools,"max_tool_calls":calls});
     let web = json!({"type":"web_search"});
     let none = || json!(null);
-    // The configuration says how often.
-    const OPEN: u64 = 0;
     for (path, body, turns) in [
         ("/v1/messages", claude(json!([{"name":"f","input_schema":{}}])), 1),
         (
@@ -287,27 +285,27 @@ fn tools_of_the_provider_read_the_prompt_again() {
             3,
         ),
         ("/v1/messages", claude(json!([search(json!(2)), search(json!(3))])), 6),
-        ("/v1/messages", claude(json!([search(json!(2)), search(none())])), OPEN),
+        ("/v1/messages", claude(json!([search(json!(2)), search(none())])), 0),
         (
             "/v1/messages",
             claude(json!([search(json!(u64::MAX)), search(json!(u64::MAX))])),
             10,
         ),
-        ("/v1/messages", claude(json!([search(none())])), OPEN),
-        ("/v1/responses", gpt(json!([web]), none()), OPEN),
+        ("/v1/messages", claude(json!([search(none())])), 0),
+        ("/v1/responses", gpt(json!([web]), none()), 0),
         ("/v1/responses", gpt(json!([web]), json!(2)), 3),
         ("/v1/responses", gpt(json!([web]), json!(50)), 51),
-        ("/v1/responses", gpt(json!([web]), json!("2")), OPEN),
+        ("/v1/responses", gpt(json!([web]), json!("2")), 0),
         (
             "/v1/responses",
             gpt(json!([web, {"type":"mcp","server_label":"x"}]), json!(2)),
-            OPEN,
+            0,
         ),
         ("/v1/responses", gpt(json!([{"type":"local_shell"}]), none()), 1),
         (
             "/v1/responses",
             json!({"model":"m","input":"Hi","prompt":{"id":"p"}}),
-            OPEN,
+            0,
         ),
         (
             "/v1/responses",
@@ -317,7 +315,7 @@ fn tools_of_the_provider_read_the_prompt_again() {
         (
             "/v1beta/models/m:generateContent",
             json!({"contents":[],"tools":[{"googleSearch":{}}]}),
-            OPEN,
+            0,
         ),
         (
             "/v1beta/models/m:generateContent",
@@ -326,14 +324,16 @@ fn tools_of_the_provider_read_the_prompt_again() {
         ),
     ] {
         let prompt = read(path, &body).1;
-        assert_eq!((prompt.turns, prompt.tools), (turns, turns == OPEN), "{body}");
+        // Where it is 0 the configuration says how often.
+        let turns = if turns == 0 { Turns::Open } else { Turns::Said(turns) };
+        assert_eq!(prompt.turns, turns, "{body}");
     }
 }
 
 #[test]
 fn embeddings_are_as_many_prompts_as_texts() {
     let (_, texts) = read("/v1/embeddings", &json!({"model":"m","input":["a","b","c"]}));
-    assert_eq!((texts.turns, texts.open), (3, false));
+    assert_eq!((texts.turns, texts.open), (Turns::Said(3), false));
     let (quick, picture) = read(
         "/v1/embeddings",
         &json!({"model":"m","input":[{"image":"https://a.example/x.png"}]}),

@@ -175,19 +175,26 @@ fn any_field(json: &Value, named: &dyn Fn(&str) -> bool) -> bool {
     }
 }
 
-/// How often the provider may read the prompt for one answer, at most: once, and again after each round of its own tools.
+/// How often the provider may read a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turns {
-    /// So often.
+pub enum Turns {
+    /// At most so often; 0 is once too.
     Said(u64),
-    /// The request does not say it.
+    /// The provider's own tools decide it, and the request does not say it: as often as `limits.tool_turns`, for all that is known.
     Open,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Turns::Said(1)
+    }
 }
 
 /// After so many rounds Anthropic stops with `pause_turn` ("Handling stop reasons", the default limit of the server-side loop). Others name
 /// no number.
 const MOST_ROUNDS: u64 = 10;
 
+/// How often the provider may read the prompt for one answer, at most: once, and again after each round of its own tools.
 pub(super) fn turns(request: &Request) -> Turns {
     let looping = |native: &Native| {
         let key = native.key.to_ascii_lowercase();

@@ -2,7 +2,7 @@ use super::*;
 use crate::dialects;
 use crate::translate::inflate::tests::{CODINGS, encode};
 
-fn plan(dialect: &str, kind: AnswerKind) -> AnswerPlan {
+pub(crate) fn plan(dialect: &str, kind: AnswerKind) -> AnswerPlan {
     AnswerPlan {
         dialect: dialects::by_name(dialect).expect("a dialect"),
         operation: Operation::Chat,

@@ -252,30 +252,23 @@ async fn a_whole_answer_that_breaks_is_an_error_not_half_an_answer() {
                     .await,
             );
         }
-        *next.lock() = Answer::json(200, whole[..whole.len() / 2].to_vec());
-        dialect.check_refusal(
-            "half of it, well framed",
-            502,
-            &gateway
-                .post(&dialect.path("known", false), &dialect.body("known", false))
-                .await,
-        );
-        *next.lock() = Answer::json(200, "");
-        dialect.check_refusal(
-            "nothing of it, well framed",
-            502,
-            &gateway
-                .post(&dialect.path("known", false), &dialect.body("known", false))
-                .await,
-        );
-        *next.lock() = Answer::raw(vec![Step::Send(half.clone().into()), Step::Hang]);
-        dialect.check_refusal(
-            "it falls silent",
-            504,
-            &gateway
-                .post(&dialect.path("known", false), &dialect.body("known", false))
-                .await,
-        );
+        for (what, status, answer) in [
+            (
+                "half of it, well framed",
+                502,
+                Answer::json(200, whole[..whole.len() / 2].to_vec()),
+            ),
+            ("nothing of it, well framed", 502, Answer::json(200, "")),
+            (
+                "it falls silent",
+                504,
+                Answer::raw(vec![Step::Send(half.clone().into()), Step::Hang]),
+            ),
+        ] {
+            *next.lock() = answer;
+            let (path, body) = (dialect.path("known", false), dialect.body("known", false));
+            dialect.check_refusal(what, status, &gateway.post(&path, &body).await);
+        }
     }
     gateway.idle().await;
 }
