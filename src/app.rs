@@ -6,23 +6,28 @@
 
 pub mod control;
 pub mod first_run;
+mod incumbent;
 pub mod listeners;
 pub mod shutdown;
+pub mod sockets;
 pub mod surroundings;
+mod systemd;
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
+use tokio::sync::watch;
 
-use crate::admin::{self, AdminState};
+use crate::admin::{self, AdminState, Pause};
 use crate::clock::Clock;
 use crate::config::{Config, MAX_ATTEMPTS, Problems};
 use crate::egress::{Names, Policy, Probe};
@@ -39,12 +44,16 @@ use crate::routing::affinity::Affinities;
 use crate::rules::{self, Live};
 use crate::secrets::Vault;
 use crate::store::Store;
+use crate::upgrade::{self, Predecessor, Role, UpgradeError};
 use crate::upstream::health::ByRules;
 use crate::upstream::{Checks, LiveFleet, Memory, RetryBudget};
 
 use control::Control;
 use first_run::FirstRun;
-use surroundings::Surroundings;
+use incumbent::Running;
+use listeners::Acceptors;
+use sockets::Sockets;
+use surroundings::{Beforehand, Surroundings};
 
 /// The name which stands for the sandbox provider inside the gateway, in base URLs.
 const SANDBOX_HOST: &str = "sandbox.internal";
@@ -96,19 +105,32 @@ pub enum StartError {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] crate::ledger::LedgerError),
+    /// The process before this one can't be taken over from.
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
     /// The rules folder can't be watched.
     #[error("the rules folder can't be watched: {0}")]
     Watch(#[from] notify::Error),
 }
 
-/// Builds everything and serves until the process is told to stop. `ready` is called when the listeners are bound, with
-/// what a first start made.
-pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Result<(), StartError> {
+/// Builds everything and serves until the process is told to stop. `predecessor`: the process whose place this one takes. `ready` is
+/// called when clients are served, with what a first start made.
+pub fn run(
+    config: Config,
+    mut predecessor: Option<Predecessor>,
+    ready: impl FnOnce(&Config, Option<&FirstRun>) + Send + 'static,
+) -> Result<(), StartError> {
     let clock = Clock::system();
     let started = clock.now();
     let config = Arc::new(config);
     make_folder(&config.data)?;
-    check_addresses(&config)?;
+    let sockets = Arc::new(Sockets::open(&config, predecessor.as_mut())?);
+    upgrade::metrics::declare();
+    if let Some(predecessor) = &mut predecessor {
+        // The store's secrets are taken to be there, as the store is not ours yet.
+        rules::compile_with(&config.rules, &clock, &Beforehand).map_err(StartError::Rules)?;
+        predecessor.checked(&config.data)?;
+    }
     let was_used = first_run::was_used(&config.data);
     let store = Arc::new(Store::open(&config.data.join("store"), config.store_cache)?);
     let sealed = Keys::sealed(&store)?;
@@ -136,18 +158,21 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     let ledger = Ledger::start(
         &config.data.join("journal"),
         &config.ledger,
-        store,
-        accounts,
+        store.clone(),
+        accounts.clone(),
         clock.clone(),
     )?;
     let access_log = AccessLog::start(&config.logs.access).map_err(|source| StartError::File {
         path: access_log_path(&config),
         source,
     })?;
-    let audit = admin::Audit::open(&config.data.join("audit.jsonl")).map_err(|source| StartError::File {
-        path: config.data.join("audit.jsonl"),
-        source,
-    })?;
+    let audit = Arc::new(
+        admin::Audit::open(&config.data.join("audit.jsonl")).map_err(|source| StartError::File {
+            path: config.data.join("audit.jsonl"),
+            source,
+        })?,
+    );
+    let pause = Pause::default();
 
     let live = Live::with(config.rules.clone(), rules, clock.clone(), Box::new(surroundings));
     let fleet = Arc::new(LiveFleet::new(live.load().clone()));
@@ -161,7 +186,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     })?;
     let sandbox = config
         .sandbox
-        .map(|address| control.serve_sandbox(address))
+        .map(|address| control.serve_sandbox(address, &sockets))
         .transpose()?;
     let own = sandbox
         .map(|address| (Arc::from(SANDBOX_HOST), address))
@@ -169,7 +194,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
         .collect::<HashMap<_, _>>();
     let names = Arc::new(Names::new(own, config.timeouts.dns));
     control.resolve_ahead(names.clone(), fleet.clone());
-    control.remember(fleet.clone(), cooldowns, clock.clone());
+    control.remember(fleet.clone(), cooldowns.clone(), clock.clone());
     control.follow_rules(&live, fleet.clone(), names.clone())?;
     if previous.is_some() {
         control.reseal(vault.clone());
@@ -192,18 +217,20 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
             tokens,
             started,
             clock: clock.clone(),
-            audit: Arc::new(audit),
+            audit: audit.clone(),
             probe: Arc::new(Probe::new(Policy::new(
                 config.admin.allow_private.clone(),
                 config.admin.allow_ports.clone(),
             ))),
+            pause: pause.clone(),
         };
-        control.serve("admin", address, admin::router(state))?;
+        control.serve("admin", (Role::Admin, address), &sockets, admin::router(state))?;
     }
     if let Some(address) = config.metrics {
         let fleet = fleet.clone();
         let publish = move || fleet.load().publish(Instant::now());
-        control.serve("metrics", address, crate::observe::metrics::router(publish))?;
+        let router = crate::observe::metrics::router(publish);
+        control.serve("metrics", (Role::Metrics, address), &sockets, router)?;
     }
 
     metrics::declare();
@@ -214,9 +241,9 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     ));
     let gateway = Gateway {
         config: config.clone(),
-        clock,
+        clock: clock.clone(),
         keys: keys.ring().clone(),
-        fleet,
+        fleet: fleet.clone(),
         names,
         affinities: Arc::new(Affinities::new(config.affinity.sessions, config.affinity.ttl)),
         budget: Arc::new(RetryBudget::new(
@@ -233,12 +260,51 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     };
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&config));
     server.bootstrap();
-    server.add_service(background_service("health", checks));
+    server.add_service(background_service("health", checks.clone()));
     let proxy = Arc::new(http_proxy(&server.configuration, gateway));
-    listeners::serve(&mut server, &config, &proxy, &flood)?;
+    let acceptors = Acceptors::default();
+    let served = listeners::serve(&mut server, &config, &proxy, &flood, &sockets, &acceptors)?;
 
-    let signals = shutdown::Signals::new(draining, config.timeouts.drain, control.handle());
-    ready(&config, first_run.as_ref());
+    let leave = watch::Sender::new(false);
+    let signals = shutdown::Signals::new(
+        draining.clone(),
+        &config,
+        leave.subscribe(),
+        acceptors.retired.clone(),
+        control.handle(),
+    );
+    let switched = predecessor
+        .map(|predecessor| predecessor.switch(&accounts, &ledger, &clock, control.handle()))
+        .transpose()?;
+    control.serve_upgrades(Running {
+        config: config.clone(),
+        accounts,
+        ledger: ledger.clone(),
+        store,
+        audit,
+        fleet,
+        cooldowns,
+        clock,
+        pause,
+        paused: Mutex::default(),
+        sockets,
+        acceptors: acceptors.clone(),
+        checks,
+        retirement: control.retirement(),
+        proxy,
+        draining,
+        leave,
+        runtime: control.handle().clone(),
+    })?;
+    control.announce(acceptors.accepting.subscribe(), served, {
+        let config = config.clone();
+        move || {
+            ready(&config, first_run.as_ref());
+            if let Some(switched) = switched {
+                switched.serving();
+            }
+        }
+    });
     server.run(RunArgs {
         shutdown_signal: Box::new(signals),
     });
@@ -264,19 +330,6 @@ fn make_folder(folder: &Path) -> Result<(), StartError> {
         path: folder.to_owned(),
         source,
     })
-}
-
-/// Pingora panics where it can't bind: look before.
-fn check_addresses(config: &Config) -> Result<(), StartError> {
-    for listener in &config.listeners {
-        let address = listener.listen;
-        TcpListener::bind(address).map_err(|source| StartError::Listen {
-            what: "the gateway",
-            address,
-            source,
-        })?;
-    }
-    Ok(())
 }
 
 fn server_conf(config: &Config) -> ServerConf {

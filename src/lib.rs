@@ -21,6 +21,7 @@ pub mod translate;
 
 pub mod egress;
 pub mod routing;
+pub mod upgrade;
 pub mod upstream;
 
 pub mod keys;

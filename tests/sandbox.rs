@@ -28,7 +28,7 @@ impl Provider {
             let stopped = async move {
                 let _ = stopped.await;
             };
-            serve(listener, served, stopped).await
+            serve(listener, served, std::future::pending(), stopped).await
         });
         Provider {
             base,

@@ -182,6 +182,13 @@ impl Audit {
         })
     }
 
+    /// Opens it once more: another process had it meanwhile. Blocking.
+    pub fn reopen(&self) -> io::Result<()> {
+        let fresh = Audit::open(&self.path)?.inner.into_inner();
+        *self.inner.lock() = fresh;
+        Ok(())
+    }
+
     /// The file.
     pub(super) fn path(&self) -> &Path {
         &self.path

@@ -24,6 +24,7 @@ pub mod keys;
 pub mod ledger;
 pub mod look;
 mod page;
+mod pause;
 pub mod policy;
 pub mod prices;
 pub mod providers;
@@ -61,6 +62,7 @@ use crate::secrets::Vault;
 use crate::upstream::{Checks, LiveFleet};
 
 pub use audit::Audit;
+pub use pause::{Pause, Paused};
 use refusal::Refusal;
 
 /// Where the document is; the only path that needs no token.
@@ -102,6 +104,8 @@ pub struct AdminState {
     pub audit: Arc<Audit>,
     /// What tries out the URLs that callers enter.
     pub probe: Arc<Probe>,
+    /// Holds calls back while the gateway is upgraded.
+    pub pause: Pause,
 }
 
 /// What handlers share.
@@ -225,6 +229,7 @@ pub fn document() -> OpenApi {
 /// The router. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, so that the audit log knows
 /// addresses; it works without.
 pub fn router(state: AdminState) -> axum::Router {
+    let pause = state.pause.clone();
     let api = Arc::new(Api {
         state,
         questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
@@ -244,6 +249,7 @@ pub fn router(state: AdminState) -> axum::Router {
         .layer(from_fn_with_state(Arc::clone(&api), roles::require_role))
         .layer(from_fn_with_state(Arc::clone(&api), audit::record_writes))
         .layer(from_fn_with_state(Arc::clone(&api), auth::require_token))
+        .layer(from_fn_with_state(pause, pause::hold))
         .layer(from_fn(answer_headers))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(api)

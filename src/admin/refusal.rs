@@ -215,6 +215,12 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
     }
 
+    /// 503: another process has the store, or is getting it.
+    pub(super) fn upgrading() -> Self {
+        let message = "the gateway is being upgraded: try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "upgrading", message.to_owned())
+    }
+
     /// 503: what is wanted can't be entered in the audit log, and was not done.
     pub(super) fn not_audited(error: &std::io::Error) -> Self {
         let message = format!(

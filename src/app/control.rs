@@ -5,8 +5,10 @@ use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -16,9 +18,13 @@ use crate::egress::{Authority, Names, REFRESH};
 use crate::rules::Live;
 use crate::sandbox::{self, Sandbox};
 use crate::secrets::Vault;
+use crate::upgrade::{self, Order, Role};
 use crate::upstream::LiveFleet;
 
-use super::StartError;
+use super::incumbent::Running;
+use super::listeners::Accepting;
+use super::sockets::Sockets;
+use super::{StartError, systemd};
 
 /// How often what was learned of credentials is written down, if it changed.
 const REMEMBER: Duration = Duration::from_secs(1);
@@ -29,6 +35,9 @@ const RESEAL_AT_ONCE: usize = 32;
 /// After what time sealing anew is tried again.
 const RESEAL_AGAIN: Duration = Duration::from_secs(30);
 
+/// How long a listener that is being served may take to fail, if it does.
+const GIVES_UP: Duration = Duration::from_millis(50);
+
 /// How long stopping waits for what is being written, and then for other tasks.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -36,8 +45,31 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub struct Control {
     runtime: Runtime,
     stop: watch::Sender<bool>,
-    watch: Option<crate::rules::Watch>,
+    /// Another process does all this from now on.
+    retired: watch::Sender<bool>,
+    watch: Arc<Mutex<Option<crate::rules::Watch>>>,
     remembering: Option<JoinHandle<()>>,
+}
+
+/// What ends the work of a process whose place another one has taken.
+#[derive(Clone)]
+pub struct Retirement {
+    retired: watch::Sender<bool>,
+    watch: Arc<Mutex<Option<crate::rules::Watch>>>,
+}
+
+impl Retirement {
+    /// Nothing is accepted any more by admin API, metrics page and sandbox (what they are at they finish), rules are followed and
+    /// cooldowns written down no more.
+    pub fn begin(&self) {
+        self.retired.send_replace(true);
+        drop(self.watch.lock().take());
+    }
+
+    /// Resolves when it has begun.
+    pub fn begun(&self) -> impl Future<Output = ()> + Send + use<> {
+        stopped(self.retired.subscribe())
+    }
 }
 
 impl Control {
@@ -56,15 +88,36 @@ impl Control {
         Ok(Control {
             runtime,
             stop: watch::Sender::new(false),
-            watch: None,
+            retired: watch::Sender::new(false),
+            watch: Arc::default(),
             remembering: None,
         })
     }
 
-    /// Serves `router` on `address` until [`Control::stop`].
-    pub fn serve(&self, what: &'static str, address: SocketAddr, router: axum::Router) -> Result<(), StartError> {
-        let listener = self.bind(what, address)?;
-        let stopped = stopped(self.stop.subscribe());
+    /// What ends it when another process takes over.
+    pub fn retirement(&self) -> Retirement {
+        Retirement {
+            retired: self.retired.clone(),
+            watch: self.watch.clone(),
+        }
+    }
+
+    /// Serves `router` on a socket of `role` until [`Control::stop`].
+    pub fn serve(
+        &self,
+        what: &'static str,
+        (role, address): (Role, SocketAddr),
+        sockets: &Sockets,
+        router: axum::Router,
+    ) -> Result<(), StartError> {
+        let listener = self.listener(what, (role, address), sockets)?;
+        let (stopped, retired) = (stopped(self.stop.subscribe()), stopped(self.retired.subscribe()));
+        let stopped = async move {
+            tokio::select! {
+                () = stopped => {}
+                () = retired => {}
+            }
+        };
         self.runtime.spawn(async move {
             if let Err(error) = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
                 .with_graceful_shutdown(stopped)
@@ -77,17 +130,25 @@ impl Control {
     }
 
     /// Serves the sandbox provider and returns where.
-    pub fn serve_sandbox(&self, address: SocketAddr) -> Result<SocketAddr, StartError> {
-        let listener = self.bind("the sandbox provider", address)?;
+    pub fn serve_sandbox(&self, address: SocketAddr, sockets: &Sockets) -> Result<SocketAddr, StartError> {
+        let listener = self.listener("the sandbox provider", (Role::Sandbox, address), sockets)?;
         let failed = |source| StartError::Listen {
             what: "the sandbox provider",
             address,
             source,
         };
+        let is_shared = address.port() != 0;
         let address = listener.local_addr().map_err(failed)?;
-        let stopped = stopped(self.stop.subscribe());
+        let (stopped, retired) = (stopped(self.stop.subscribe()), stopped(self.retired.subscribe()));
+        let enough = async move {
+            retired.await;
+            if !is_shared {
+                // Nobody else accepts there, and requests under way may need it.
+                std::future::pending::<()>().await;
+            }
+        };
         self.runtime.spawn(async move {
-            if let Err(error) = sandbox::serve(listener, Sandbox::new(false), stopped).await {
+            if let Err(error) = sandbox::serve(listener, Sandbox::new(false), enough, stopped).await {
                 tracing::error!(%error, "the sandbox provider stopped");
             }
         });
@@ -109,12 +170,15 @@ impl Control {
     /// [`Control::stop`] waits for the last of it.
     pub fn remember(&mut self, fleet: Arc<LiveFleet>, path: PathBuf, clock: Clock) {
         let mut stop = self.stop.subscribe();
+        let mut retired = self.retired.subscribe();
         let remembering = self.runtime.spawn(async move {
             let mut written = fleet.load().changed();
             loop {
                 let stopping = tokio::select! {
                     () = tokio::time::sleep(REMEMBER) => false,
                     _ = stop.wait_for(|stop| *stop) => true,
+                    // What another process learns stands there now.
+                    _ = retired.wait_for(|retired| *retired) => return,
                 };
                 let now = fleet.load();
                 let changed = now.changed();
@@ -149,19 +213,75 @@ impl Control {
             let (names, fleet) = (names.clone(), fleet.clone());
             handle.spawn(async move { names.refresh(authorities(&fleet), false).await });
         }));
-        self.watch = Some(live.watch()?);
+        *self.watch.lock() = Some(live.watch()?);
         let live = live.clone();
+        let retired = self.retired.subscribe();
         self.runtime.spawn(async move {
             let Ok(mut hangups) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else {
                 return;
             };
             while hangups.recv().await.is_some() {
+                if *retired.borrow() {
+                    continue;
+                }
                 let live = live.clone();
                 // It tells the log itself what became of it.
                 let _ = tokio::task::spawn_blocking(move || live.reload().is_ok()).await;
             }
         });
         Ok(())
+    }
+
+    /// Takes orders of `tollgate upgrade`.
+    pub fn serve_upgrades(&self, running: Running) -> Result<(), StartError> {
+        let data = running.config.data.clone();
+        let listener = {
+            let _inside = self.runtime.enter();
+            upgrade::control::bind(&data)
+        };
+        let listener = listener.map_err(|source| StartError::File {
+            path: upgrade::control::path(&data),
+            source,
+        })?;
+        let (running, under_way) = (Arc::new(running), Arc::new(AtomicBool::new(false)));
+        let retired = running.retirement.begun();
+        let serve = upgrade::control::serve(listener, move |order: Order, told| {
+            running.upgrade(&under_way, &order, &told);
+        });
+        self.runtime.spawn(async move {
+            tokio::select! {
+                served = serve => if let Err(error) = served {
+                    tracing::error!(%error, "orders to upgrade are not heard any more");
+                },
+                () = retired => {}
+            }
+        });
+        Ok(())
+    }
+
+    /// Calls `ready` when all of the proxy's sockets are served.
+    pub fn announce(
+        &self,
+        mut accepting: watch::Receiver<Accepting>,
+        served: usize,
+        ready: impl FnOnce() + Send + 'static,
+    ) {
+        self.runtime.spawn(async move {
+            let all = accepting.wait_for(|accepting| accepting.on == served || accepting.failed > 0);
+            if all.await.is_err() {
+                return;
+            }
+            // What Pingora can't serve it gives up at once.
+            tokio::time::sleep(GIVES_UP).await;
+            let Accepting { on, failed } = *accepting.borrow();
+            if failed > 0 {
+                tracing::error!(on, failed, "not all listeners could be served");
+                return;
+            }
+            systemd::serving();
+            // It may write to a terminal, or over a link to another process.
+            let _ = tokio::task::spawn_blocking(ready).await;
+        });
     }
 
     /// Seals the secrets anew which another master key sealed, a few at a time, and says when none is left. What stops it goes
@@ -189,14 +309,21 @@ impl Control {
         });
     }
 
-    fn bind(&self, what: &'static str, address: SocketAddr) -> Result<tokio::net::TcpListener, StartError> {
-        let bind = || {
-            let listener = TcpListener::bind(address)?;
-            listener.set_nonblocking(true)?;
+    fn listener(
+        &self,
+        what: &'static str,
+        (role, address): (Role, SocketAddr),
+        sockets: &Sockets,
+    ) -> Result<tokio::net::TcpListener, StartError> {
+        let take = || {
+            let socket = sockets
+                .of(role, address)?
+                .pop()
+                .ok_or(std::io::ErrorKind::NotConnected)?;
             let _inside = self.runtime.enter();
-            tokio::net::TcpListener::from_std(listener)
+            tokio::net::TcpListener::from_std(TcpListener::from(socket))
         };
-        bind().map_err(|source| StartError::Listen { what, address, source })
+        take().map_err(|source| StartError::Listen { what, address, source })
     }
 
     /// Stops everything.

@@ -4,61 +4,91 @@
 //! read by another, which has to be woken for it, with a system call each time. So where the system spreads connections
 //! over sockets of one address by itself (Linux, `SO_REUSEPORT`), every thread is a service of its own with its own socket: a
 //! connection stays where it was accepted. Work stealing is for the opposite, and keeps one socket for all.
+//!
+//! Sockets are ours ([`super::sockets`]); Pingora gets each through a table of its own, as its one table has one socket an address.
 
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pingora::listeners::TcpSocketOptions;
+use parking_lot::Mutex;
 use pingora::listeners::tls::TlsSettings;
 use pingora::proxy::HttpProxy;
-use pingora::server::{ListenFds, Server, ShutdownWatch};
+use pingora::server::{Fds, ListenFds, Server, ShutdownWatch};
 use pingora::services::listening::Service;
+use tokio::sync::watch;
 
 use crate::config::{Config, Listener};
 use crate::limits::flood::Flood;
 use crate::proxy::Gateway;
 use crate::proxy::door::Door;
+use crate::upgrade::Role;
 
 use super::StartError;
+use super::sockets::{Sockets, one_each};
 
-/// Most sockets of the proxy: as many as one process can hand to the next (`MAX_FDS` in pingora-core's `transfer_fd`). Where each
-/// thread's own would be more, threads share one for each listener.
-const MAX_SOCKETS: usize = 32;
+/// How many of the proxy's sockets are served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accepting {
+    /// So many accept.
+    pub on: usize,
+    /// So many do no more although nobody told them to stop: they failed.
+    pub failed: usize,
+}
 
-/// Adds a service for each listener, or one for each of its threads.
+/// Who accepts: to be told to stop, and to say how it stands.
+#[derive(Clone, Default)]
+pub struct Acceptors {
+    /// True: they accept no more, and tell HTTP/2 clients so.
+    pub retired: watch::Sender<bool>,
+    /// How many there are.
+    pub accepting: watch::Sender<Accepting>,
+}
+
+/// Adds a service for each socket; gives their number.
 pub fn serve(
     server: &mut Server,
     config: &Config,
     proxy: &Arc<HttpProxy<Gateway>>,
     flood: &Arc<Flood>,
-) -> Result<(), StartError> {
-    let sockets = config.listeners.len().saturating_mul(config.threads);
-    let own_sockets = cfg!(target_os = "linux") && !config.work_stealing && sockets <= MAX_SOCKETS;
+    sockets: &Sockets,
+    acceptors: &Acceptors,
+) -> Result<usize, StartError> {
+    let mut served = 0;
     for (index, listener) in config.listeners.iter().enumerate() {
-        let service = |thread: usize| {
+        let its = sockets.of(Role::Proxy, listener.listen);
+        let its = its.map_err(|source| StartError::Listen {
+            what: "the gateway",
+            address: listener.listen,
+            source,
+        })?;
+        let threads = if one_each(config) {
+            1
+        } else {
+            config.threads.div_ceil(its.len().max(1))
+        };
+        for (number, socket) in its.into_iter().enumerate() {
             let h2c = listener.http2 && listener.tls.is_none();
             let door = Door::new(proxy.clone(), flood.clone(), config, h2c);
-            let mut service = Service::new(format!("proxy {index}.{thread}"), door);
-            listen(&mut service, listener, own_sockets)?;
-            Ok::<_, StartError>(service)
-        };
-        if own_sockets {
-            for thread in 0..config.threads {
-                server.add_service(OneThread(service(thread)?));
-            }
-        } else {
-            server.add_service(service(0)?);
+            let mut service = Service::new(format!("proxy {index}.{number}"), door);
+            listen(&mut service, listener)?;
+            server.add_service(OneSocket {
+                service,
+                address: listener.listen.to_string(),
+                socket: Some(socket),
+                threads,
+                acceptors: acceptors.clone(),
+            });
+            served += 1;
         }
     }
-    Ok(())
+    Ok(served)
 }
 
-fn listen(service: &mut Service<Door>, listener: &Listener, own_socket: bool) -> Result<(), StartError> {
+fn listen(service: &mut Service<Door>, listener: &Listener) -> Result<(), StartError> {
     let address = listener.listen.to_string();
-    let mut options = TcpSocketOptions::default();
-    options.so_reuseport = own_socket.then_some(true);
     let Some(files) = &listener.tls else {
-        service.add_tcp_with_settings(&address, options);
+        service.add_tcp(&address);
         return Ok(());
     };
     let mut tls =
@@ -71,25 +101,57 @@ fn listen(service: &mut Service<Door>, listener: &Listener, own_socket: bool) ->
     if listener.http2 {
         tls.enable_h2();
     }
-    service.add_tls_with_settings(&address, Some(options), tls);
+    service.add_tls_with_settings(&address, None, tls);
     Ok(())
 }
 
-/// One thread of a listener.
-struct OneThread(Service<Door>);
+/// One socket of a listener.
+struct OneSocket {
+    service: Service<Door>,
+    address: String,
+    socket: Option<OwnedFd>,
+    threads: usize,
+    acceptors: Acceptors,
+}
+
+/// Counts who accepts, also if Pingora panics.
+struct Counted(Acceptors);
+
+impl Counted {
+    fn begin(acceptors: &Acceptors) -> Self {
+        acceptors.accepting.send_modify(|accepting| accepting.on += 1);
+        Counted(acceptors.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let told = *self.0.retired.borrow();
+        self.0.accepting.send_modify(|accepting| {
+            accepting.on -= 1;
+            accepting.failed += usize::from(!told);
+        });
+    }
+}
 
 #[async_trait]
-impl pingora::services::Service for OneThread {
-    async fn start_service(&mut self, _: Option<ListenFds>, shutdown: ShutdownWatch, listeners_per_fd: usize) {
-        // Without the table of sockets, in which a second service of an address finds the first one's.
-        self.0.start_service(None, shutdown, listeners_per_fd).await;
+impl pingora::services::Service for OneSocket {
+    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, listeners_per_fd: usize) {
+        let Some(socket) = self.socket.take() else { return };
+        let mut table = Fds::new();
+        table.add(self.address.clone(), socket.into_raw_fd());
+        let _counted = Counted::begin(&self.acceptors);
+        // Told to stop by us, before Pingora ends its runtimes.
+        let retired = self.acceptors.retired.subscribe();
+        let table = Some(Arc::new(Mutex::new(table)));
+        self.service.start_service(table, retired, listeners_per_fd).await;
     }
 
     fn name(&self) -> &str {
-        self.0.name()
+        self.service.name()
     }
 
     fn threads(&self) -> Option<usize> {
-        Some(1)
+        Some(self.threads)
     }
 }

@@ -18,6 +18,7 @@ pub mod secrets;
 mod table;
 pub mod tokens;
 mod typed;
+mod upgrade;
 pub mod usage;
 
 use std::io::{self, Write};
@@ -79,6 +80,8 @@ pub enum Command {
     Route(route::Route),
     /// A stand-in provider that speaks all four dialects.
     Sandbox(sandbox::Sandbox),
+    /// Replaces the running process by this binary, without a failed request.
+    Upgrade(upgrade::Upgrade),
     /// Prints the settings which point a client at this gateway: `eval "$(tollgate env claude)"`.
     Env(env::Env),
 }
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Ledger(ledger) => ledger.execute(conf),
         Command::Route(route) => route.execute(conf),
         Command::Sandbox(sandbox) => sandbox.execute(),
+        Command::Upgrade(upgrade) => upgrade.execute(conf),
         Command::Env(env) => env.execute(conf),
     };
     match outcome {
@@ -235,6 +239,8 @@ mod tests {
             "tollgate route explain f --path /v1/messages --header a:b --header c:d --key k --tag t --tag u --json",
             "tollgate route explain - --owner o --client 2001:db8::1 --at 2026-01-31T22:00:00Z",
             "tollgate env codex --file",
+            "tollgate run --take-over",
+            "tollgate upgrade --take-environment --wait --json",
             "tollgate env gemini --json",
             "tollgate prices import table.json --provider a --provider b=c --out f --only-used --dry-run --json",
         ] {

@@ -7,16 +7,37 @@ use crate::app::first_run::FirstRun;
 use crate::app::{self, StartError};
 use crate::config::load::load;
 use crate::config::{self, Config};
+use crate::upgrade::Predecessor;
 
 use super::Failure;
 
 /// Starts the gateway.
 #[derive(clap::Args, Debug, Default)]
-pub struct Run {}
+pub struct Run {
+    /// Takes the place of the process that started this one, which is at the other end of its standard input.
+    #[arg(long, hide = true)]
+    take_over: bool,
+}
 
 impl Run {
     /// Serves until the process is told to stop.
     pub fn execute(self, conf: &Path) -> Result<(), Failure> {
+        let predecessor = match self.take_over {
+            true => Some(Predecessor::greet().map_err(anyhow::Error::from)?),
+            false => None,
+        };
+        let regrets = predecessor.as_ref().map(Predecessor::regrets);
+        let outcome = Self::serve(conf, predecessor);
+        if let (Some(regrets), Err(failure)) = (regrets, &outcome) {
+            regrets.tell(match failure {
+                Failure::Given(told) => told.clone(),
+                Failure::NotDone(error) => format!("{error:#}"),
+            });
+        }
+        outcome
+    }
+
+    fn serve(conf: &Path, predecessor: Option<Predecessor>) -> Result<(), Failure> {
         let (config, warnings) = load(conf).map_err(|problems| given(&problems))?;
         crate::observe::log::init(&config.logs.level, config.logs.json);
         for warning in &warnings {
@@ -24,7 +45,7 @@ impl Run {
         }
         harden();
         raise_open_files();
-        app::run(config, announce).map_err(|error| match error {
+        app::run(config, predecessor, announce).map_err(|error| match error {
             StartError::Rules(problems) => given(&problems),
             error => Failure::NotDone(error.into()),
         })
@@ -32,10 +53,9 @@ impl Run {
 }
 
 fn given(problems: &config::Problems) -> Failure {
-    for problem in problems.iter().filter(|problem| !problem.warning) {
-        eprintln!("{problem}");
-    }
-    Failure::Given("nothing was started; `tollgate check` looks again".into())
+    let wrong = problems.iter().filter(|problem| !problem.warning);
+    let told: Vec<String> = wrong.map(ToString::to_string).collect();
+    Failure::Given(told.join("\n") + "\nnothing was started; `tollgate check` looks again")
 }
 
 /// No core dumps, no debugger of other processes: this one holds keys (HARDENING S7).

@@ -60,7 +60,13 @@ impl Sandbox {
                 _ = terminate.recv() => {}
             }
         };
-        crate::sandbox::serve(listener, crate::sandbox::Sandbox::new(self.record), stop).await?;
+        crate::sandbox::serve(
+            listener,
+            crate::sandbox::Sandbox::new(self.record),
+            std::future::pending(),
+            stop,
+        )
+        .await?;
         Ok(())
     }
 }

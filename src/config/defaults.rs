@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     AccessLog, Admin, AffinitySettings, Config, Durability, HealthSettings, Ledger, Limits, Listener, Logs, OnAbort,
-    Retries, Timeouts,
+    Retries, Timeouts, Upgrade,
 };
 
 const KIB: usize = 1 << 10;
@@ -45,6 +45,7 @@ impl Default for Config {
             ledger: Ledger::default(),
             store_cache: 64 << 20,
             sandbox: Some(local(0)),
+            upgrade: Upgrade::default(),
         }
     }
 }
@@ -102,11 +103,23 @@ impl Default for Timeouts {
             write_stall: Duration::from_secs(30),
             upstream_idle: Duration::from_secs(50),
             // The longest stream: `total`.
+            unready: Duration::ZERO,
             drain: Duration::from_secs(15 * 60),
             ping: Some(Duration::from_secs(15)),
             ping_before: Some(Duration::from_secs(30)),
             commit: Duration::from_secs(2),
             on_abort: OnAbort::default(),
+        }
+    }
+}
+
+impl Default for Upgrade {
+    fn default() -> Self {
+        Upgrade {
+            prepare: Duration::from_secs(60),
+            // The longest stream.
+            grace: Duration::from_secs(15 * 60),
+            idle: Duration::from_secs(5),
         }
     }
 }

@@ -16,6 +16,7 @@ use super::source::{MAX_FILE_BYTES, Report, Source, read_bounded};
 use super::value::Value;
 use super::{
     AccessLog, Admin, Config, Durability, Ledger, Limits, Listener, Logs, MAX_ATTEMPTS, Problems, Timeouts, TlsFiles,
+    Upgrade,
 };
 
 /// Most worker threads: beyond the cores of any machine.
@@ -32,6 +33,9 @@ const TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::fr
 /// How long the beginning of a stream may be held back.
 const COMMIT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
 
+/// How long a gateway that is to stop may go on before it drains.
+const UNREADY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
+
 /// Largest `limits.assumed_output`, in tokens: ten times the longest answer any model gives.
 const MAX_ASSUMED: u64 = 10_000_000;
 
@@ -44,7 +48,7 @@ const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
 /// What PRODUCT.md promises for later issues.
-const LATER: &[(&str, &str)] = &[("alerts", "alerts"), ("upgrade", "replacing the running process")];
+const LATER: &[(&str, &str)] = &[("alerts", "alerts")];
 
 /// Reads and checks the file; every problem at once. Warnings come along with the configuration.
 pub fn load(file: &Path) -> Result<(Config, Problems), Problems> {
@@ -117,6 +121,7 @@ pub fn read_source(source: &Source, report: &Report) -> Config {
         ledger: ledger(root.table("ledger")),
         store_cache: store(root.table("store")),
         sandbox: address_only(root.table("sandbox"), local(0), "sandbox.listen", &mut seen),
+        upgrade: upgrade(root.table("upgrade"), &mut seen),
     };
     sound::check(&config, &mut root, &seen);
     root.finish();
@@ -265,6 +270,7 @@ fn limits<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Limits {
 fn timeouts<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Timeouts {
     let default = Timeouts::default();
     let commit = fields.duration("commit", COMMIT).unwrap_or(default.commit);
+    let unready = fields.duration("unready", UNREADY).unwrap_or(default.unready);
     let ping = time_or_off(&mut fields, "ping", default.ping);
     let on_abort = fields.get("on_abort").and_then(|value| value.abort_or_drain());
     let ping_before = time_or_off(&mut fields, "ping_before", default.ping_before);
@@ -289,6 +295,7 @@ fn timeouts<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Timeouts {
         total_whole: time("total_whole", default.total_whole),
         write_stall: time("write_stall", default.write_stall),
         upstream_idle: time("upstream_idle", default.upstream_idle),
+        unready,
         drain: time("drain", default.drain),
         ping,
         ping_before,
@@ -297,6 +304,23 @@ fn timeouts<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Timeouts {
     };
     fields.finish();
     timeouts
+}
+
+fn upgrade<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Upgrade {
+    let default = Upgrade::default();
+    let mut time = |name, default| {
+        let value = fields.get(name);
+        let read = value.as_ref().and_then(|v| v.duration(TIMES)).unwrap_or(default);
+        seen.note(value);
+        read
+    };
+    let upgrade = Upgrade {
+        prepare: time("prepare", default.prepare),
+        grace: time("grace", default.grace),
+        idle: time("idle", default.idle),
+    };
+    fields.finish();
+    upgrade
 }
 
 /// A time, or `"off"`.

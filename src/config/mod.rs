@@ -68,6 +68,19 @@ pub struct Config {
     pub store_cache: u64,
     /// The sandbox provider inside the gateway; `None`: off. Port 0 takes a free one.
     pub sandbox: Option<SocketAddr>,
+    /// Replacing the running process.
+    pub upgrade: Upgrade,
+}
+
+/// Replacing the running process (`tollgate upgrade`).
+#[derive(Clone, Debug)]
+pub struct Upgrade {
+    /// How long the new process may take until it serves; then it is ended, and the old one goes on.
+    pub prepare: Duration,
+    /// How long the old process may go on with what it has begun.
+    pub grace: Duration,
+    /// How long it keeps idle connections of clients open when nothing is under way any more.
+    pub idle: Duration,
 }
 
 /// One address to serve.
@@ -164,6 +177,8 @@ pub struct Timeouts {
     pub write_stall: Duration,
     /// Idle upstream connection.
     pub upstream_idle: Duration,
+    /// After SIGTERM: how long it goes on as before, but says that it is not ready.
+    pub unready: Duration,
     /// After SIGTERM: how long streams may go on.
     pub drain: Duration,
     /// Silence within a stream after which the client gets a ping; `None`: it gets none.

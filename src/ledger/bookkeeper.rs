@@ -151,6 +151,11 @@ impl Bookkeeper {
         self.stopped.notify_all();
     }
 
+    /// The thread may be started again.
+    pub(super) fn go_on(&self) {
+        *self.stop.lock() = false;
+    }
+
     /// Takes over what processes wrote which were alive when it was last looked, or which are gone now.
     pub(super) fn follow_others(&self) -> Result<(), LedgerError> {
         self.books.lock().follow_others(true)

@@ -317,6 +317,20 @@ impl Journal {
         true
     }
 
+    /// Waits until all that was handed over before is written: a millisecond or a few. Blocking; false: it failed, or there is no room on
+    /// the disk.
+    pub(super) fn write_out(&self) -> bool {
+        let handed = self.handed();
+        while self.written.load(Ordering::Acquire) < handed {
+            if self.failed.load(Ordering::Acquire) || self.stuck.load(Ordering::Acquire) {
+                return false;
+            }
+            self.writer.wake();
+            std::thread::sleep(NAP / 4);
+        }
+        true
+    }
+
     /// There is no room on the disk, or nearly none.
     pub(super) fn is_full(&self) -> bool {
         self.disk_full.load(Ordering::Relaxed) || self.stuck.load(Ordering::Relaxed)

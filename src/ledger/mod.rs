@@ -135,6 +135,12 @@ struct Inner {
 struct Threads {
     writer: JoinHandle<()>,
     syncer: JoinHandle<()>,
+    /// `None`: another process keeps the store and the books ([`Ledger::hand_over`]).
+    keeping: Option<Keeping>,
+}
+
+/// Those who take the journal in.
+struct Keeping {
     ingest: JoinHandle<()>,
     books: JoinHandle<()>,
 }
@@ -211,12 +217,7 @@ impl Ledger {
         ));
         writer::prepare(&journal)?;
         requests.rows.store(store.rows().total()?, Ordering::Relaxed);
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new()
-                .name(name.into())
-                .spawn(run)
-                .map_err(segment::io_error(folder))
-        };
+        let spawn = |name: &str, run| spawn(folder, name, run);
         let threads = Threads {
             writer: spawn("ledger-write", {
                 let journal = journal.clone();
@@ -229,15 +230,7 @@ impl Ledger {
                 let journal = journal.clone();
                 Box::new(move || journal.guard(|| writer::keep_synced(&journal)))
             })?,
-            ingest: spawn("ledger-ingest", {
-                let (journal, requests, store, keeper) =
-                    (journal.clone(), requests.clone(), store.clone(), keeper.clone());
-                Box::new(move || ingest::run(&journal, &store, &requests, &keeper))
-            })?,
-            books: spawn("ledger-books", {
-                let (journal, keeper) = (journal.clone(), keeper.clone());
-                Box::new(move || keeper.run_guarded(&journal))
-            })?,
+            keeping: Some(Keeping::start(&journal, &requests, &store, &keeper)?),
         };
         Ok(Ledger(Arc::new(Inner {
             journal,
@@ -318,6 +311,64 @@ impl Ledger {
         }
     }
 
+    /// Lets go of store and books, for the process that takes this one's place: all that is synced is taken in, sums and balances are on
+    /// disk, and nothing but this process's own journal is written from now on. Blocking; idempotent. [`Ledger::take_back`] undoes it.
+    pub fn hand_over(&self) {
+        // What the last pass takes in.
+        self.0.journal.settle_down();
+        let keeping = self
+            .0
+            .threads
+            .lock()
+            .as_mut()
+            .and_then(|threads| threads.keeping.take());
+        if let Some(keeping) = keeping {
+            keeping.stop(&self.0);
+        }
+    }
+
+    /// Takes store and books up again, which must be this process's. Blocking.
+    pub fn take_back(&self) -> Result<(), LedgerError> {
+        let mut threads = self.0.threads.lock();
+        let Some(threads) = threads.as_mut().filter(|threads| threads.keeping.is_none()) else {
+            return Ok(());
+        };
+        let Inner {
+            journal,
+            requests,
+            store,
+            keeper,
+            ..
+        } = &*self.0;
+        requests.go_on();
+        keeper.go_on();
+        // Of a process that began and failed: its journal.
+        keeper.follow_others()?;
+        threads.keeping = Some(Keeping::start(journal, requests, store, keeper)?);
+        Ok(())
+    }
+
+    /// Writes all that was handed over into the journal: from then on another process can read it. Blocking; false: it failed, or there
+    /// is no room on the disk.
+    pub fn write_out(&self) -> bool {
+        self.0.journal.write_out()
+    }
+
+    /// Books what other processes wrote into their journals by now. Blocking.
+    pub fn follow_others(&self) -> Result<(), LedgerError> {
+        self.0.keeper.follow_others()
+    }
+
+    /// The name of this process's journal.
+    pub fn boot(&self) -> &str {
+        &self.0.journal.boot
+    }
+
+    /// Does the process live that writes the journal of this name?
+    pub fn lives(&self, boot: &str) -> Result<bool, LedgerError> {
+        segment::lives(&self.0.journal.settings.folder, boot)
+    }
+
     /// Writes and syncs all that was handed over, takes it into the store, stops the threads. Blocking; idempotent.
     /// Call it when no attempt is open any more: one that closes later is found as interrupted at the next start.
     pub fn shut_down(&self) {
@@ -354,30 +405,66 @@ impl Inner {
         let Some(Threads {
             writer,
             syncer,
-            ingest,
-            books,
+            keeping,
         }) = threads.take()
         else {
             return;
         };
         self.journal.stopping.store(true, Ordering::SeqCst);
-        let join = |thread: JoinHandle<()>| {
-            let name = thread.thread().name().unwrap_or_default().to_owned();
-            if thread.join().is_err() {
-                tracing::error!(thread = name, "a thread of the ledger panicked");
-            }
-        };
         self.journal.writer.wake();
         join(writer);
         self.journal.syncer.wake();
         join(syncer);
-        self.keeper.stop();
-        join(books);
-        self.requests.stop();
-        join(ingest);
+        let Some(keeping) = keeping else {
+            return;
+        };
+        keeping.stop(self);
         if let Err(e) = self.store.flush() {
             tracing::error!(error = %e, "the store could not be flushed; the next start takes in what it lost");
         }
+    }
+}
+
+impl Keeping {
+    fn start(
+        journal: &Arc<Journal>,
+        requests: &Arc<ingest::Requests>,
+        store: &Arc<Store>,
+        keeper: &Arc<Bookkeeper>,
+    ) -> Result<Self, LedgerError> {
+        let spawn = |name: &str, run| spawn(&journal.settings.folder, name, run);
+        Ok(Keeping {
+            ingest: spawn("ledger-ingest", {
+                let (journal, requests, store, keeper) =
+                    (journal.clone(), requests.clone(), store.clone(), keeper.clone());
+                Box::new(move || ingest::run(&journal, &store, &requests, &keeper))
+            })?,
+            books: spawn("ledger-books", {
+                let (journal, keeper) = (journal.clone(), keeper.clone());
+                Box::new(move || keeper.run_guarded(&journal))
+            })?,
+        })
+    }
+
+    fn stop(self, inner: &Inner) {
+        inner.keeper.stop();
+        join(self.books);
+        inner.requests.stop();
+        join(self.ingest);
+    }
+}
+
+fn spawn(folder: &Path, name: &str, run: Box<dyn FnOnce() + Send>) -> Result<JoinHandle<()>, LedgerError> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .map_err(segment::io_error(folder))
+}
+
+fn join(thread: JoinHandle<()>) {
+    let name = thread.thread().name().unwrap_or_default().to_owned();
+    if thread.join().is_err() {
+        tracing::error!(thread = name, "a thread of the ledger panicked");
     }
 }
 

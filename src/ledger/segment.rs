@@ -298,6 +298,16 @@ pub(super) fn dead(folder: &Path, boot: &str) -> Result<Option<File>, LedgerErro
     }
 }
 
+/// Does the process of this journal live? Nothing is made or taken.
+pub(super) fn lives(folder: &Path, boot: &str) -> Result<bool, LedgerError> {
+    let path = lock_path(folder, boot);
+    match File::options().write(true).open(&path) {
+        Ok(file) => Ok(rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared).is_err()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(io_error(&path)(e)),
+    }
+}
+
 /// Removes the lock file of a boot which is taken in whole; the caller holds it.
 pub(super) fn remove_lock(folder: &Path, boot: &str) {
     let path = lock_path(folder, boot);

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::UnixMicros;
 use crate::ids::{GroupId, KeyId};
 
+use super::handover::OwnerSlot;
 use super::metrics;
 use super::policy::Limits;
 use super::queue::Lines;
@@ -44,17 +45,24 @@ pub struct Account {
     pub(super) state: Mutex<State>,
     /// Who waits for room.
     pub(super) lines: Lines,
+    /// Who has it, if that is another process.
+    pub(super) owner: Arc<OwnerSlot>,
     // Copies, to be read without the lock.
     bounds_answers: AtomicBool,
     bounds_money: AtomicBool,
 }
 
 impl Account {
-    fn new(id: AccountId) -> Self {
+    fn new(id: AccountId, owner: Arc<OwnerSlot>) -> Self {
+        let mut state = State::default();
+        if owner.get().is_some() {
+            state.begin_handed_over();
+        }
         Account {
             id,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             lines: Lines::default(),
+            owner,
             bounds_answers: AtomicBool::new(false),
             bounds_money: AtomicBool::new(false),
         }
@@ -131,7 +139,10 @@ impl Account {
 
 /// Every account. Those of keys and groups that are gone stay: their rows do too.
 #[derive(Default)]
-pub struct Accounts(RwLock<BTreeMap<AccountId, Arc<Account>>>);
+pub struct Accounts {
+    pub(super) all: RwLock<BTreeMap<AccountId, Arc<Account>>>,
+    pub(super) owner: Arc<OwnerSlot>,
+}
 
 impl Accounts {
     /// None yet.
@@ -142,17 +153,17 @@ impl Accounts {
 
     /// The account, made without limits if there is none.
     pub fn get(&self, id: &AccountId) -> Arc<Account> {
-        if let Some(account) = self.0.read().get(id) {
+        if let Some(account) = self.all.read().get(id) {
             return account.clone();
         }
-        let mut all = self.0.write();
+        let mut all = self.all.write();
         all.entry(id.clone())
-            .or_insert_with(|| Arc::new(Account::new(id.clone())))
+            .or_insert_with(|| Arc::new(Account::new(id.clone(), self.owner.clone())))
             .clone()
     }
 
     /// All of them, in the order of their ids.
     pub fn all(&self) -> Vec<Arc<Account>> {
-        self.0.read().values().cloned().collect()
+        self.all.read().values().cloned().collect()
     }
 }

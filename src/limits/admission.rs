@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
+use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMicros;
 use crate::money::NanoUsd;
 
 use super::account::Account;
 use super::balance::Spent;
+use super::handover::{NotGranted, Owner, Parties, Returned};
 use super::metrics;
 use super::queue::{self, Line};
-use super::state::{Amounts, Denied, State, Ticket};
+use super::state::{Amounts, Denied, SOON, State, Ticket};
 
 pub use super::refused::{Limit, Refused, Unit};
 
@@ -25,7 +27,7 @@ pub struct Chain {
 }
 
 /// What an attempt may use at most, and what it will probably use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Estimate {
     /// Tokens, prompt and answer, that it will probably use: what a minute's limit is asked for (OpenAI counts likewise). More
     /// than the limit is taken for all of it.
@@ -59,6 +61,18 @@ pub struct Left {
 /// Requests that wait for room at one account.
 pub const MAX_WAITING: usize = 1024;
 
+/// Why it does not go on.
+#[derive(Debug)]
+pub(super) enum Barred {
+    /// A limit.
+    Limit(Refused),
+    /// Another process has the accounts.
+    HandedOver,
+}
+
+/// How often another process is asked that turns out to be gone: then this one has the accounts again.
+const ASKED_MOST: u32 = 2;
+
 /// Both accounts of a chain, locked.
 struct Locked<'a> {
     key: MutexGuard<'a, State>,
@@ -75,6 +89,11 @@ impl Locked<'_> {
             (Some(key), _) => Some((Whose::Key, key)),
             (None, group) => Some((Whose::Group, group?)),
         }
+    }
+
+    fn is_handed_over(&self) -> bool {
+        // They are handed over one by one: one is enough, as both would be asked there.
+        self.key.is_handed_over() || self.group.as_ref().is_some_and(|group| group.is_handed_over())
     }
 
     /// Both are at this moment; gives the time to count it at, which never goes back over the beginning of a window.
@@ -152,34 +171,97 @@ impl Chain {
     }
 
     /// A request enters: one more under way, one more this minute. At once or not at all. What is used up is refused here
-    /// already. `at` and `now` are the same moment by both clocks.
+    /// already. `at` and `now` are the same moment by both clocks. Where another process has the accounts it is refused for a second:
+    /// [`Chain::enter_within`] asks that one.
     pub fn enter(&self, at: UnixMicros, now: Instant) -> Result<Admission, Refused> {
-        self.try_enter(at, now).inspect_err(count)
+        self.try_enter(at, now)
+            .map_err(|barred| self.refusal(barred))
+            .inspect_err(count)
     }
 
-    fn try_enter(&self, at: UnixMicros, now: Instant) -> Result<Admission, Refused> {
+    fn refusal(&self, barred: Barred) -> Refused {
+        match barred {
+            Barred::Limit(refused) => refused,
+            Barred::HandedOver => Refused {
+                account: self.key.id().clone(),
+                limit: Limit::Concurrent,
+                needed: 1,
+                left: 0,
+                retry_after: Some(SOON),
+            },
+        }
+    }
+
+    fn parties(&self) -> Parties {
+        Parties {
+            key: self.key.id().clone(),
+            group: self.group.as_ref().map(|group| group.id().clone()),
+        }
+    }
+
+    fn try_enter(&self, at: UnixMicros, now: Instant) -> Result<Admission, Barred> {
         let mut locked = self.lock();
+        if locked.is_handed_over() {
+            return Err(Barred::HandedOver);
+        }
         let at = locked.turn(at, now);
         if let Some(barred) = locked.bars(|state| state.bars_entering(at, now)) {
             drop(locked);
-            return Err(self.refused(barred));
+            return Err(Barred::Limit(self.refused(barred)));
         }
         let key = locked.key.enter();
         let group = locked.group.as_mut().and_then(|group| group.enter());
         Ok(Admission {
             chain: self.clone(),
             seconds: Mutex::new([key, group]),
+            elsewhere: None,
+            counted: true,
         })
     }
 
     /// The same, but waits up to `wait` for room where room may come within it, behind those who came earlier. At most
     /// [`MAX_WAITING`] wait at one account; a further one is refused at once. May be dropped at any time.
     pub async fn enter_within(&self, wait: Duration, at: UnixMicros, now: Instant) -> Result<Admission, Refused> {
-        let ask = |at, now| self.try_enter(at, now);
-        queue::within(self, Line::Enter, wait, (at, now), ask)
-            .await
-            .inspect_err(count)
+        let asked = Instant::now();
+        for _ in 0..ASKED_MOST {
+            let ask = |at, now| self.try_enter(at, now);
+            let got = if wait.is_zero() {
+                ask(at, now)
+            } else {
+                queue::within(self, Line::Enter, wait, (at, now), ask).await
+            };
+            match got {
+                Ok(admission) => return Ok(admission),
+                Err(Barred::Limit(refused)) => {
+                    count(&refused);
+                    return Err(refused);
+                }
+                Err(Barred::HandedOver) => {}
+            }
+            let Some(owner) = self.key.owner.get() else {
+                continue; // it came back meanwhile
+            };
+            match owner.enter(self.parties(), wait.saturating_sub(asked.elapsed())).await {
+                Ok(number) => {
+                    return Ok(Admission {
+                        chain: self.clone(),
+                        seconds: Mutex::default(),
+                        elsewhere: Some(Elsewhere { owner, number }),
+                        counted: true,
+                    });
+                }
+                Err(NotGranted::Refused(refused)) => return Err(refused),
+                Err(NotGranted::Gone) => {}
+            }
+        }
+        Err(self.refusal(Barred::HandedOver))
     }
+}
+
+/// What another process keeps for us.
+struct Elsewhere {
+    owner: Arc<dyn Owner>,
+    number: u64,
 }
 
 fn count(refused: &Refused) {
@@ -191,9 +273,23 @@ pub struct Admission {
     chain: Chain,
     /// In which seconds of the minutes of key and group it is counted.
     seconds: Mutex<[Option<u64>; 2]>,
+    /// Another process let it in.
+    elsewhere: Option<Elsewhere>,
+    /// It is counted as under way.
+    counted: bool,
 }
 
 impl Admission {
+    /// For a request that is under way in another process, and counted as such: only to reserve with.
+    pub fn of_inherited(chain: Chain) -> Self {
+        Admission {
+            chain,
+            seconds: Mutex::default(),
+            elsewhere: None,
+            counted: false,
+        }
+    }
+
     /// The accounts it is charged to.
     pub fn chain(&self) -> &Chain {
         &self.chain
@@ -209,8 +305,9 @@ impl Admission {
         at: UnixMicros,
         now: Instant,
     ) -> Result<Reservation, Refused> {
-        let got = self.try_reserve(estimate, first, at, now);
-        got.inspect_err(|refused| self.refuse(refused, first))
+        let got = self.try_reserve(estimate, first, at, now, self.elsewhere.is_some());
+        got.map_err(|barred| self.chain.refusal(barred))
+            .inspect_err(|refused| self.refuse(refused, first))
     }
 
     fn refuse(&self, refused: &Refused, first: bool) {
@@ -233,13 +330,17 @@ impl Admission {
         first: bool,
         at: UnixMicros,
         now: Instant,
-    ) -> Result<Reservation, Refused> {
-        let amounts = [u64::from(first), estimate.most_tokens, estimate.money.0];
+        elsewhere: bool,
+    ) -> Result<Reservation, Barred> {
+        let amounts = amounts(&estimate, first);
         let mut locked = self.chain.lock();
+        if elsewhere || locked.is_handed_over() {
+            return Err(Barred::HandedOver);
+        }
         let at = locked.turn(at, now);
         if let Some(barred) = locked.bars(|state| state.bars_reserving(amounts, first, estimate.tokens, at, now)) {
             drop(locked);
-            return Err(self.chain.refused(barred));
+            return Err(Barred::Limit(self.chain.refused(barred)));
         }
         let key = locked.key.reserve(amounts, estimate.tokens);
         let group = locked
@@ -255,6 +356,7 @@ impl Admission {
             key,
             group: group.unwrap_or_default(),
             open: true,
+            elsewhere: None,
         })
     }
 
@@ -268,9 +370,50 @@ impl Admission {
         at: UnixMicros,
         now: Instant,
     ) -> Result<Reservation, Refused> {
-        let ask = |at, now| self.try_reserve(estimate, first, at, now);
-        let got = queue::within(&self.chain, Line::Reserve, wait, (at, now), ask).await;
-        got.inspect_err(|refused| self.refuse(refused, first))
+        let asked = Instant::now();
+        let mut elsewhere = self.elsewhere.as_ref();
+        for _ in 0..ASKED_MOST {
+            let ask = |at, now| self.try_reserve(estimate, first, at, now, elsewhere.is_some());
+            let got = if wait.is_zero() {
+                ask(at, now)
+            } else {
+                queue::within(&self.chain, Line::Reserve, wait, (at, now), ask).await
+            };
+            match got {
+                Ok(reservation) => return Ok(reservation),
+                Err(Barred::Limit(refused)) => {
+                    self.refuse(&refused, first);
+                    return Err(refused);
+                }
+                Err(Barred::HandedOver) => {}
+            }
+            let of = self.chain.parties();
+            let left = wait.saturating_sub(asked.elapsed());
+            let (owner, admission) = match elsewhere {
+                Some(Elsewhere { owner, number }) => (owner.clone(), Some(*number)),
+                None => match self.chain.key.owner.get() {
+                    Some(owner) => (owner, None),
+                    None => continue, // it came back meanwhile
+                },
+            };
+            match owner.reserve(of, admission, estimate, first, left).await {
+                Ok((number, at)) => {
+                    metrics::reserved(1);
+                    return Ok(Reservation {
+                        chain: self.chain.clone(),
+                        at,
+                        amounts: amounts(&estimate, first),
+                        key: Ticket::default(),
+                        group: Ticket::default(),
+                        open: true,
+                        elsewhere: Some(Elsewhere { owner, number }),
+                    });
+                }
+                Err(NotGranted::Refused(refused)) => return Err(refused),
+                Err(NotGranted::Gone) => elsewhere = None,
+            }
+        }
+        Err(self.chain.refusal(Barred::HandedOver))
     }
 
     /// [`Chain::standing`].
@@ -301,11 +444,23 @@ impl Chain {
 
 impl Drop for Admission {
     fn drop(&mut self) {
+        if let Some(Elsewhere { owner, number }) = &self.elsewhere {
+            owner.give_back(Returned::Admission(*number));
+            return;
+        }
+        if !self.counted {
+            return;
+        }
         for account in self.chain.accounts() {
-            account.state.lock().leave();
-            account.lines.wake(Line::Enter);
+            if account.leave() {
+                account.lines.wake(Line::Enter);
+            }
         }
     }
+}
+
+fn amounts(estimate: &Estimate, first: bool) -> Amounts {
+    [u64::from(first), estimate.most_tokens, estimate.money.0]
 }
 
 /// By how much an attempt used more than it reserved: its bound was none, and a budget may be charged more than it had (HARDENING B2).
@@ -343,6 +498,8 @@ pub struct Reservation {
     key: Ticket,
     group: Ticket,
     open: bool,
+    /// Another process holds it.
+    elsewhere: Option<Elsewhere>,
 }
 
 impl Reservation {
@@ -365,11 +522,28 @@ impl Reservation {
         if !std::mem::take(&mut self.open) {
             return;
         }
-        for (account, ticket) in self.chain.accounts().zip([&self.key, &self.group]) {
-            account.state.lock().settle(ticket, self.amounts, self.at, spent);
-            account.lines.wake(Line::Reserve);
-        }
         metrics::reserved(-1);
+        if let Some(Elsewhere { owner, number }) = &self.elsewhere {
+            // Should the accounts come back, they have what was used.
+            for account in self.chain.accounts().filter(|_| spent.is_some()) {
+                account.book(self.at, spent.unwrap_or_default());
+            }
+            owner.give_back(Returned::Reservation(*number));
+            return;
+        }
+        for (account, ticket) in self.chain.accounts().zip([&self.key, &self.group]) {
+            let mut state = account.state.lock();
+            let handed_over = state.settle(ticket, self.amounts, self.at, spent);
+            let returned = handed_over.then(|| {
+                let tokens = spent.map_or(0, |spent| spent.tokens);
+                state.settled(account.id(), ticket, self.amounts, tokens, Instant::now())
+            });
+            drop(state);
+            match (returned, account.owner.get()) {
+                (Some(returned), Some(owner)) => owner.give_back(returned),
+                _ => account.lines.wake(Line::Reserve),
+            }
+        }
     }
 }
 

@@ -75,6 +75,31 @@ impl Minute {
         self.sum = self.sum.saturating_add(amount);
     }
 
+    /// What is counted, by how many seconds ago, without what is nothing.
+    pub(crate) fn by_age(&self) -> Vec<(u64, u64)> {
+        let age = |age: u64| (age, self.slots[((self.at + SLOTS - age) % SLOTS) as usize]);
+        (0..SLOTS.min(self.at + 1))
+            .map(age)
+            .filter(|(_, amount)| *amount > 0)
+            .collect()
+    }
+
+    /// Counts so many seconds ago.
+    pub(crate) fn add_before(&mut self, age: u64, amount: u64) {
+        let second = self.at.saturating_sub(age);
+        if second + SLOTS <= self.at {
+            return;
+        }
+        let slot = self.slot(second);
+        *slot = slot.saturating_add(amount);
+        self.sum = self.sum.saturating_add(amount);
+    }
+
+    /// Replaces what was added so many seconds ago.
+    pub(crate) fn correct_before(&mut self, age: u64, was: u64, is: u64) {
+        self.correct(self.at.saturating_sub(age), was, is);
+    }
+
     /// Replaces what was added in a second that is still counted.
     pub(crate) fn correct(&mut self, second: u64, was: u64, is: u64) {
         if second + SLOTS <= self.at {

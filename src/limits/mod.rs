@@ -10,6 +10,7 @@ pub mod admission;
 mod balance;
 pub mod calendar;
 pub mod flood;
+pub mod handover;
 mod metrics;
 pub(crate) mod minute;
 pub mod policy;

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::clock::UnixMicros;
 
 use super::account::Account;
-use super::admission::{Chain, MAX_WAITING};
+use super::admission::{Barred, Chain, MAX_WAITING};
 use super::metrics;
 use super::refused::Refused;
 
@@ -138,8 +138,8 @@ pub(super) async fn within<T>(
     line: Line,
     wait: Duration,
     (began_at, began): (UnixMicros, Instant),
-    mut ask: impl FnMut(UnixMicros, Instant) -> Result<T, Refused>,
-) -> Result<T, Refused> {
+    mut ask: impl FnMut(UnixMicros, Instant) -> Result<T, Barred>,
+) -> Result<T, Barred> {
     let asked = Instant::now();
     let mut place: Option<Place> = None;
     loop {
@@ -155,7 +155,7 @@ pub(super) async fn within<T>(
             if place.is_none()
                 && let Some(why) = why(account, line)
             {
-                return Err(why);
+                return Err(Barred::Limit(why));
             }
         }
         let is_turn = place.as_ref().is_none_or(Place::is_first);
@@ -163,10 +163,11 @@ pub(super) async fn within<T>(
         if is_turn {
             let refused = match ask(at, now) {
                 Ok(got) => return Ok(got),
-                Err(refused) => refused,
+                Err(Barred::HandedOver) => return Err(Barred::HandedOver),
+                Err(Barred::Limit(refused)) => refused,
             };
             if left.is_zero() || !refused.may_pass_within(left) {
-                return Err(refused);
+                return Err(Barred::Limit(refused));
             }
             match &place {
                 Some(place) if *place.account.id() == refused.account => place.explain(&refused),
@@ -176,7 +177,7 @@ pub(super) async fn within<T>(
                     let account = chain.accounts().find(|account| *account.id() == refused.account);
                     place = account.and_then(|account| Place::join(account, line));
                     let Some(place) = &place else {
-                        return Err(refused);
+                        return Err(Barred::Limit(refused));
                     };
                     if place.is_first() {
                         place.explain(&refused);
@@ -189,7 +190,7 @@ pub(super) async fn within<T>(
             let place = place.take();
             let why = place.as_ref().and_then(|place| why(&place.account, line));
             return match why {
-                Some(why) => Err(why),
+                Some(why) => Err(Barred::Limit(why)),
                 None => ask(at, now),
             };
         }

@@ -3,13 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::money::NanoUsd;
 
 use super::account::AccountId;
 use super::policy::Window;
 
 /// What ran out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unit {
     /// Requests.
     Requests,
@@ -31,7 +33,7 @@ impl Unit {
 }
 
 /// Why a request may not go on now. Always 429. If several limits are in its way, this is the one that stays there longest.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// Whose limit.
     pub account: AccountId,
@@ -47,7 +49,7 @@ pub struct Refused {
 }
 
 /// Which limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Limit {
     /// In any minute.
     Minute(Unit),

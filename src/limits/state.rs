@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use crate::clock::UnixMicros;
 use crate::money::NanoUsd;
 
+use super::account::AccountId;
 use super::admission::{Left, Standing};
 use super::balance::{Balance, Spent};
 use super::calendar::{Calendar, Span};
-use super::minute::{Minute, within};
+use super::handover::{Held, Inherited, Returned};
+use super::minute::{Minute, SLOTS, within};
 use super::policy::{Limits, Window};
 use super::refused::{Limit, Unit};
 
@@ -66,6 +68,8 @@ pub(super) struct State {
     books: Books,
     minutes: Option<Box<Minutes>>,
     in_flight: u64,
+    /// Another process has the account ([`super::handover`]).
+    handed_over: bool,
 }
 
 /// The limits, for looking up.
@@ -219,8 +223,10 @@ impl State {
         }
     }
 
-    pub(super) fn leave(&mut self) {
+    /// A request is over; true: another process has to be told.
+    pub(super) fn leave(&mut self) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.handed_over
     }
 
     /// What keeps an attempt from reserving. `first`: it counts its request.
@@ -259,8 +265,8 @@ impl State {
         }
     }
 
-    /// Gives back what was held, and counts what was used; `None`: the attempt never was.
-    pub(super) fn settle(&mut self, ticket: &Ticket, amounts: Amounts, at: UnixMicros, spent: Option<Spent>) {
+    /// Gives back what was held, and counts what was used; `None`: the attempt never was. True: another process has to be told.
+    pub(super) fn settle(&mut self, ticket: &Ticket, amounts: Amounts, at: UnixMicros, spent: Option<Spent>) -> bool {
         let books = &mut self.books;
         for ((held, turn), was) in books.held.iter_mut().zip(books.turns).zip(ticket.turns) {
             if turn == was {
@@ -276,6 +282,7 @@ impl State {
         if let Some(spent) = spent {
             books.add(at, spent);
         }
+        self.handed_over
     }
 
     /// `wants`: `None` of what is not asked for. The rule of every budget: used up is used up; what is not lets pass what
@@ -347,13 +354,138 @@ impl State {
     }
 }
 
+/// What another process has, or had.
+impl State {
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.handed_over
+    }
+
+    /// Another process has it from the beginning.
+    pub(super) fn begin_handed_over(&mut self) {
+        self.handed_over = true;
+    }
+
+    /// Another process has it from now on; what that one has to know, if there is anything.
+    pub(super) fn hand_over(&mut self, account: &AccountId, now: Instant) -> Option<Inherited> {
+        self.handed_over = true;
+        if let Some(minutes) = &mut self.minutes {
+            minutes.advance(now);
+        }
+        let minute = |which: fn(&Minutes) -> &Minute| {
+            let minutes = self.minutes.as_deref();
+            minutes.map_or_else(Vec::new, |minutes| which(minutes).by_age())
+        };
+        let inherited = Inherited {
+            account: account.clone(),
+            in_flight: self.in_flight,
+            held: std::array::from_fn(|index| Held {
+                from: self.books.balance.0[index].from,
+                amounts: self.books.held[index].map(|held| u64::try_from(held).unwrap_or(u64::MAX)),
+            }),
+            requests: minute(|minutes| &minutes.requests),
+            tokens: minute(|minutes| &minutes.tokens),
+        };
+        let Inherited {
+            in_flight,
+            held,
+            requests,
+            tokens,
+            ..
+        } = &inherited;
+        let is_something = *in_flight > 0
+            || held.iter().any(|held| held.amounts != [0; 3])
+            || !(requests.is_empty() && tokens.is_empty());
+        is_something.then_some(inherited)
+    }
+
+    pub(super) fn take_back(&mut self) {
+        self.handed_over = false;
+    }
+
+    /// What another process holds is held here.
+    pub(super) fn inherit(&mut self, inherited: &Inherited, at: UnixMicros, now: Instant) {
+        self.turn(at.max(self.newest()), now);
+        self.in_flight += inherited.in_flight;
+        for (index, window) in inherited.held.iter().enumerate() {
+            if window.from == self.books.balance.0[index].from {
+                for (held, amount) in self.books.held[index].iter_mut().zip(window.amounts) {
+                    *held += u128::from(amount);
+                }
+            }
+        }
+        if inherited.requests.is_empty() && inherited.tokens.is_empty() {
+            return;
+        }
+        let minutes = self.minutes.get_or_insert_with(|| Box::new(Minutes::new(now)));
+        minutes.advance(now);
+        for &(age, amount) in &inherited.requests {
+            minutes.requests.add_before(age, amount);
+        }
+        for &(age, amount) in &inherited.tokens {
+            minutes.tokens.add_before(age, amount);
+        }
+    }
+
+    /// What another process held is held no more; true: yet another one has to be told.
+    pub(super) fn settle_inherited(
+        &mut self,
+        windows: [Option<UnixMicros>; 4],
+        amounts: Amounts,
+        tokens: Option<(u64, u64, u64)>,
+        now: Instant,
+    ) -> bool {
+        for (index, from) in windows.into_iter().enumerate() {
+            if from == Some(self.books.balance.0[index].from) {
+                for (held, amount) in self.books.held[index].iter_mut().zip(amounts) {
+                    *held = held.saturating_sub(u128::from(amount));
+                }
+            }
+        }
+        if let (Some(minutes), Some((age, was, is))) = (&mut self.minutes, tokens) {
+            minutes.advance(now);
+            minutes.tokens.correct_before(age, was, is);
+        }
+        self.handed_over
+    }
+
+    /// What a reservation of before the handover held, for the other process. `spent`: tokens it used.
+    pub(super) fn settled(
+        &mut self,
+        account: &AccountId,
+        ticket: &Ticket,
+        amounts: Amounts,
+        spent: u64,
+        now: Instant,
+    ) -> Returned {
+        if let Some(minutes) = &mut self.minutes {
+            minutes.advance(now);
+        }
+        let tokens = self.minutes.as_ref().zip(ticket.tokens);
+        Returned::Settled {
+            account: account.clone(),
+            windows: std::array::from_fn(|index| {
+                let runs = self.books.turns[index] == ticket.turns[index];
+                runs.then_some(self.books.balance.0[index].from)
+            }),
+            amounts,
+            tokens: tokens.map(|(minutes, (second, was))| {
+                let age = minutes.tokens.second().saturating_sub(second);
+                (age, was, spent)
+            }),
+        }
+    }
+}
+
 impl Minutes {
+    /// Begun more than a minute ago: what another process counted has a place in it.
     fn new(now: Instant) -> Self {
-        Minutes {
-            origin: now,
+        let mut minutes = Minutes {
+            origin: now.checked_sub(Duration::from_secs(SLOTS)).unwrap_or(now),
             requests: Minute::new(),
             tokens: Minute::new(),
-        }
+        };
+        minutes.advance(now);
+        minutes
     }
 
     fn advance(&mut self, now: Instant) {

@@ -27,7 +27,7 @@ pub(super) async fn enter(gateway: &Gateway, session: &mut Session, ctx: &mut Re
     let (at, now) = (gateway.clock.now(), Instant::now());
     ctx.books.patience = Some(now + wait);
     let entered = if wait.is_zero() {
-        grant.chain.enter(at, now)
+        grant.chain.enter_within(wait, at, now).await
     } else {
         tokio::select! {
             biased;
@@ -85,7 +85,7 @@ pub(super) async fn reserve(
     let left = ctx.books.patience.filter(|_| first);
     let left = left.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
     let reserved = if left.is_zero() {
-        admission.reserve(estimate, first, at, now)
+        admission.reserve_within(left, estimate, first, at, now).await
     } else {
         let mut reserving = pin!(admission.reserve_within(left, estimate, first, at, now));
         match poll_fn(|context| Poll::Ready(reserving.as_mut().poll(context))).await {

@@ -96,8 +96,14 @@ impl ServerApp for Door {
     }
 
     async fn cleanup(&self) {
-        self.http.http_cleanup().await;
+        // Called when this door accepts no more. Idle connections stay until their clients heard that they are to close them: who ends the
+        // process ends them ([`close_idle`]).
     }
+}
+
+/// Closes every connection on which no request is under way.
+pub async fn close_idle(proxy: &HttpProxy<Gateway>) {
+    proxy.http_cleanup().await;
 }
 
 // What `async_trait` would write, by hand: the session, some kilobytes, goes straight into the proxy's future. An `async fn` would

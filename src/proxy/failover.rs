@@ -92,7 +92,7 @@ fn may_follow(gateway: &Gateway, ctx: &mut RequestContext, error: &Error, dead: 
             return false;
         }
         match held.expired {
-            Some(Expired::Total) => return false,
+            Some(Expired::Total | Expired::Ending) => return false,
             Some(Expired::FirstByte) => Failure::FirstByte,
             Some(Expired::Idle | Expired::Pace) => Failure::Slow,
             None if held.judge || held.failure().is_some() || held.is_cut() => match judge(&held, status(ctx), true) {

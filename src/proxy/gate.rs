@@ -35,6 +35,7 @@ use tokio::time::{Instant, Sleep};
 use crate::ir::StreamEnd;
 
 use super::abort;
+use super::ending;
 use super::held::{Due, Expired, HOLD_STREAM, Held, Release, Unsent};
 
 /// Smallest piece in which a request body is handed to the upstream pipe.
@@ -141,7 +142,7 @@ impl Gate {
             }
             (end && held.release == Release::AtEnd, held.close, held.masker.clone())
         };
-        if close {
+        if close || ending::closes_connections() {
             self.inner_mut().set_keepalive(None);
         }
         let mut tasks = Vec::with_capacity(3);
@@ -261,16 +262,9 @@ impl Gate {
                 timer.as_mut().reset(at);
                 continue;
             }
-            let expired = match due {
-                Due::Expired(which) => Some(which),
-                Due::Pace => (!self.control.lock().keeps_pace(now)).then_some(Expired::Pace),
-                Due::Ping => {
-                    self.queue_ping().map_err(|e| e.into_down())?;
-                    None
-                }
-            };
-            if let Some(which) = expired {
-                self.control.lock().expired = Some(which);
+            if due == Due::Ping {
+                self.queue_ping().map_err(|e| e.into_down())?;
+            } else if self.control.lock().came_due(due, now).is_some() {
                 return Error::e_explain(ErrorType::ReadTimedout, "one of the gateway's clocks ran out");
             }
         }

@@ -21,6 +21,7 @@ use crate::translate::{AnswerKind, AnswerStream};
 
 use super::abort::{Gone, Policy};
 use super::bill::Bill;
+use super::ending;
 use super::logging::extras;
 
 /// What conversion could not carry, in an answer's header.
@@ -58,6 +59,8 @@ pub enum Expired {
     Pace,
     /// The whole exchange took too long.
     Total,
+    /// The process ends.
+    Ending,
 }
 
 /// What is due next.
@@ -69,6 +72,8 @@ pub(super) enum Due {
     Ping,
     /// The pace is to be looked at.
     Pace,
+    /// It is to be looked whether the process ends.
+    Look,
 }
 
 /// The clocks of one attempt.
@@ -146,6 +151,8 @@ pub struct Held {
     pub last_activity: Option<Instant>,
     /// The header of the answer came.
     pub answered: bool,
+    /// When it is looked again whether the process ends; `None` until an attempt begins.
+    pub(super) look_at: Option<Instant>,
     /// Which clock ran out.
     pub expired: Option<Expired>,
     /// Hides our credentials in error answers.
@@ -193,6 +200,7 @@ impl Held {
         let now = Instant::now();
         self.last_activity = Some(now);
         self.last_sent.get_or_insert(now);
+        self.look_at.get_or_insert(now + ending::SEEN);
     }
 
     /// The header of the answer came.
@@ -414,6 +422,9 @@ impl Held {
             }
         };
         sooner(clocks.total, Due::Expired(Expired::Total));
+        if let Some(at) = self.look_at {
+            sooner(at, Due::Look);
+        }
         if let Some((_, at)) = self.pace.filter(|_| !self.committed) {
             sooner(at, Due::Pace);
         }
@@ -430,8 +441,23 @@ impl Held {
         Some(due)
     }
 
+    /// Something came due that is not a ping: which clock ran out by that, if one did.
+    pub(super) fn came_due(&mut self, due: Due, now: Instant) -> Option<Expired> {
+        let expired = match due {
+            Due::Expired(which) => Some(which),
+            Due::Pace => (!self.keeps_pace(now)).then_some(Expired::Pace),
+            Due::Look => {
+                self.look_at = Some(now + ending::SEEN);
+                ending::is_ending().then_some(Expired::Ending)
+            }
+            Due::Ping => None,
+        };
+        self.expired = expired.or(self.expired);
+        expired
+    }
+
     /// Looks at the pace. False: it is too slow, and there is another to ask.
-    pub(super) fn keeps_pace(&mut self, now: Instant) -> bool {
+    fn keeps_pace(&mut self, now: Instant) -> bool {
         let (Some(clocks), Some((since, _))) = (self.clocks, self.pace) else {
             return true;
         };

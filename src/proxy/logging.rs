@@ -111,7 +111,7 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
         attempt.failure = match ended {
             Ended::Complete | Ended::ClientGone | Ended::Panicked | Ended::Interrupted => None,
             Ended::UpstreamBroke | Ended::UpstreamFailed => Some(Failure::Broke),
-            Ended::TimedOut if expired == Some(Expired::Total) => None,
+            Ended::TimedOut if matches!(expired, Some(Expired::Total | Expired::Ending)) => None,
             Ended::TimedOut if expired == Some(Expired::FirstByte) => Some(Failure::FirstByte),
             Ended::TimedOut => Some(Failure::Slow),
             // Unread (passthrough, a coding we can't read): its status is all there is.

@@ -264,6 +264,11 @@ pub fn in_flight() -> i64 {
     IN_FLIGHT.get()
 }
 
+/// Connections of clients.
+pub fn connections() -> i64 {
+    CONNECTIONS.get()
+}
+
 /// One connection of a client, until dropped.
 pub struct Connected(());
 

@@ -10,6 +10,7 @@ pub mod connected_to_upstream;
 pub mod context;
 pub mod door;
 pub mod early_request_filter;
+pub mod ending;
 mod estimated;
 pub mod failover;
 pub mod front_check;

@@ -320,6 +320,11 @@ pub fn describe(error: &Error, expired: Option<Expired>) -> ApiError {
                 "upstream_total_timeout",
             );
         }
+        Some(Expired::Ending) => {
+            return ApiError::new(ErrorKind::Overloaded, "the gateway is being restarted; try again")
+                .code("gateway_stopping")
+                .retry_after(1);
+        }
         None => {}
     }
     let (message, code) = match error.etype() {

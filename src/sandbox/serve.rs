@@ -26,11 +26,12 @@ const H2_STREAM_WINDOW: u32 = 1 << 20;
 const H2_CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// Serves HTTP/1.1 and HTTP/2 (prior knowledge) until `stop` resolves. Then all connections are cut, as when a provider
-/// dies.
+/// dies. After `enough` no more are accepted.
 /// Fails only if the listener does.
 pub async fn serve(
     listener: TcpListener,
     sandbox: Arc<Sandbox>,
+    enough: impl Future<Output = ()> + Send + 'static,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let mut server = auto::Builder::new(TokioExecutor::new());
@@ -44,11 +45,22 @@ pub async fn serve(
     let server = Arc::new(server);
     // Dropped on return: every connection ends with it.
     let mut connections: JoinSet<()> = JoinSet::new();
-    tokio::pin!(stop);
+    tokio::pin!(stop, enough);
+    let mut listener = Some(listener);
     loop {
+        let accept = async {
+            match &listener {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
         let accepted = tokio::select! {
             () = &mut stop => return Ok(()),
-            accepted = listener.accept() => accepted,
+            () = &mut enough, if listener.is_some() => {
+                listener = None;
+                continue;
+            }
+            accepted = accept => accepted,
             Some(_) = connections.join_next() => continue,
         };
         let stream = match accepted {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::facts_log::FactsLog;
+use super::slot::Slot;
 use super::{StoreError, codec};
 
 /// Whose facts. The numbers stand in the file.
@@ -64,19 +65,19 @@ pub type KeyValue = (Vec<u8>, Vec<u8>);
 
 /// The facts of one room.
 pub struct Facts {
-    room: Room,
-    tree: sled::Tree,
+    pub(super) room: Room,
+    pub(super) tree: Slot,
     log: Arc<Mutex<FactsLog>>,
 }
 
 impl Facts {
-    pub(super) fn new(room: Room, tree: sled::Tree, log: Arc<Mutex<FactsLog>>) -> Self {
+    pub(super) fn new(room: Room, tree: Slot, log: Arc<Mutex<FactsLog>>) -> Self {
         Facts { room, tree, log }
     }
 
     /// One fact.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.tree.get(key)? {
+        match self.tree.get()?.get(key)? {
             Some(bytes) => match codec::decode::<Indexed<'_>>(&bytes)?.value {
                 GONE => Ok(None),
                 value => Ok(Some(value.to_vec())),
@@ -94,6 +95,7 @@ impl Facts {
     /// leave the first of them.
     pub fn put_all(&self, all: &[(&str, &[u8])]) -> Result<(), StoreError> {
         let mut log = self.log.lock();
+        let tree = self.tree.get()?;
         let mut version = log.version();
         let fact = |&(key, value)| {
             version += 1;
@@ -109,7 +111,7 @@ impl Facts {
         log.append(&facts)?;
         for fact in &facts {
             // The fact is on disk: a failing index must not make it undone; the next opening puts it there.
-            if let Err(e) = index(&self.tree, fact) {
+            if let Err(e) = index(&tree, fact) {
                 tracing::error!(error = %e, "a change is on disk and not in the store's index; the next start mends it");
             }
         }
@@ -124,7 +126,7 @@ impl Facts {
     /// Every fact's key and value, in the order of keys.
     pub fn all(&self) -> Result<Vec<KeyValue>, StoreError> {
         let mut all = Vec::new();
-        for entry in &self.tree {
+        for entry in &self.tree.get()? {
             let (key, bytes) = entry?;
             match codec::decode::<Indexed<'_>>(&bytes)?.value {
                 GONE => {}

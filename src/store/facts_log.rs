@@ -5,9 +5,6 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use parking_lot::Mutex;
 
 use super::facts::{Fact, Indexed, Room, index};
 use super::frames::{FRAME_LEN, HEADER_LEN, Next, Salt};
@@ -39,15 +36,13 @@ pub(super) struct FactsLog {
     version: u64,
     /// A failed write or sync was met: what the file holds is unknown, nothing more is appended (fsyncgate).
     failed: bool,
+    /// It belongs to another process now.
+    closed: bool,
 }
 
 impl FactsLog {
     /// Opens the file, joins it with the trees, heals both. `held`: what the trees hold, by room.
-    pub(super) fn open(
-        path: &Path,
-        trees: &[(Room, &sled::Tree)],
-        held: &[Held],
-    ) -> Result<Arc<Mutex<Self>>, StoreError> {
+    pub(super) fn open(path: &Path, trees: &[(Room, &sled::Tree)], held: &[Held]) -> Result<Self, StoreError> {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -89,13 +84,19 @@ impl FactsLog {
                     length: read.good,
                     version,
                     failed: false,
+                    closed: false,
                 };
                 log.cut_torn_end()?;
                 log
             }
             _ => FactsLog::write_anew(path, &joined.facts, version)?,
         };
-        Ok(Arc::new(Mutex::new(log)))
+        Ok(log)
+    }
+
+    /// Another process writes it from now on.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
     }
 
     /// The newest version there is.
@@ -105,6 +106,9 @@ impl FactsLog {
 
     /// Writes the file anew with the newest version of each fact only: what was superseded is not in it any more.
     pub(super) fn drop_superseded(&mut self, trees: &[(Room, &sled::Tree)]) -> Result<(), StoreError> {
+        if self.closed {
+            return Err(StoreError::HandedOver);
+        }
         if self.failed {
             return Err(StoreError::Failed("writing facts failed before".into()));
         }
@@ -162,6 +166,7 @@ impl FactsLog {
             length: bytes.len() as u64,
             version,
             failed: false,
+            closed: false,
         })
     }
 
@@ -177,6 +182,9 @@ impl FactsLog {
     }
 
     pub(super) fn append(&mut self, facts: &[Fact<'_>]) -> Result<(), StoreError> {
+        if self.closed {
+            return Err(StoreError::HandedOver);
+        }
         if self.failed {
             return Err(StoreError::Failed(format!(
                 "{}: writing failed before; restart to have it checked",

@@ -18,6 +18,7 @@ pub mod facts;
 mod facts_log;
 pub mod frames;
 pub mod rows;
+mod slot;
 pub mod sums;
 
 use std::fs::{self, File};
@@ -31,6 +32,7 @@ use parking_lot::Mutex;
 use facts::{Facts, Room};
 use facts_log::{FactsLog, Held};
 use rows::Rows;
+use slot::Slot;
 
 /// How often sled writes what it buffers, in milliseconds.
 const FLUSH_EVERY_MS: u64 = 500;
@@ -41,18 +43,25 @@ const HELD_WAIT: std::time::Duration = std::time::Duration::from_millis(25);
 /// Indexes moved aside which are kept for people to look at; older ones are removed.
 const BROKEN_KEPT: usize = 2;
 
-/// The open store.
+/// The store: open, but for the time between [`Store::close`] and [`Store::reopen`].
 pub struct Store {
     folder: PathBuf,
-    index: Index,
+    cache: u64,
     keys: Facts,
     groups: Facts,
     tokens: Facts,
     meta: Facts,
     secrets: Facts,
+    rows: Rows,
     log: Arc<Mutex<FactsLog>>,
     moved_aside: Option<PathBuf>,
     /// Declared last: the lock is released after sled's handles are gone.
+    open: Mutex<Option<Open>>,
+}
+
+/// What only an open store has. The lock is declared last, as above.
+struct Open {
+    db: sled::Db,
     _lock: File,
 }
 
@@ -63,7 +72,7 @@ struct Index {
     tokens: sled::Tree,
     meta: sled::Tree,
     secrets: sled::Tree,
-    rows: Rows,
+    rows: sled::Tree,
 }
 
 /// Why the store failed.
@@ -75,6 +84,11 @@ pub enum StoreError {
     /// Another process holds it.
     #[error("the store is held by another process; stop it first")]
     Held,
+    /// It was closed here, for the process that takes this one's place ([`Store::close`]).
+    #[error(
+        "the gateway is being upgraded, and its store is with the process that takes its place; try again in a second"
+    )]
+    HandedOver,
 }
 
 impl From<sled::Error> for StoreError {
@@ -118,28 +132,97 @@ impl Store {
                 }
             }
         };
-        Store::with(folder, index, moved_aside, lock)
+        Store::with(folder, cache, index, moved_aside, lock)
     }
 
     fn with(
         folder: &Path,
+        cache: u64,
         (index, held): (Index, Vec<Held>),
         moved_aside: Option<PathBuf>,
         lock: File,
     ) -> Result<Self, StoreError> {
-        let log = FactsLog::open(&folder.join("facts.tgj"), &index.facts(), &held)?;
+        let log = FactsLog::open(&facts_path(folder), &index.facts(), &held)?;
+        let log = Arc::new(Mutex::new(log));
+        let facts = |room, tree| Facts::new(room, Slot::new(tree), log.clone());
         Ok(Store {
             folder: folder.to_owned(),
-            keys: Facts::new(Room::Keys, index.keys.clone(), log.clone()),
-            groups: Facts::new(Room::Groups, index.groups.clone(), log.clone()),
-            tokens: Facts::new(Room::Tokens, index.tokens.clone(), log.clone()),
-            meta: Facts::new(Room::Meta, index.meta.clone(), log.clone()),
-            secrets: Facts::new(Room::Secrets, index.secrets.clone(), log.clone()),
+            cache,
+            keys: facts(Room::Keys, index.keys),
+            groups: facts(Room::Groups, index.groups),
+            tokens: facts(Room::Tokens, index.tokens),
+            meta: facts(Room::Meta, index.meta),
+            secrets: facts(Room::Secrets, index.secrets),
+            rows: Rows::new(Slot::new(index.rows)),
             log,
-            index,
             moved_aside,
-            _lock: lock,
+            open: Mutex::new(Some(Open {
+                db: index.db,
+                _lock: lock,
+            })),
         })
+    }
+
+    /// Gives the store away: writes out what sled buffers and lets go of every handle and the lock. Whatever is asked of it from then on is
+    /// refused as [`StoreError::HandedOver`]; who still reads holds it until he is done. Nobody may be writing rows.
+    pub fn close(&self) -> Result<(), StoreError> {
+        let Some(open) = self.open.lock().take() else {
+            return Ok(());
+        };
+        // First what writes facts: whoever is in the middle of it is waited for.
+        let mut log = self.log.lock();
+        log.close();
+        for slot in self.slots() {
+            slot.close();
+        }
+        drop(log);
+        let flushed = open.db.flush();
+        drop(open);
+        flushed?;
+        Ok(())
+    }
+
+    /// Takes it back, if the other process did not come to serve. Waits for it to let go, as [`Store::open`] does.
+    pub fn reopen(&self) -> Result<(), StoreError> {
+        let mut open = self.open.lock();
+        if open.is_some() {
+            return Ok(());
+        }
+        let lock = lock(&self.folder)?;
+        let (index, held) = match Index::open(&self.folder.join("sled"), self.cache) {
+            Ok(opened) => opened,
+            Err(Unopened::Refused(error)) => return Err(error),
+            Err(Unopened::Broken(why)) => return Err(StoreError::Failed(why)),
+        };
+        let fresh = FactsLog::open(&facts_path(&self.folder), &index.facts(), &held)?;
+        let mut log = self.log.lock();
+        *log = fresh;
+        let Index {
+            db,
+            keys,
+            groups,
+            tokens,
+            meta,
+            secrets,
+            rows,
+        } = index;
+        let trees = [keys, groups, tokens, meta, secrets, rows];
+        for (slot, tree) in self.slots().into_iter().zip(trees) {
+            slot.fill(tree);
+        }
+        *open = Some(Open { db, _lock: lock });
+        Ok(())
+    }
+
+    fn slots(&self) -> [&Slot; 6] {
+        [
+            &self.keys.tree,
+            &self.groups.tree,
+            &self.tokens.tree,
+            &self.meta.tree,
+            &self.secrets.tree,
+            &self.rows.tree,
+        ]
     }
 
     /// Opens the store to look at it: one that does not open is an error, and stays where it is. No gateway may be using it.
@@ -155,12 +238,12 @@ impl Store {
             Unopened::Refused(error) => error,
             Unopened::Broken(why) => StoreError::Failed(format!("{} is broken: {why}", path.display())),
         })?;
-        Store::with(folder, index, None, lock)
+        Store::with(folder, CACHE, index, None, lock)
     }
 
     /// The ledger's rows.
     pub fn rows(&self) -> &Rows {
-        &self.index.rows
+        &self.rows
     }
 
     /// The client keys.
@@ -191,7 +274,12 @@ impl Store {
     /// Writes the file of facts anew without what was superseded: older versions are gone from it. (sled reuses the pages of
     /// its older versions in its own time.) Blocking.
     pub fn drop_superseded_facts(&self) -> Result<(), StoreError> {
-        self.log.lock().drop_superseded(&self.index.facts())
+        let mut log = self.log.lock();
+        let rooms = [&self.keys, &self.meta, &self.secrets, &self.groups, &self.tokens];
+        let trees = rooms.map(|facts| facts.tree.get().map(|tree| (facts.room, tree)));
+        let trees = trees.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let trees: Vec<_> = trees.iter().map(|(room, tree)| (*room, tree)).collect();
+        log.drop_superseded(&trees)
     }
 
     /// Where the index went that did not open at this start.
@@ -201,7 +289,8 @@ impl Store {
 
     /// Writes out what sled buffers. No fsync: survives the death of the process, not a power cut.
     pub fn flush(&self) -> Result<(), StoreError> {
-        self.index.db.flush()?;
+        let db = self.open.lock().as_ref().map(|open| open.db.clone());
+        db.ok_or(StoreError::HandedOver)?.flush()?;
         Ok(())
     }
 
@@ -216,7 +305,9 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        if let Err(e) = self.flush() {
+        if let Err(e) = self.flush()
+            && !matches!(e, StoreError::HandedOver)
+        {
             tracing::error!(error = %e, "the store could not be flushed when it was closed");
         }
     }
@@ -268,13 +359,13 @@ impl Index {
                 tokens: db.open_tree("tokens")?,
                 meta: db.open_tree("meta")?,
                 secrets: db.open_tree("secrets")?,
-                rows: Rows::new(db.open_tree("ledger")?),
+                rows: db.open_tree("ledger")?,
                 db,
             };
             // Damage shows itself when pages are read: read what every start reads anyway.
             let held = index.facts().map(|(room, tree)| Held::of(room, tree));
             let held = held.into_iter().collect::<Result<Vec<_>, _>>()?;
-            index.rows.probe()?;
+            rows::probe(&index.rows)?;
             Ok((index, held))
         }));
         match opened {
@@ -304,7 +395,22 @@ fn is_damage(e: &sled::Error) -> bool {
     }
 }
 
+fn facts_path(folder: &Path) -> PathBuf {
+    folder.join("facts.tgj")
+}
+
+/// Takes our own lock. Another process may be just going away, or just giving the store away.
 fn lock(folder: &Path) -> Result<File, StoreError> {
+    for _ in 0..HELD_TRIES {
+        match lock_once(folder) {
+            Err(StoreError::Held) => std::thread::sleep(HELD_WAIT),
+            locked => return locked,
+        }
+    }
+    lock_once(folder)
+}
+
+fn lock_once(folder: &Path) -> Result<File, StoreError> {
     let path = folder.join("lock");
     let file = File::options()
         .write(true)

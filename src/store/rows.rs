@@ -3,8 +3,11 @@
 //! One tree, so that a batch over all of it is atomic: `b` block → rows, `s` block → [`Span`], `j` journal → [`Applied`],
 //! `t` → number of rows; beside them what is in `sums.rs`. What a block's bytes mean is the ledger's business.
 
+use std::ops::RangeBounds;
+
 use serde::{Deserialize, Serialize};
 
+use super::slot::Slot;
 use super::{StoreError, codec};
 
 /// Which block; blocks are read in this order. Microseconds since 1970, made unique: no row that ended before was put
@@ -51,7 +54,7 @@ pub struct Block {
 
 /// The tree of rows.
 pub struct Rows {
-    pub(super) tree: sled::Tree,
+    pub(super) tree: Slot,
 }
 
 const BLOCK: u8 = b'b';
@@ -84,36 +87,36 @@ fn damaged(what: &str) -> sled::Error {
     sled::Error::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, what))
 }
 
-impl Rows {
-    pub(super) fn new(tree: sled::Tree) -> Self {
-        Rows { tree }
+/// Looks for damage: is every block there, with as many rows as there should be? (After a power cut sled may have lost pages and not
+/// know.) Blocks are not read as rows: a millisecond for each 100,000 of those.
+pub(super) fn probe(tree: &sled::Tree) -> Result<(), sled::Error> {
+    for entry in tree.scan_prefix([JOURNAL]) {
+        entry?;
     }
+    let mut rows = 0;
+    let mut blocks = tree.scan_prefix([BLOCK]).keys();
+    for entry in tree.scan_prefix([SPAN]) {
+        let (key, span) = entry?;
+        let block = blocks.next().transpose()?;
+        if block.is_none_or(|block| block.get(1..) != key.get(1..)) {
+            return Err(damaged("a block of rows is not there"));
+        }
+        let span: Span = codec::decode(&span).map_err(|e| damaged(&e.to_string()))?;
+        rows += u64::from(span.rows);
+    }
+    let total = match tree.get(TOTAL)? {
+        Some(bytes) => codec::decode(&bytes).map_err(|e| damaged(&e.to_string()))?,
+        None => 0,
+    };
+    if rows != total {
+        return Err(damaged("not all rows are there"));
+    }
+    Ok(())
+}
 
-    /// Looks for damage: is every block there, with as many rows as there should be? (After a power cut sled may have lost pages and not
-    /// know.) Blocks are not read as rows: a millisecond for each 100,000 of those.
-    pub(super) fn probe(&self) -> Result<(), sled::Error> {
-        for entry in self.tree.scan_prefix([JOURNAL]) {
-            entry?;
-        }
-        let mut rows = 0;
-        let mut blocks = self.tree.scan_prefix([BLOCK]).keys();
-        for entry in self.tree.scan_prefix([SPAN]) {
-            let (key, span) = entry?;
-            let block = blocks.next().transpose()?;
-            if block.is_none_or(|block| block.get(1..) != key.get(1..)) {
-                return Err(damaged("a block of rows is not there"));
-            }
-            let span: Span = codec::decode(&span).map_err(|e| damaged(&e.to_string()))?;
-            rows += u64::from(span.rows);
-        }
-        let total = match self.tree.get(TOTAL)? {
-            Some(bytes) => codec::decode(&bytes).map_err(|e| damaged(&e.to_string()))?,
-            None => 0,
-        };
-        if rows != total {
-            return Err(damaged("not all rows are there"));
-        }
-        Ok(())
+impl Rows {
+    pub(super) fn new(tree: Slot) -> Self {
+        Rows { tree }
     }
 
     /// Writes blocks, how far `journal` is applied with them, and the number of all rows, as one.
@@ -125,13 +128,13 @@ impl Rows {
         }
         batch.insert(journal_key(journal), codec::encode(applied)?);
         batch.insert(TOTAL, codec::encode(&total)?);
-        self.tree.apply_batch(batch)?;
+        self.tree.get()?.apply_batch(batch)?;
         Ok(())
     }
 
     /// How much of `journal` is in the store.
     pub fn applied(&self, journal: &str) -> Result<Option<Applied>, StoreError> {
-        match self.tree.get(journal_key(journal))? {
+        match self.tree.get()?.get(journal_key(journal))? {
             Some(bytes) => codec::decode(&bytes).map(Some),
             None => Ok(None),
         }
@@ -140,6 +143,7 @@ impl Rows {
     /// Every journal the store knows of.
     pub fn journals(&self) -> Result<Vec<String>, StoreError> {
         self.tree
+            .get()?
             .scan_prefix([JOURNAL])
             .keys()
             .map(|key| Ok(String::from_utf8_lossy(key?.get(1..).unwrap_or_default()).into_owned()))
@@ -148,13 +152,13 @@ impl Rows {
 
     /// Forgets a journal whose files are gone. Its rows stay.
     pub fn forget(&self, journal: &str) -> Result<(), StoreError> {
-        self.tree.remove(journal_key(journal))?;
+        self.tree.get()?.remove(journal_key(journal))?;
         Ok(())
     }
 
     /// Rows in all blocks.
     pub fn total(&self) -> Result<u64, StoreError> {
-        match self.tree.get(TOTAL)? {
+        match self.tree.get()?.get(TOTAL)? {
             Some(bytes) => codec::decode(&bytes),
             None => Ok(0),
         }
@@ -162,7 +166,7 @@ impl Rows {
 
     /// The last block.
     pub fn last(&self) -> Result<Option<(BlockKey, Span)>, StoreError> {
-        match self.tree.scan_prefix([SPAN]).next_back() {
+        match self.tree.get()?.scan_prefix([SPAN]).next_back() {
             Some(entry) => {
                 let (key, span) = entry?;
                 Ok(Some((parse_block_key(&key)?, codec::decode(&span)?)))
@@ -174,7 +178,7 @@ impl Rows {
     /// The last block whose key is at most `key`, if any.
     pub fn at_or_before(&self, key: BlockKey) -> Result<Option<BlockKey>, StoreError> {
         let range = block_key(SPAN, BlockKey(0))..=block_key(SPAN, key);
-        match self.tree.range(range).next_back() {
+        match self.tree.get()?.range(range).next_back() {
             Some(entry) => parse_block_key(&entry?.0).map(Some),
             None => Ok(None),
         }
@@ -183,14 +187,27 @@ impl Rows {
     /// What is in each block from `first` on, in order.
     pub fn spans(&self, first: BlockKey) -> impl Iterator<Item = Result<(BlockKey, Span), StoreError>> + use<> {
         let range = block_key(SPAN, first)..=block_key(SPAN, BlockKey(u64::MAX));
-        self.tree.range(range).map(|entry| {
+        self.range(range).map(|entry| {
             let (key, span) = entry?;
             Ok((parse_block_key(&key)?, codec::decode(&span)?))
         })
     }
 
+    /// Entries in order; one error where the store is not here.
+    pub(super) fn range<K: AsRef<[u8]>, R: RangeBounds<K>>(
+        &self,
+        range: R,
+    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> + use<K, R> {
+        let (entries, none) = match self.tree.get() {
+            Ok(tree) => (Some(tree.range(range)), None),
+            Err(error) => (None, Some(Err(error))),
+        };
+        let entries = entries.into_iter().flatten();
+        none.into_iter().chain(entries.map(|entry| Ok(entry?)))
+    }
+
     /// A block's bytes.
     pub fn block(&self, key: BlockKey) -> Result<Option<impl AsRef<[u8]> + use<>>, StoreError> {
-        Ok(self.tree.get(block_key(BLOCK, key))?)
+        Ok(self.tree.get()?.get(block_key(BLOCK, key))?)
     }
 }

@@ -74,7 +74,7 @@ pub type Sum = (Period, Vec<u8>, Vec<u8>);
 impl Rows {
     /// How far rows are in the sums; `None`: sums were not begun.
     pub fn rolled(&self) -> Result<Option<Rolled>, StoreError> {
-        let Some(bytes) = self.tree.get(ROLLED)? else {
+        let Some(bytes) = self.tree.get()?.get(ROLLED)? else {
             return Ok(None);
         };
         let (block, rows, _): RolledForm = codec::decode(&bytes)?;
@@ -96,13 +96,13 @@ impl Rows {
             batch.insert(REMOVED, codec::encode(&removed_before.max(self.removed_before()?))?);
         }
         batch.insert(ROLLED, encode_rolled(rolled)?);
-        self.tree.apply_batch(batch)?;
+        self.tree.get()?.apply_batch(batch)?;
         Ok(())
     }
 
     /// Whether, and how well, this store was filled again in the place of one that broke.
     pub fn refilled(&self) -> Result<Option<Refilled>, StoreError> {
-        match self.tree.get(REFILLED)? {
+        match self.tree.get()?.get(REFILLED)? {
             Some(bytes) => codec::decode(&bytes).map(Some),
             None => Ok(None),
         }
@@ -110,13 +110,13 @@ impl Rows {
 
     /// Says anew what this store has not, of one that was filled again.
     pub fn set_refilled(&self, refilled: &Refilled) -> Result<(), StoreError> {
-        self.tree.insert(REFILLED, codec::encode(refilled)?)?;
+        self.tree.get()?.insert(REFILLED, codec::encode(refilled)?)?;
         Ok(())
     }
 
     /// One sum.
     pub fn sum(&self, period: Period, name: &[u8]) -> Result<Option<impl AsRef<[u8]> + use<>>, StoreError> {
-        Ok(self.tree.get(period.key(name))?)
+        Ok(self.tree.get()?.get(period.key(name))?)
     }
 
     /// Writes sums in the place of those there are, and how far rows are in them, as one. `None`: they are not begun yet.
@@ -128,14 +128,13 @@ impl Rows {
         if let Some(rolled) = rolled {
             batch.insert(ROLLED, encode_rolled(rolled)?);
         }
-        self.tree.apply_batch(batch)?;
+        self.tree.get()?.apply_batch(batch)?;
         Ok(())
     }
 
     /// Sums from one period up to before another of the same kind, in order of time.
     pub fn sums(&self, from: Period, until: Period) -> impl Iterator<Item = Result<Sum, StoreError>> + use<> {
-        self.tree
-            .range(from.start().to_vec()..until.start().to_vec())
+        self.range(from.start().to_vec()..until.start().to_vec())
             .map(move |entry| {
                 let (key, bytes) = entry?;
                 let (number, name) = key
@@ -153,7 +152,7 @@ impl Rows {
 
     /// Rows that began before this may have been removed; 0: none was. Microseconds since 1970.
     pub fn removed_before(&self) -> Result<i64, StoreError> {
-        match self.tree.get(REMOVED)? {
+        match self.tree.get()?.get(REMOVED)? {
             Some(bytes) => codec::decode(&bytes),
             None => Ok(0),
         }
@@ -168,7 +167,7 @@ impl Rows {
         }
         batch.insert(REMOVED, codec::encode(&before.max(self.removed_before()?))?);
         batch.insert(b"t", codec::encode(&total)?);
-        self.tree.apply_batch(batch)?;
+        self.tree.get()?.apply_batch(batch)?;
         Ok(())
     }
 }

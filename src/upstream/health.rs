@@ -17,6 +17,7 @@ mod words;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -73,6 +74,8 @@ struct Inner {
     book: Book,
     /// Tells a key replaced from the one before, without keeping either.
     stamps: RandomState,
+    /// Nothing more is checked.
+    stopped: AtomicBool,
 }
 
 impl Checks {
@@ -87,7 +90,14 @@ impl Checks {
             freed: Notify::new(),
             book: Book::new(settings.certificate_warning),
             stamps,
+            stopped: AtomicBool::new(false),
         }))
+    }
+
+    /// Begins no further checks by itself: another process does.
+    pub fn stop(&self) {
+        self.0.stopped.store(true, Ordering::Relaxed);
+        self.0.freed.notify_waiters();
     }
 
     /// Checks a credential now, a disabled one too, and returns what came of it. If a check of it is under way, its result is
@@ -137,7 +147,7 @@ impl BackgroundService for Checks {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let mut running = JoinSet::new();
         let mut listed: Option<(Arc<Fleet>, Instant)> = None;
-        while !*shutdown.borrow() {
+        while !*shutdown.borrow() && !self.0.stopped.load(Ordering::Relaxed) {
             let now = Instant::now();
             let fleet = self.0.fleet.load();
             let fresh = |(of, at): &(Arc<Fleet>, Instant)| Arc::ptr_eq(of, &fleet) && now - *at < LIST_EVERY;

@@ -125,6 +125,7 @@ impl Gateway {
             clock,
             audit: Arc::new(Audit::open(&path("audit.jsonl")).expect("the audit log opens")),
             probe: Arc::new(probe),
+            pause: admin::Pause::default(),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));

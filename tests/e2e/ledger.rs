@@ -28,7 +28,12 @@ async fn sandboxed(ledger: &'static str) -> (Gateway, Arc<Sandbox>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let sandbox = Sandbox::new(true);
-    tokio::spawn(sandbox::serve(listener, sandbox.clone(), std::future::pending()));
+    tokio::spawn(sandbox::serve(
+        listener,
+        sandbox.clone(),
+        std::future::pending(),
+        std::future::pending(),
+    ));
     // The only credential there is would be left alone after ten 429 in a row, and what we answer ourselves has no row.
     let mut rules = rules_for(address);
     rules[0].1 = provider_rules("p", address, "cooldown = \"off\"");

@@ -89,6 +89,11 @@ impl Requests {
         self.changed.notify_all();
     }
 
+    /// The thread may be started again.
+    pub(in crate::ledger) fn go_on(&self) {
+        self.state.lock().stop = false;
+    }
+
     /// Bytes of journal, of `written` by this process and of others, that are not in the store.
     pub(in crate::ledger) fn lag_bytes(&self, written: u64) -> u64 {
         written.saturating_sub(self.applied_bytes.load(Ordering::Relaxed)) + self.other_bytes.load(Ordering::Relaxed)

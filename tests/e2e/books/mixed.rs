@@ -15,6 +15,8 @@ use crate::support::gateway::Options;
 use crate::support::{HEAVY, Random, until};
 
 const CLIENTS: u64 = 12;
+/// Long streams at once, while the binary is replaced.
+const LONG_STREAMS: u64 = 20;
 
 /// Names, and the dialects they speak: what is asked in another is converted.
 const PROVIDERS: [(&str, &[&str]); 5] = [
@@ -33,6 +35,16 @@ const GOOD: [&str; 5] = [
     "cheap,prompt=1001,cached=1000,tokens=41,pace=1ms",
     "cheap,tokens=1",
 ];
+/// For upgrades: as long as [`streams_last`].
+fn long_stream() -> String {
+    format!("cheap,prompt=50,tokens={},first=100ms,pace=40ms", streams_last().as_millis() / 40)
+}
+
+/// How long a stream lasts which an upgrade must not break.
+fn streams_last() -> Duration {
+    Duration::from_secs(if is_long() { 30 } else { 6 })
+}
+
 /// Long enough to leave: a second and a half.
 const SLOW: &str = "dear,prompt=50,tokens=280,first=100ms,pace=5ms";
 /// Where they go wrong: before the answer, …
@@ -57,6 +69,7 @@ struct Models {
     rules: String,
     good: Vec<String>,
     slow: Vec<String>,
+    long: Vec<String>,
     faulty: Vec<String>,
     failing_over: Vec<String>,
 }
@@ -89,6 +102,8 @@ impl Models {
             }
             let name = models.route(&format!("slow-{at}"), &target(at, SLOW), &[]);
             models.slow.push(name);
+            let name = models.route(&format!("long-{at}"), &target(at, &long_stream()), &[]);
+            models.long.push(name);
             for (number, script) in BAD.iter().chain(&BROKEN).enumerate() {
                 let name = models.route(&format!("faulty-{at}-{number}"), &target(at, script), &[]);
                 models.faulty.push(name);
@@ -134,6 +149,8 @@ async fn client(
     seen: Arc<Mutex<Seen>>,
     end: Instant,
 ) {
+    // Every second client keeps its connection.
+    let mut kept = None;
     let mut random = Random(0xB00C + number * 0x9E37_79B9 + u64::from(std::process::id()));
     for request in 0.. {
         if Instant::now() >= end {
@@ -158,7 +175,10 @@ async fn client(
             stream,
             leave,
         };
-        let reply = ask(gateway.ports.http, &call).await;
+        if number.is_multiple_of(2) {
+            kept = None;
+        }
+        let reply = ask_over(&mut kept, gateway.ports.http, &call).await;
         if let Some(reply) = &reply {
             assert!(
                 reply.status == 200 || dice < 18,
@@ -179,6 +199,35 @@ async fn client(
             seen.lock().stayed.insert(id, reply.map(|reply| reply.status));
         }
         tokio::time::sleep(Duration::from_millis(random.below(if is_long() { 160 } else { 60 }))).await;
+    }
+}
+
+/// One long stream after the other, each of which must come to its end.
+async fn streams(
+    number: u64,
+    gateway: Arc<Gateway>,
+    keys: Arc<Vec<Key>>,
+    models: Arc<Models>,
+    seen: Arc<Mutex<Seen>>,
+    end: Instant,
+) {
+    for request in 0.. {
+        if Instant::now() >= end {
+            return;
+        }
+        let id = format!("s{number}-{request}");
+        let call = Call {
+            key: &keys[number as usize % keys.len()].text,
+            id: &id,
+            dialect: ALL[number as usize % 4],
+            model: &models.long[number as usize / 4 % models.long.len()],
+            stream: true,
+            leave: None,
+        };
+        let reply = ask(gateway.ports.http, &call).await;
+        let reply = reply.unwrap_or_else(|| panic!("{id} {:?} {}: the stream broke", call.dialect, call.model));
+        assert_eq!(reply.status, 200, "{id}: {}", reply.text());
+        seen.lock().stayed.insert(id, Some(reply.status));
     }
 }
 
@@ -250,8 +299,19 @@ fn priced(row: &Row, keys: &[Key]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mixed_hour_in_small() {
+    mixed(Duration::from_secs(seconds()), 0).await;
+}
+
+/// Nobody notices: not one request fails that would not have failed anyway, not one stream breaks, and each attempt has its row.
+/// `TOLLGATE_LONG=1`: ten upgrades, streams of 30 s.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_with_the_binary_replaced_again_and_again() {
+    let upgrades = if is_long() { 10 } else { 3 };
+    mixed(Duration::from_secs(if is_long() { 60 } else { 15 }), upgrades).await;
+}
+
+async fn mixed(time: Duration, upgrades: u32) {
     let _heavy = HEAVY.lock().await;
-    let time = Duration::from_secs(seconds());
     let models = Models::new();
     let mut providers = Vec::new();
     let mut rules = PRICES.to_owned();
@@ -297,7 +357,23 @@ async fn a_mixed_hour_in_small() {
             end,
         ));
     }
+    for number in 0..if upgrades == 0 { 0 } else { LONG_STREAMS } {
+        clients.spawn(streams(
+            number,
+            gateway.clone(),
+            keys.clone(),
+            models.clone(),
+            seen.clone(),
+            end,
+        ));
+    }
+    for upgrade in 0..upgrades {
+        tokio::time::sleep(time / (upgrades + 1)).await;
+        let steps = gateway.upgrade().await;
+        println!("upgrade {upgrade}: {}", steps.iter().find(|step| step["step"] == "serving").unwrap());
+    }
     clients.join_all().await;
+    gateway.alone(Duration::from_secs(60)).await;
     gateway.idle().await;
     let mut gateway = Arc::into_inner(gateway).unwrap();
     let verdict = verify(&gateway, "after the hour").await;

@@ -182,7 +182,15 @@ struct Call<'a> {
 
 /// One request on a connection of its own; its answer, if it came to its end.
 async fn ask(http: SocketAddr, call: &Call<'_>) -> Option<client::Reply> {
-    let mut connection = Connection::try_open(http).await.ok()?;
+    ask_over(&mut None, http, call).await
+}
+
+/// The same over a connection that is kept as long as the gateway allows it.
+async fn ask_over(kept: &mut Option<Connection>, http: SocketAddr, call: &Call<'_>) -> Option<client::Reply> {
+    let mut connection = match kept.take() {
+        Some(connection) => connection,
+        None => Connection::try_open(http).await.ok()?,
+    };
     let body = call.dialect.body(call.model, call.stream);
     let length = body.len().to_string();
     let (name, value) = call.dialect.key_header(call.key);
@@ -199,6 +207,9 @@ async fn ask(http: SocketAddr, call: &Call<'_>) -> Option<client::Reply> {
         return None;
     }
     let reply = connection.try_reply(false).await?;
+    if reply.header("connection").is_none_or(|value| !value.eq_ignore_ascii_case("close")) {
+        *kept = Some(connection);
+    }
     reply.complete.then_some(reply)
 }
 

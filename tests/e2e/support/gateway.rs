@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
 use serde_json::Value;
 
 use super::client::{self, Reply};
@@ -23,6 +24,8 @@ pub struct Gateway {
     folder: tempfile::TempDir,
     options: Options,
     child: Option<Child>,
+    /// Processes that took its place, one after the other. They are this process's children too, once the one before has ended.
+    successors: Mutex<Vec<Pid>>,
 }
 
 impl Gateway {
@@ -51,6 +54,8 @@ impl Gateway {
         options: Options,
         configure: impl Fn(&Path, &Ports, &Options),
     ) -> Self {
+        // So that a successor's exit code can be had.
+        set_child_subreaper(Some(rustix::process::getpid())).unwrap();
         for _ in 0..5 {
             let ports = Ports {
                 http: free_port(),
@@ -66,6 +71,7 @@ impl Gateway {
                 folder,
                 options: options.clone(),
                 child: None,
+                successors: Mutex::default(),
             };
             if gateway.run().await.is_ok() {
                 gateway.key = gateway.first_run("key");
@@ -103,6 +109,7 @@ impl Gateway {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
+        self.stop_child();
         self.child = Some(child);
         let end = Instant::now() + PATIENCE;
         loop {
@@ -131,7 +138,9 @@ impl Gateway {
 
     /// The binary, in this folder and environment, without arguments.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        // Another build of it, as a release.
+        let binary = std::env::var_os("TOLLGATE_E2E_BIN");
+        let mut command = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tollgate").into()));
         command
             .current_dir(self.folder.path())
             .env("E2E_PROVIDER_KEY", PROVIDER_KEY);
@@ -186,8 +195,31 @@ impl Gateway {
         table[name].as_str().unwrap().to_owned()
     }
 
+    /// The process that serves.
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("it runs").id()
+        match self.successors.lock().last() {
+            Some(pid) => pid.as_raw_nonzero().get() as u32,
+            None => self.child.as_ref().expect("it runs").id(),
+        }
+    }
+
+    /// `tollgate upgrade`: the steps it told.
+    pub async fn upgrade(&self) -> Vec<Value> {
+        let (code, out, err) = self.cli(&["upgrade", "--json"]).await;
+        assert_eq!(code, 0, "{out}{err}: {}", self.log());
+        let steps: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let serving = steps.iter().find(|step| step["step"] == "serving").expect("it serves");
+        let pid = Pid::from_raw(serving["pid"].as_i64().unwrap() as i32).unwrap();
+        self.successors.lock().push(pid);
+        steps
+    }
+
+    /// Waits until every process before the one that serves has ended.
+    pub async fn alone(&self, bound: Duration) {
+        until("the processes before have ended", bound, || async {
+            (self.metric("tollgate_upgrade_phase{phase=\"serving\"}").await == 1.0).then_some(())
+        })
+        .await;
     }
 
     /// Sends a signal.
@@ -203,6 +235,15 @@ impl Gateway {
 
     /// Waits for its end; the exit code.
     pub async fn wait(&mut self) -> i32 {
+        let serves = self.successors.lock().pop();
+        if let Some(pid) = serves {
+            let status = until("the process ends", PATIENCE, || {
+                let ended = waitpid(Some(pid), WaitOptions::NOHANG);
+                async move { ended.ok().flatten() }
+            })
+            .await;
+            return status.1.exit_status().unwrap_or_else(|| panic!("process {pid:?} was killed"));
+        }
         let child = self.child.take().unwrap();
         let id = child.id();
         let mut child = Some(child);
@@ -230,6 +271,10 @@ impl Gateway {
     }
 
     fn stop_child(&mut self) {
+        for pid in self.successors.lock().drain(..) {
+            let _ = kill_process(pid, Signal::KILL);
+            let _ = waitpid(Some(pid), WaitOptions::empty());
+        }
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();

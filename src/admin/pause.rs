@@ -1,0 +1,63 @@
+//! While the store goes from one process to the next, calls wait: for the end of those under way before it is let go, and
+//! then for what becomes of the upgrade.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
+
+use super::refusal::Refusal;
+
+/// How long a call waits for the end of an upgrade, before it is told to come again.
+const WAIT: Duration = Duration::from_secs(10);
+/// How long an upgrade waits for the calls under way.
+const CALLS: Duration = Duration::from_secs(10);
+
+/// Lets calls through, or not.
+#[derive(Clone, Default)]
+pub struct Pause(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    /// Each call holds it shared; nothing is in it.
+    calls: Arc<RwLock<()>>,
+    /// The store is with another process for good.
+    gone: AtomicBool,
+}
+
+/// No call runs until this is dropped.
+pub struct Paused {
+    pause: Pause,
+    _alone: OwnedRwLockWriteGuard<()>,
+}
+
+impl Pause {
+    /// Waits for the calls under way, and holds back the next ones. `None`: they take too long.
+    pub async fn pause(&self) -> Option<Paused> {
+        let alone = tokio::time::timeout(CALLS, self.0.calls.clone().write_owned());
+        Some(Paused {
+            pause: self.clone(),
+            _alone: alone.await.ok()?,
+        })
+    }
+}
+
+impl Paused {
+    /// The store does not come back: calls are refused from now on.
+    pub fn for_good(self) {
+        self.pause.0.gone.store(true, Ordering::Release);
+    }
+}
+
+/// The layer around all calls.
+pub(super) async fn hold(State(pause): State<Pause>, request: Request, next: Next) -> Response {
+    let turn = tokio::time::timeout(WAIT, pause.0.calls.clone().read_owned()).await;
+    match turn {
+        Ok(_turn) if !pause.0.gone.load(Ordering::Acquire) => next.run(request).await,
+        _ => Refusal::upgrading().into_response(),
+    }
+}
