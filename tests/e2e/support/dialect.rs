@@ -137,9 +137,14 @@ pub async fn record(dialect: Dialect, model: &str, stream: bool) -> Bytes {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (_keep, stop) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(sandbox::serve(listener, Sandbox::new(false), async {
-        let _ = stop.await;
-    }));
+    let server = tokio::spawn(sandbox::serve(
+        listener,
+        Sandbox::new(false),
+        std::future::pending(),
+        async {
+            let _ = stop.await;
+        },
+    ));
     let reply = client::send(
         address,
         "POST",

@@ -242,7 +242,10 @@ impl Gateway {
                 async move { ended.ok().flatten() }
             })
             .await;
-            return status.1.exit_status().unwrap_or_else(|| panic!("process {pid:?} was killed"));
+            return status
+                .1
+                .exit_status()
+                .unwrap_or_else(|| panic!("process {pid:?} was killed"));
         }
         let child = self.child.take().unwrap();
         let id = child.id();

@@ -18,7 +18,12 @@ impl Sandboxed {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let sandbox = Sandbox::new(true);
-        let serve = sandbox::serve(listener, sandbox.clone(), std::future::pending(), std::future::pending());
+        let serve = sandbox::serve(
+            listener,
+            sandbox.clone(),
+            std::future::pending(),
+            std::future::pending(),
+        );
         let task = tokio::spawn(async move {
             let _ = serve.await;
         });
