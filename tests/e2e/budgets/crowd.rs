@@ -25,8 +25,17 @@ fn body(model: &str, stream: bool) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_clients_use_up_a_budget_and_no_more() {
-    const BUDGET: &str = "0.1";
-    let (gateway, _provider, keys) = setting("", "", &[dollars(BUDGET)]).await;
+    crowd("0.1", 0).await;
+}
+
+/// Two processes at once have one budget.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn and_no_more_while_the_binary_is_replaced() {
+    crowd("0.4", 3).await;
+}
+
+async fn crowd(budget: &str, upgrades: u32) {
+    let (gateway, _provider, keys) = setting("", "", &[dollars(budget)]).await;
     let (gateway, key) = (Arc::new(gateway), Arc::new(keys[0].clone()));
     let turn = Arc::new(AtomicU32::new(0));
     let clients = (0..CLIENTS).map(|_| {
@@ -46,12 +55,18 @@ async fn two_hundred_clients_use_up_a_budget_and_no_more() {
         })
     });
     let clients: Vec<_> = clients.collect();
+    for _ in 0..upgrades {
+        gateway.upgrade().await;
+    }
     for client in clients {
         client.await.unwrap();
     }
+    if upgrades > 0 {
+        gateway.alone(Duration::from_secs(60)).await;
+    }
     gateway.idle().await;
     let (used, reserved) = spent(&gateway, &key).await;
-    let budget: tollgate::money::NanoUsd = BUDGET.parse().unwrap();
+    let budget: tollgate::money::NanoUsd = budget.parse().unwrap();
     let most = 200 * 1000 + body(&format!("{MODEL},status=500,pace=20ms"), true).len() as u64 * 1000;
     assert_eq!(reserved.0, 0, "nothing sticks");
     assert!(used <= budget, "{used} of {budget}");

@@ -17,6 +17,8 @@ pub struct Options {
     pub timeouts: &'static str,
     /// Lines of `[ledger]`.
     pub ledger: &'static str,
+    /// Lines of `[upgrade]`.
+    pub upgrade: &'static str,
     /// Variables of its environment.
     pub environment: Vec<(&'static str, String)>,
     /// Certificate and key in PEM: a third listener, with TLS.
@@ -94,7 +96,15 @@ pub fn configuration(ports: &Ports, options: &Options) -> String {
     };
     format!(
         "[[listener]]\nlisten = \"{}\"\n[[listener]]\nlisten = \"{}\"\nhttp2 = true\n{tls}\
-         [admin]\nlisten = \"{}\"\n[metrics]\nlisten = \"{}\"\n[limits]\n{}\n[timeouts]\n{}\n[ledger]\n{}\n",
-        ports.http, ports.h2c, ports.admin, ports.metrics, options.limits, options.timeouts, options.ledger
+         [admin]\nlisten = \"{}\"\n[metrics]\nlisten = \"{}\"\n[limits]\n{}\n[timeouts]\n{}\n[ledger]\n{}\n\
+         [upgrade]\n{}\n",
+        ports.http,
+        ports.h2c,
+        ports.admin,
+        ports.metrics,
+        options.limits,
+        options.timeouts,
+        options.ledger,
+        options.upgrade
     )
 }

@@ -1,0 +1,385 @@
+//! `tollgate upgrade`, one property a test: what clients see of it, what becomes of one that fails, and the end of a process.
+//! (Load, books and budgets while the binary is replaced: `books::mixed`, `budgets::crowd`.)
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::client::{self, Connection, Reply};
+use crate::support::dialect::{ALL, Dialect};
+use crate::support::gateway::{Gateway, Options, rules_for};
+use crate::support::sandboxed::Sandboxed;
+use crate::support::{h2, until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn setting(timeouts: &'static str, upgrade: &'static str) -> (Gateway, Sandboxed) {
+    let provider = Sandboxed::start().await;
+    let gateway = Gateway::start(Options {
+        rules: rules_for(provider.address),
+        timeouts,
+        upgrade,
+        ..Options::default()
+    })
+    .await;
+    (gateway, provider)
+}
+
+/// Begins a request on this connection.
+async fn begin(connection: &mut Connection, gateway: &Gateway, dialect: Dialect, model: &str, stream: bool) {
+    let body = dialect.body(model, stream);
+    let length = body.len().to_string();
+    let (name, value) = dialect.key_header(&gateway.key);
+    let headers = [
+        (name, value.as_str()),
+        ("content-type", "application/json"),
+        ("content-length", &length),
+    ];
+    let head = client::head("POST", &dialect.path(model, stream), &headers);
+    connection.send(&[head, body].concat()).await;
+}
+
+/// Waits until something of the answer's body is here.
+async fn begun(connection: &mut Connection) {
+    while connection.buffered().len() < 800 && connection.fill().await {}
+}
+
+async fn asked(connection: &mut Connection, gateway: &Gateway, model: &str) -> Reply {
+    begin(connection, gateway, Dialect::Chat, model, false).await;
+    connection.try_reply(false).await.expect("a whole answer")
+}
+
+fn closes(reply: &Reply) -> bool {
+    reply
+        .header("connection")
+        .is_some_and(|value| value.eq_ignore_ascii_case("close"))
+}
+
+/// The process ended.
+async fn ended(pid: u32) {
+    until("the old process ends", PATIENCE, || async move {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+        let is_gone = stat.map_or(true, |stat| {
+            stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"))
+        });
+        is_gone.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kept_connections_are_answered_and_then_closed_by_the_client() {
+    let (gateway, _provider) = setting("", "idle = \"60s\"").await;
+    let (mut first, mut second) = (
+        Connection::open(gateway.ports.http).await,
+        Connection::open(gateway.ports.http).await,
+    );
+    for connection in [&mut first, &mut second] {
+        let reply = asked(connection, &gateway, "echo").await;
+        assert!(reply.status == 200 && !closes(&reply));
+    }
+    let old = gateway.pid();
+    gateway.upgrade().await;
+    assert_ne!(gateway.pid(), old);
+    // The connection is still the old process's, which lives for it.
+    let reply = asked(&mut first, &gateway, "echo").await;
+    assert!(reply.status == 200 && closes(&reply), "{reply:?}");
+    let mut fresh = Connection::open(gateway.ports.http).await;
+    let reply = asked(&mut fresh, &gateway, "echo").await;
+    assert!(reply.status == 200 && !closes(&reply), "a new one is the new process's");
+    let reply = asked(&mut second, &gateway, "echo").await;
+    assert!(reply.status == 200 && closes(&reply));
+    ended(old).await;
+    gateway.alone(PATIENCE).await;
+    assert_eq!(gateway.settled_rows(5).await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_with_nothing_to_do_leaves_although_connections_are_open() {
+    let (gateway, _provider) = setting("", "idle = \"300ms\"").await;
+    let mut kept = Connection::open(gateway.ports.http).await;
+    assert_eq!(asked(&mut kept, &gateway, "echo").await.status, 200);
+    let old = gateway.pid();
+    let begun = Instant::now();
+    gateway.upgrade().await;
+    ended(old).await;
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    assert!(kept.rest().await.is_empty(), "it is closed without a word");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http2_clients_are_told_to_go_away_and_their_streams_go_on() {
+    let (gateway, _provider) = setting("", "").await;
+    let mut connection = h2::Connection::open(gateway.ports.h2c).await;
+    let bearer = gateway.bearer();
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let body = Dialect::Chat.body("chat,tokens=60,pace=50ms", true);
+    let answer = connection.begin("/v1/chat/completions", &headers, body, true).await;
+    let old = gateway.pid();
+    gateway.upgrade().await;
+    // GOAWAY: this connection takes no more.
+    until("the client is told", PATIENCE, || {
+        let refused = !connection.sender.is_ready() || connection.sender.is_closed();
+        async move { refused.then_some(()) }
+    })
+    .await;
+    let reply = h2::collect(answer).await;
+    assert!(
+        reply.status == 200 && reply.complete && reply.text().contains("[DONE]"),
+        "{}",
+        reply.text()
+    );
+    ended(old).await;
+    let mut fresh = h2::Connection::open(gateway.ports.h2c).await;
+    let reply = fresh
+        .post("/v1/chat/completions", &headers, Dialect::Chat.body("echo", false))
+        .await;
+    assert_eq!(reply.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_outlast_the_grace_end_with_an_error_in_their_format() {
+    let (gateway, _provider) = setting("", "grace = \"500ms\"").await;
+    let mut streams = Vec::new();
+    for dialect in ALL {
+        let mut connection = Connection::open(gateway.ports.http).await;
+        begin(&mut connection, &gateway, dialect, "chat,tokens=100000,pace=20ms", true).await;
+        begun(&mut connection).await;
+        streams.push((dialect, connection));
+    }
+    let old = gateway.pid();
+    gateway.upgrade().await;
+    for (dialect, mut connection) in streams {
+        let reply = connection.try_reply(false).await.expect("its end");
+        dialect.check_broken_stream("grace", &reply);
+        assert!(reply.text().contains("restarted"), "{}", reply.text());
+    }
+    ended(old).await;
+    gateway.alone(PATIENCE).await;
+    let rows = gateway.settled_rows(4).await;
+    assert!(
+        rows.iter()
+            .all(|row| row["ended"] == "timed_out" && row["estimated"] == true),
+        "{rows:#?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_ends_streams_likewise_and_the_exit_code_is_0() {
+    let (mut gateway, _provider) = setting("drain = \"500ms\"\nunready = \"300ms\"", "").await;
+    let mut connection = Connection::open(gateway.ports.http).await;
+    begin(
+        &mut connection,
+        &gateway,
+        Dialect::Messages,
+        "chat,tokens=100000,pace=20ms",
+        true,
+    )
+    .await;
+    begun(&mut connection).await;
+    gateway.signal(Signal::TERM);
+    until("it is not ready", PATIENCE, || async {
+        let reply = client::try_get(gateway.ports.http, "/readyz").await;
+        reply.is_some_and(|reply| reply.status == 503).then_some(())
+    })
+    .await;
+    let reply = connection.try_reply(false).await.expect("its end");
+    Dialect::Messages.check_broken_stream("drain", &reply);
+    assert_eq!(gateway.wait().await, 0, "{}", gateway.log());
+    gateway.restart().await;
+    assert_eq!(gateway.settled_rows(1).await[0]["ended"], "timed_out");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_while_the_one_before_still_drains() {
+    let (gateway, _provider) = setting("", "").await;
+    let mut streams = Vec::new();
+    for round in 0..3 {
+        let mut connection = Connection::open(gateway.ports.http).await;
+        begin(&mut connection, &gateway, ALL[round], "chat,tokens=120,pace=50ms", true).await;
+        begun(&mut connection).await;
+        streams.push((ALL[round], connection));
+        gateway.upgrade().await;
+    }
+    assert!(gateway.metric("tollgate_upgrade_predecessor_in_flight").await > 0.0);
+    for (dialect, mut connection) in streams {
+        let reply = connection.try_reply(false).await.expect("a whole answer");
+        assert!(reply.text().contains(dialect.last_word()), "{}", reply.text());
+    }
+    gateway.alone(PATIENCE).await;
+    assert_eq!(gateway.metric("tollgate_upgrade_predecessor_in_flight").await, 0.0);
+    let rows = gateway.settled_rows(3).await;
+    assert!(rows.iter().all(|row| row["ended"] == "complete"), "{rows:#?}");
+}
+
+/// What speaks for a new process, in Python: it sends these messages, each after one of the old process, and ends.
+fn impostor(gateway: &Gateway, says: &[&str], last: &str) -> std::path::PathBuf {
+    let script = format!(
+        "#!/usr/bin/env python3\nimport socket, struct, sys, time\nlink = socket.socket(fileno=0)\n\
+         def hear():\n    head = link.recv(4, socket.MSG_WAITALL)\n    if len(head) < 4: sys.exit(4)\n    \
+         link.recv(struct.unpack('<I', head)[0], socket.MSG_WAITALL)\n\
+         for text in {says:?}:\n    hear()\n    link.sendall(struct.pack('<I', len(text)) + text.encode())\n{last}\n"
+    );
+    let path = gateway.path("impostor");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+const CHECKED: &str = r#"{"type":"checked","protocol":1,"version":"0","pid":1}"#;
+const LOADED: &str = r#"{"type":"loaded"}"#;
+
+/// Gives an order of its own over the control socket; the last step that is told.
+async fn order(gateway: &Gateway, program: &std::path::Path) -> Value {
+    let (socket, conf) = (
+        gateway.path("data/run/control.sock"),
+        gateway.path("conf/tollgate.toml"),
+    );
+    let order = json!({ "program": program, "conf": conf, "environment": null });
+    tokio::task::spawn_blocking(move || {
+        let mut link = UnixStream::connect(socket).unwrap();
+        writeln!(link, "{order}").unwrap();
+        let steps = BufReader::new(link).lines().map(|line| line.unwrap());
+        serde_json::from_str(&steps.last().expect("a step")).unwrap()
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_process_that_fails_leaves_the_old_one_serving() {
+    let (gateway, _provider) = setting("", "prepare = \"3s\"").await;
+    let old = gateway.pid();
+    let mut stream = Connection::open(gateway.ports.http).await;
+    begin(&mut stream, &gateway, Dialect::Chat, "chat,tokens=400,pace=50ms", true).await;
+    begun(&mut stream).await;
+    let mut kept = Connection::open(gateway.ports.http).await;
+    let cases: [(&[&str], &str, &str); 6] = [
+        (&[], "sys.exit(3)", "exit status: 3"),
+        (
+            &[r#"{"type":"failed","why":"the rules are bad"}"#],
+            "",
+            "the rules are bad",
+        ),
+        // It held the store when it died, …
+        (&[CHECKED], "hear()\nsys.exit(5)", "exit status: 5"),
+        // … it had the accounts too, …
+        (&[CHECKED, LOADED], "hear()\nsys.exit(6)", "exit status: 6"),
+        // … or it hangs.
+        (&[CHECKED, LOADED], "time.sleep(60)", "within 3s"),
+        (&[], "time.sleep(60)", "within 3s"),
+    ];
+    for (number, (says, last, why)) in cases.into_iter().enumerate() {
+        let step = order(&gateway, &impostor(&gateway, says, last)).await;
+        assert_eq!(step["step"], "failed", "{number}: {step}");
+        assert!(step["why"].as_str().unwrap().contains(why), "{number}: {step}");
+        // Everything is this process's again.
+        let made = json!({ "name": format!("after {number}") });
+        let reply = gateway.admin("POST", "/api/v1/keys", Some(made)).await;
+        assert_eq!(reply.status, 201, "{number}: {}", reply.text());
+        let reply = asked(&mut kept, &gateway, "echo").await;
+        assert!(reply.status == 200 && !closes(&reply), "{number}");
+        let verdict = gateway.admin("GET", "/api/v1/ledger/verify", None).await.json();
+        assert_eq!(verdict["ok"], true, "{number}: {verdict}");
+        assert_eq!(gateway.metric("tollgate_upgrade_phase{phase=\"serving\"}").await, 1.0);
+    }
+    assert_eq!(gateway.metric("tollgate_upgrades_total{result=\"failed\"}").await, 6.0);
+    let none = order(&gateway, &gateway.path("nothing-there")).await;
+    assert!(none["why"].as_str().unwrap().contains("can't be started"), "{none}");
+    gateway.upgrade().await;
+    let reply = stream.try_reply(false).await.expect("its end");
+    assert!(
+        reply.text().contains("[DONE]"),
+        "the stream went on through all of it: {}",
+        reply.text()
+    );
+    ended(old).await;
+    gateway.alone(PATIENCE).await;
+    assert_eq!(gateway.settled_rows(7).await.len(), 7);
+    let keys = gateway.admin("GET", "/api/v1/keys?limit=100", None).await.json();
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 7, "{keys}");
+    let audit = gateway.admin("GET", "/api/v1/audit/verify", None).await.json();
+    assert_eq!(audit["whole"], true, "{audit}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_with_configuration_or_rules_is_told_and_nothing_changes() {
+    let (gateway, _provider) = setting("", "").await;
+    let old = gateway.pid();
+    let conf = gateway.path("conf/tollgate.toml");
+    let good = fs::read_to_string(&conf).unwrap();
+    // Somebody else has this address: only the new process finds out.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let more = format!("[[listener]]\nlisten = \"{}\"\n", taken.local_addr().unwrap());
+    let cases = [
+        (format!("thread = 1\n{good}"), 1, "thread"),
+        (format!("{more}{good}"), 2, "can't listen on"),
+    ];
+    for (text, exit, why) in cases {
+        fs::write(&conf, text).unwrap();
+        let (code, out, err) = gateway.cli(&["upgrade"]).await;
+        assert!(code == exit && err.contains(why), "{code} {out} {err}");
+    }
+    fs::write(&conf, &good).unwrap();
+    let rules = gateway.path("rules/20.toml");
+    let good = fs::read_to_string(&rules).unwrap();
+    fs::write(&rules, good.replace("targets", "tagrets")).unwrap();
+    let (code, out, err) = gateway.cli(&["upgrade"]).await;
+    assert!(code == 1 && err.contains("targets"), "{code} {out} {err}");
+    fs::write(&rules, &good).unwrap();
+    assert_eq!(gateway.pid(), old);
+    assert_eq!(
+        gateway
+            .post("/v1/chat/completions", &Dialect::Chat.body("echo", false))
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listeners_come_and_go_with_an_upgrade() {
+    let (gateway, _provider) = setting("", "idle = \"300ms\"").await;
+    let old = gateway.pid();
+    let conf = gateway.path("conf/tollgate.toml");
+    let text = fs::read_to_string(&conf).unwrap();
+    // The second listener moves to another port, and there is one thread.
+    let other = crate::support::setup::free_port();
+    let moved = text.replace(&gateway.ports.h2c.to_string(), &other.to_string());
+    fs::write(&conf, format!("threads = 1\n{moved}")).unwrap();
+    gateway.upgrade().await;
+    ended(old).await;
+    assert_eq!(client::get(other, "/readyz").await.status, 200);
+    assert!(
+        client::try_get(gateway.ports.h2c, "/readyz").await.is_none(),
+        "nobody listens there"
+    );
+    for _ in 0..20 {
+        assert_eq!(
+            client::get(gateway.ports.http, "/readyz").await.status,
+            200,
+            "every socket is served"
+        );
+    }
+    let old = gateway.pid();
+    fs::write(&conf, format!("threads = 4\n{text}")).unwrap();
+    gateway.upgrade().await;
+    ended(old).await;
+    for _ in 0..20 {
+        assert_eq!(client::get(gateway.ports.http, "/readyz").await.status, 200);
+        assert_eq!(client::get(gateway.ports.h2c, "/readyz").await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_running_gateway_it_says_so() {
+    let (mut gateway, _provider) = setting("", "").await;
+    assert_eq!(gateway.stop().await, 0);
+    let (code, _, err) = gateway.cli(&["upgrade"]).await;
+    assert!(code == 2 && err.contains("no gateway answers"), "{code} {err}");
+}
