@@ -94,6 +94,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["rules", "upstream", "dialects", "ir", "clock", "random", "money"],
     ),
     ("observe", &["config", "clock"]),
+    ("upgrade", &["limits", "ledger", "clock"]),
     ("sandbox", &["dialects", "sse", "ir", "clock"]),
     (
         "admin",

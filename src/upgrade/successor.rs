@@ -230,7 +230,7 @@ impl Attempt {
         UpgradeError::Ended("it closed the link".into())
     }
 
-    fn expect(&mut self, is_it: impl Fn(&FromNew) -> bool) -> Result<FromNew, UpgradeError> {
+    fn hear(&mut self, is_it: impl Fn(&FromNew) -> bool) -> Result<FromNew, UpgradeError> {
         let message = self.next()?;
         if is_it(&message) {
             Ok(message)
@@ -277,7 +277,7 @@ impl Attempt {
         told: &dyn Fn(Step),
         released: &mut Released<'a>,
     ) -> Result<Switched, UpgradeError> {
-        match self.expect(|message| matches!(message, FromNew::Checked { .. }))? {
+        match self.hear(|message| matches!(message, FromNew::Checked { .. }))? {
             FromNew::Checked { protocol, version, .. } if protocol == PROTOCOL => told(Step::Checked { version }),
             other => return Err(UpgradeError::Unexpected(format!("{other:?}"))),
         }
@@ -286,7 +286,7 @@ impl Attempt {
         incumbent.release().map_err(UpgradeError::Release)?;
         told(Step::Released);
         self.sender.send(&FromOld::Released)?;
-        self.expect(|message| matches!(message, FromNew::Loaded))?;
+        self.hear(|message| matches!(message, FromNew::Loaded))?;
         told(Step::Loaded);
         let switched = Switched::switch(accounts, ledger, self)?;
         // Answers to requests that come meanwhile may be among what it says.

@@ -125,9 +125,9 @@ fn unknown_fields() {
         "tollgate.toml:2  sandbox.xyzzy\n    there is no field of this name.   (known: listen)\n",
     );
     says(
-        "[upgrade]\n",
-        "tollgate.toml:1  upgrade\n    this version does not have it yet: replacing the running process. Remove it \
-         until then.\n",
+        "[upgrade]\ngarce = \"1m\"\n",
+        "tollgate.toml:2  upgrade.garce\n    there is no field of this name. Did you mean \"grace\"?   (known: prepare, grace, \
+         idle)\n",
     );
     says(
         "\"a b\" = 1\n",
