@@ -23,6 +23,7 @@ use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
 
 use crate::admin::{self, AdminState};
+use crate::alerts::{self, Alerts};
 use crate::clock::Clock;
 use crate::config::{Config, MAX_ATTEMPTS, Problems};
 use crate::egress::{Names, Policy, Probe};
@@ -122,7 +123,9 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
         envelope::rotate(&store, previous, &master)?;
     }
     let vault = Arc::new(Vault::load(store.clone(), &master, previous.as_ref(), clock.clone())?);
-    let surroundings = Surroundings(vault.clone());
+    let policy = Policy::new(config.admin.allow_private.clone(), config.admin.allow_ports.clone());
+    let alerts = Alerts::new(&config.alerts, policy.clone(), clock.clone());
+    let surroundings = Surroundings::new(vault.clone(), alerts.secrets());
     let (rules, warnings) = rules::compile_with(&config.rules, &clock, &surroundings).map_err(StartError::Rules)?;
     crate::observe::log::mask(Masker::new(&rules.secrets()));
     for warning in &warnings {
@@ -137,7 +140,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
         &config.data.join("journal"),
         &config.ledger,
         store,
-        accounts,
+        accounts.clone(),
         clock.clone(),
     )?;
     let access_log = AccessLog::start(&config.logs.access).map_err(|source| StartError::File {
@@ -180,6 +183,18 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
         timeout: config.health.timeout,
     });
     let checks = Checks::new(fleet.clone(), dial, clock.clone(), &config.health);
+    let sources = alerts::Sources {
+        settings: config.alerts.clone(),
+        clock: clock.clone(),
+        rules: live.clone(),
+        fleet: fleet.clone(),
+        checks: checks.clone(),
+        ledger: ledger.clone(),
+        accounts,
+        keys: keys.clone(),
+        outside: Arc::new(()),
+    };
+    control.handle().spawn(alerts.clone().run(sources));
     if let Some(address) = config.admin.listen {
         let state = AdminState {
             keys: keys.clone(),
@@ -193,10 +208,8 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
             started,
             clock: clock.clone(),
             audit: Arc::new(audit),
-            probe: Arc::new(Probe::new(Policy::new(
-                config.admin.allow_private.clone(),
-                config.admin.allow_ports.clone(),
-            ))),
+            probe: Arc::new(Probe::new(policy)),
+            alerts: alerts.clone(),
         };
         control.serve("admin", address, admin::router(state))?;
     }

@@ -7,6 +7,7 @@
 pub mod account;
 pub mod added;
 pub mod addresses;
+pub mod alerts;
 pub mod audit;
 mod audit_file;
 mod audit_head;
@@ -51,6 +52,7 @@ use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::config::Secret;
 use crate::egress::Probe;
@@ -102,6 +104,8 @@ pub struct AdminState {
     pub audit: Arc<Audit>,
     /// What tries out the URLs that callers enter.
     pub probe: Arc<Probe>,
+    /// What is told to webhooks.
+    pub alerts: Alerts,
 }
 
 /// What handlers share.
@@ -183,6 +187,8 @@ fn paths() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(credentials::enable))
         .routes(routes!(rules::reload))
         .routes(routes!(addresses::test))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::test))
 }
 
 /// The document without its paths.

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    AccessLog, Admin, AffinitySettings, Config, Durability, HealthSettings, Ledger, Limits, Listener, Logs, OnAbort,
-    Retries, Timeouts,
+    AccessLog, Admin, AffinitySettings, Alerts, Config, Durability, HealthSettings, Ledger, Limits, Listener, Logs,
+    OnAbort, Retries, Timeouts,
 };
 
 const KIB: usize = 1 << 10;
@@ -42,6 +42,7 @@ impl Default for Config {
             admin: Admin::default(),
             metrics: Some(local(9090)),
             logs: Logs::default(),
+            alerts: Alerts::default(),
             ledger: Ledger::default(),
             store_cache: 64 << 20,
             sandbox: Some(local(0)),

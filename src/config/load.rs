@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::alerts;
 use super::defaults::{cores, local};
 use super::fields::Fields;
 use super::pools;
@@ -44,7 +45,7 @@ const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
 /// What PRODUCT.md promises for later issues.
-const LATER: &[(&str, &str)] = &[("alerts", "alerts"), ("upgrade", "replacing the running process")];
+const LATER: &[(&str, &str)] = &[("upgrade", "replacing the running process")];
 
 /// Reads and checks the file; every problem at once. Warnings come along with the configuration.
 pub fn load(file: &Path) -> Result<(Config, Problems), Problems> {
@@ -114,6 +115,7 @@ pub fn read_source(source: &Source, report: &Report) -> Config {
         admin: admin(root.table("admin"), &mut seen),
         metrics: address_only(root.table("metrics"), local(9090), "metrics.listen", &mut seen),
         logs: logs(root.table("logs")),
+        alerts: alerts::alerts(root.table("alerts")),
         ledger: ledger(root.table("ledger")),
         store_cache: store(root.table("store")),
         sandbox: address_only(root.table("sandbox"), local(0), "sandbox.listen", &mut seen),
@@ -301,12 +303,22 @@ fn timeouts<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Timeouts {
 
 /// A time, or `"off"`.
 fn time_or_off(fields: &mut Fields<'_>, name: &'static str, default: Option<Duration>) -> Option<Duration> {
+    time_or_off_within(fields, name, default, TIMES)
+}
+
+/// The same within other bounds.
+pub(super) fn time_or_off_within(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    default: Option<Duration>,
+    times: RangeInclusive<Duration>,
+) -> Option<Duration> {
     let Some(value) = fields.get(name) else {
         return default;
     };
     match value.is_string().then(|| value.string()).flatten() {
         Some("off") => None,
-        _ => value.duration(TIMES).or(default),
+        _ => value.duration(times).or(default),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `conf/tollgate.toml`: what is read at start and at upgrade. Names, defaults and bounds stand in `conf/tollgate.toml`.
 
+pub mod alerts;
 pub mod decimal;
 mod defaults;
 pub mod duration;
@@ -8,6 +9,7 @@ pub mod json;
 pub mod load;
 mod pools;
 pub mod problem;
+pub mod reference;
 pub mod secret;
 pub mod size;
 mod sound;
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use alerts::Alerts;
 pub use pools::{AddressHeader, AffinitySettings, HealthSettings, Retries};
 pub use problem::{Problem, Problems};
 pub use secret::{MAX_SECRET_NAME, SECRET_NAME_RULE, Secret, is_secret_name};
@@ -62,6 +65,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Logs.
     pub logs: Logs,
+    /// What is told to webhooks.
+    pub alerts: Alerts,
     /// The ledger.
     pub ledger: Ledger,
     /// Cache of the store, in bytes.
