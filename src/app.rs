@@ -143,7 +143,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
         accounts.clone(),
         clock.clone(),
     )?;
-    let access_log = AccessLog::start(&config.logs.access).map_err(|source| StartError::File {
+    let access_log = AccessLog::start(&config.logs, clock.clone()).map_err(|source| StartError::File {
         path: access_log_path(&config),
         source,
     })?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     AccessLog, Admin, AffinitySettings, Alerts, Config, Durability, HealthSettings, Ledger, Limits, Listener, Logs,
-    OnAbort, Retries, Timeouts,
+    OnAbort, Retries, Rotation, Timeouts,
 };
 
 const KIB: usize = 1 << 10;
@@ -129,6 +129,22 @@ impl Default for Logs {
             level: "info".to_owned(),
             json: false,
             access: AccessLog::File("data/logs/access.log".into()),
+            rotation: Rotation::default(),
+        }
+    }
+}
+
+/// HARDENING S6: daily files, 14 days, under a cap, above a floor.
+impl Default for Rotation {
+    fn default() -> Self {
+        Rotation {
+            every: Some(Duration::from_secs(86_400)),
+            max_file: 1 << 30,
+            keep: Some(Duration::from_secs(14 * 86_400)),
+            max_total: 10 << 30,
+            // More than the ledger's: the log gives way first.
+            min_free: 512 << 20,
+            gzip: true,
         }
     }
 }

@@ -12,11 +12,13 @@ use super::defaults::{cores, local};
 use super::fields::Fields;
 use super::pools;
 use super::problem::{Problem, part};
+use super::size;
 use super::sound::{self, Bound, Seen};
 use super::source::{MAX_FILE_BYTES, Report, Source, read_bounded};
 use super::value::Value;
 use super::{
-    AccessLog, Admin, Config, Durability, Ledger, Limits, Listener, Logs, MAX_ATTEMPTS, Problems, Timeouts, TlsFiles,
+    AccessLog, Admin, Config, Durability, Ledger, Limits, Listener, Logs, MAX_ATTEMPTS, Problems, Rotation, Timeouts,
+    TlsFiles,
 };
 
 /// Most worker threads: beyond the cores of any machine.
@@ -405,9 +407,44 @@ fn logs(mut fields: Fields<'_>) -> Logs {
         level: level.map_or(default.level, str::to_owned),
         json: fields.boolean("json").unwrap_or(default.json),
         access: access.unwrap_or(default.access),
+        rotation: rotation(&mut fields),
     };
     fields.finish();
     logs
+}
+
+/// How often the access log is put away: a shorter time makes many files, a longer one is no rotation.
+const ROTATIONS: RangeInclusive<Duration> = Duration::from_secs(3600)..=Duration::from_secs(31 * 86_400);
+
+fn rotation(fields: &mut Fields<'_>) -> Rotation {
+    let default = Rotation::default();
+    let max_file = fields.get("access_max_file");
+    let max_total = fields.get("access_max_total");
+    let size = |value: &Option<Value<'_>>| value.as_ref().and_then(|value| value.size(MIB..=TIB));
+    let rotation = Rotation {
+        every: time_or_off_within(fields, "access_rotate", default.every, ROTATIONS),
+        max_file: size(&max_file).unwrap_or(default.max_file),
+        keep: fields
+            .get("access_keep")
+            .map_or(default.keep, |value| match value.text() {
+                Some("forever") => None,
+                _ => value.duration(KEEP_ROWS).or(default.keep),
+            }),
+        max_total: size(&max_total).unwrap_or(default.max_total),
+        min_free: fields.size("access_min_free", 0..=TIB).unwrap_or(default.min_free),
+        gzip: fields.boolean("access_gzip").unwrap_or(default.gzip),
+    };
+    if rotation.max_file > rotation.max_total
+        && let Some(value) = max_total.or(max_file)
+    {
+        value.problem(format!(
+            "one file (logs.access_max_file = {}) may be larger than all of them together (logs.access_max_total = {}). \
+             Raise the one or lower the other.",
+            size::show(rotation.max_file),
+            size::show(rotation.max_total)
+        ));
+    }
+    rotation
 }
 
 /// How long rows can be kept: at least a day (reports of today need them), at most a century.

@@ -214,6 +214,25 @@ pub struct Logs {
     pub json: bool,
     /// Where access-log lines go.
     pub access: AccessLog,
+    /// What becomes of its file.
+    pub rotation: Rotation,
+}
+
+/// When the access log's file is put away, and what is kept of those that were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// At the end of each such time, counted from 1970 (UTC); `None`: not by time.
+    pub every: Option<Duration>,
+    /// As soon as it is so long, in bytes.
+    pub max_file: u64,
+    /// How long it is kept then; `None`: as long as there is room.
+    pub keep: Option<Duration>,
+    /// Most bytes of all of them, the one in use among them.
+    pub max_total: u64,
+    /// Bytes of the disk that stay free: first old files go, then lines are dropped.
+    pub min_free: u64,
+    /// Whether they are compressed.
+    pub gzip: bool,
 }
 
 /// Where access-log lines go.
