@@ -1,6 +1,6 @@
 //! Tells people by webhook what is wrong with the gateway, and when it is right again.
 //!
-//! `watch` looks at the other rooms, a few times a minute, and finds what holds now; none of them knows this room. `board`
+//! `watch` looks at the other rooms, every other second, and finds what holds now; none of them knows this room. `board`
 //! makes messages of what begins and ends (a pure state machine), `cap` keeps their number down, `words` says them in the form
 //! of each kind of webhook, `outlet` delivers them, each webhook by a task of its own with a bounded queue.
 //!

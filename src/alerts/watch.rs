@@ -186,7 +186,7 @@ impl Watch {
         if counted.books_differ {
             found.push(Finding {
                 severity: Severity::Critical,
-                what: "Balances and books of the ledger differ.".to_owned(),
+                what: "The books of the ledger did not add up when they were last compared.".to_owned(),
                 help: "`tollgate ledger verify` says where.".to_owned(),
                 ..finding(Condition::Ledger, "books")
             });
