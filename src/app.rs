@@ -28,6 +28,7 @@ use pingora::services::background::background_service;
 use tokio::sync::watch;
 
 use crate::admin::{self, AdminState, Pause};
+use crate::alerts::{self, Alerts};
 use crate::clock::Clock;
 use crate::config::{Config, MAX_ATTEMPTS, Problems};
 use crate::egress::{Names, Policy, Probe};
@@ -144,7 +145,9 @@ pub fn run(
         envelope::rotate(&store, previous, &master)?;
     }
     let vault = Arc::new(Vault::load(store.clone(), &master, previous.as_ref(), clock.clone())?);
-    let surroundings = Surroundings(vault.clone());
+    let policy = Policy::new(config.admin.allow_private.clone(), config.admin.allow_ports.clone());
+    let alerts = Alerts::new(&config.alerts, policy.clone(), clock.clone());
+    let surroundings = Surroundings::new(vault.clone(), alerts.secrets());
     let (rules, warnings) = rules::compile_with(&config.rules, &clock, &surroundings).map_err(StartError::Rules)?;
     crate::observe::log::mask(Masker::new(&rules.secrets()));
     for warning in &warnings {
@@ -162,7 +165,7 @@ pub fn run(
         accounts.clone(),
         clock.clone(),
     )?;
-    let access_log = AccessLog::start(&config.logs.access).map_err(|source| StartError::File {
+    let access_log = AccessLog::start(&config.logs, clock.clone()).map_err(|source| StartError::File {
         path: access_log_path(&config),
         source,
     })?;
@@ -205,6 +208,25 @@ pub fn run(
         timeout: config.health.timeout,
     });
     let checks = Checks::new(fleet.clone(), dial, clock.clone(), &config.health);
+    let sources = alerts::Sources {
+        settings: config.alerts.clone(),
+        clock: clock.clone(),
+        rules: live.clone(),
+        fleet: fleet.clone(),
+        checks: checks.clone(),
+        ledger: ledger.clone(),
+        accounts: accounts.clone(),
+        keys: keys.clone(),
+        outside: Arc::new(()),
+    };
+    let (alerting, retired) = (alerts.clone().run(sources), control.retirement().begun());
+    control.handle().spawn(async move {
+        // What is wrong from then on is told by the process that takes over.
+        tokio::select! {
+            () = alerting => {}
+            () = retired => {}
+        }
+    });
     if let Some(address) = config.admin.listen {
         let state = AdminState {
             keys: keys.clone(),
@@ -218,11 +240,9 @@ pub fn run(
             started,
             clock: clock.clone(),
             audit: audit.clone(),
-            probe: Arc::new(Probe::new(Policy::new(
-                config.admin.allow_private.clone(),
-                config.admin.allow_ports.clone(),
-            ))),
+            probe: Arc::new(Probe::new(policy)),
             pause: pause.clone(),
+            alerts: alerts.clone(),
         };
         control.serve("admin", (Role::Admin, address), &sockets, admin::router(state))?;
     }

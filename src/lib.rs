@@ -31,6 +31,7 @@ pub mod money;
 pub mod store;
 
 pub mod admin;
+pub mod alerts;
 pub mod observe;
 pub mod sandbox;
 pub mod secrets;

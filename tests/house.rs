@@ -97,10 +97,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("upgrade", &["limits", "ledger", "clock"]),
     ("sandbox", &["dialects", "sse", "ir", "clock"]),
     (
+        "alerts",
+        &[
+            "rules", "upstream", "egress", "ledger", "limits", "keys", "observe", "config", "clock", "ids", "money",
+            "random",
+        ],
+    ),
+    (
         "admin",
         &[
-            "keys", "limits", "ledger", "rules", "upstream", "egress", "store", "observe", "config", "clock", "ids",
-            "ir", "money", "secrets",
+            "alerts", "keys", "limits", "ledger", "rules", "upstream", "egress", "store", "observe", "config", "clock",
+            "ids", "ir", "money", "secrets",
         ],
     ),
     (

@@ -7,6 +7,7 @@
 pub mod account;
 pub mod added;
 pub mod addresses;
+pub mod alerts;
 pub mod audit;
 mod audit_file;
 mod audit_head;
@@ -52,6 +53,7 @@ use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::config::Secret;
 use crate::egress::Probe;
@@ -106,6 +108,8 @@ pub struct AdminState {
     pub probe: Arc<Probe>,
     /// Holds calls back while the gateway is upgraded.
     pub pause: Pause,
+    /// What is told to webhooks.
+    pub alerts: Alerts,
 }
 
 /// What handlers share.
@@ -187,6 +191,8 @@ fn paths() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(credentials::enable))
         .routes(routes!(rules::reload))
         .routes(routes!(addresses::test))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::test))
 }
 
 /// The document without its paths.

@@ -144,6 +144,8 @@ mod tests {
             (Method::POST, "/api/v1/keys", Role::Operator),
             (Method::DELETE, "/api/v1/keys/{id}", Role::Operator),
             (Method::POST, "/api/v1/reload", Role::Operator),
+            (Method::POST, "/api/v1/alerts/test", Role::Operator),
+            (Method::GET, "/api/v1/alerts", Role::Viewer),
             (Method::GET, "/api/v1/tokens", Role::Owner),
             (Method::POST, "/api/v1/tokens/{id}/revoke", Role::Owner),
             (Method::GET, "/api/v1/audit/verify", Role::Owner),

@@ -9,9 +9,22 @@ use crate::rules::egress::TlsFiles;
 use crate::rules::environment::Environment;
 use crate::secrets::Vault;
 
-/// The machine and the vault.
+/// The machine and the vault; and secrets beside those of the rules, which are to be hidden too.
 #[derive(Clone)]
-pub struct Surroundings(pub Arc<Vault>);
+pub struct Surroundings {
+    vault: Arc<Vault>,
+    beside: Arc<[Secret]>,
+}
+
+impl Surroundings {
+    /// What rules are compiled with. `beside`: secrets no rule may name.
+    pub fn new(vault: Arc<Vault>, beside: Vec<Secret>) -> Self {
+        Surroundings {
+            vault,
+            beside: beside.into(),
+        }
+    }
+}
 
 impl Environment for Surroundings {
     fn raw(&self, name: &str) -> Option<OsString> {
@@ -19,14 +32,16 @@ impl Environment for Surroundings {
     }
 
     fn stored(&self, name: &str) -> Result<Secret, String> {
-        self.0.get(name).ok_or_else(|| match self.0.has(name) {
+        self.vault.get(name).ok_or_else(|| match self.vault.has(name) {
             true => format!("the secret {name} was changed in the store and can't be opened; enter it again"),
             false => format!("there is no secret {name} in the store; enter it with `tollgate secrets set {name}`"),
         })
     }
 
     fn hidden(&self) -> Vec<Secret> {
-        self.0.secrets()
+        let mut hidden = self.vault.secrets();
+        hidden.extend(self.beside.iter().cloned());
+        hidden
     }
 
     fn check(&self, files: &TlsFiles) -> Result<(), String> {

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::config::problem::Problem;
 use crate::config::{self, Problems};
-use crate::egress::Machine;
+use crate::egress::{Machine, Policy};
 use crate::rules::{self, Route, Rules};
 
 use super::Failure;
@@ -48,6 +49,8 @@ struct Found {
     warnings: Problems,
     /// `None`: the rules have problems.
     rules: Option<Rules>,
+    /// Webhooks that are inactive, and why.
+    webhooks: Vec<(String, String)>,
 }
 
 impl Found {
@@ -65,7 +68,9 @@ impl Found {
             }
         };
         let (problems, warnings) = all.into_iter().partition(|p: &Problem| !p.warning);
+        let policy = Policy::new(config.admin.allow_private, config.admin.allow_ports);
         Found {
+            webhooks: Alerts::new(&config.alerts, policy, Clock::system()).inactive(),
             problems,
             warnings,
             rules,
@@ -91,6 +96,8 @@ impl Found {
                 }
             }
         }
+        let webhooks = self.webhooks.iter();
+        notes.extend(webhooks.map(|(name, reason)| (format!("webhook {name}"), reason.as_str())));
         notes
     }
 

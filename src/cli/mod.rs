@@ -1,5 +1,6 @@
 //! The command line: one file per command. Exit codes: 0 done, 1 what you gave is wrong, 2 it could not be carried out.
 
+pub mod alerts;
 pub mod audit;
 pub mod check;
 pub mod client;
@@ -75,6 +76,9 @@ pub enum Command {
     /// The books: do they add up, and what to do if a file of theirs is damaged.
     #[command(subcommand)]
     Ledger(ledger::Ledger),
+    /// What is wrong with the gateway, and whether webhooks are told.
+    #[command(subcommand)]
+    Alerts(alerts::Alerts),
     /// Where requests go, and why.
     #[command(subcommand)]
     Route(route::Route),
@@ -124,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Usage(usage) => usage.execute(conf),
         Command::Prices(prices) => prices.execute(conf),
         Command::Ledger(ledger) => ledger.execute(conf),
+        Command::Alerts(alerts) => alerts.execute(conf),
         Command::Route(route) => route.execute(conf),
         Command::Sandbox(sandbox) => sandbox.execute(),
         Command::Upgrade(upgrade) => upgrade.execute(conf),
@@ -230,6 +235,9 @@ mod tests {
              --exact-models --all --json",
             "tollgate usage export --format csv --out f --from 24h --group g",
             "tollgate usage export --json",
+            "tollgate alerts list --json",
+            "tollgate alerts test",
+            "tollgate alerts test ops --url http://127.0.0.1:1",
             "tollgate ledger verify --json",
             "tollgate ledger verify --data d",
             "tollgate ledger repair",

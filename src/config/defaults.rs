@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    AccessLog, Admin, AffinitySettings, Config, Durability, HealthSettings, Ledger, Limits, Listener, Logs, OnAbort,
-    Retries, Timeouts, Upgrade,
+    AccessLog, Admin, AffinitySettings, Alerts, Config, Durability, HealthSettings, Ledger, Limits, Listener, Logs,
+    OnAbort, Retries, Rotation, Timeouts, Upgrade,
 };
 
 const KIB: usize = 1 << 10;
@@ -42,6 +42,7 @@ impl Default for Config {
             admin: Admin::default(),
             metrics: Some(local(9090)),
             logs: Logs::default(),
+            alerts: Alerts::default(),
             ledger: Ledger::default(),
             store_cache: 64 << 20,
             sandbox: Some(local(0)),
@@ -141,6 +142,22 @@ impl Default for Logs {
             level: "info".to_owned(),
             json: false,
             access: AccessLog::File("data/logs/access.log".into()),
+            rotation: Rotation::default(),
+        }
+    }
+}
+
+/// HARDENING S6: daily files, 14 days, under a cap, above a floor.
+impl Default for Rotation {
+    fn default() -> Self {
+        Rotation {
+            every: Some(Duration::from_secs(86_400)),
+            max_file: 1 << 30,
+            keep: Some(Duration::from_secs(14 * 86_400)),
+            max_total: 10 << 30,
+            // More than the ledger's: the log gives way first.
+            min_free: 512 << 20,
+            gzip: true,
         }
     }
 }

@@ -207,7 +207,7 @@ pub fn unknown(thing: &str, name: &str, known: &[&str]) -> String {
 }
 
 /// Most names listed in a message.
-const MAX_LISTED: usize = 20;
+const MAX_LISTED: usize = 24;
 
 /// Whether `whole` begins with all of `part`, which is not too short to mean anything.
 fn begins(whole: &str, part: &str) -> bool {

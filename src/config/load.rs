@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::alerts;
 use super::defaults::{cores, local};
 use super::fields::Fields;
 use super::pools;
 use super::problem::{Problem, part};
+use super::size;
 use super::sound::{self, Bound, Seen};
 use super::source::{MAX_FILE_BYTES, Report, Source, read_bounded};
 use super::value::Value;
 use super::{
-    AccessLog, Admin, Config, Durability, Ledger, Limits, Listener, Logs, MAX_ATTEMPTS, Problems, Timeouts, TlsFiles,
-    Upgrade,
+    AccessLog, Admin, Config, Durability, Ledger, Limits, Listener, Logs, MAX_ATTEMPTS, Problems, Rotation, Timeouts,
+    TlsFiles, Upgrade,
 };
 
 /// Most worker threads: beyond the cores of any machine.
@@ -46,9 +48,6 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
-
-/// What PRODUCT.md promises for later issues.
-const LATER: &[(&str, &str)] = &[("alerts", "alerts")];
 
 /// Reads and checks the file; every problem at once. Warnings come along with the configuration.
 pub fn load(file: &Path) -> Result<(Config, Problems), Problems> {
@@ -89,7 +88,7 @@ pub fn read_source(source: &Source, report: &Report) -> Config {
     if !document.sound {
         return Config::default();
     }
-    let mut root = document.root(report, LATER);
+    let mut root = document.root(report);
     let mut seen = Seen::default();
     let default = Config::default();
     let listeners = listeners(&mut root, &mut seen);
@@ -118,6 +117,7 @@ pub fn read_source(source: &Source, report: &Report) -> Config {
         admin: admin(root.table("admin"), &mut seen),
         metrics: address_only(root.table("metrics"), local(9090), "metrics.listen", &mut seen),
         logs: logs(root.table("logs")),
+        alerts: alerts::alerts(root.table("alerts")),
         ledger: ledger(root.table("ledger")),
         store_cache: store(root.table("store")),
         sandbox: address_only(root.table("sandbox"), local(0), "sandbox.listen", &mut seen),
@@ -325,12 +325,22 @@ fn upgrade<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Upgrade {
 
 /// A time, or `"off"`.
 fn time_or_off(fields: &mut Fields<'_>, name: &'static str, default: Option<Duration>) -> Option<Duration> {
+    time_or_off_within(fields, name, default, TIMES)
+}
+
+/// The same within other bounds.
+pub(super) fn time_or_off_within(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    default: Option<Duration>,
+    times: RangeInclusive<Duration>,
+) -> Option<Duration> {
     let Some(value) = fields.get(name) else {
         return default;
     };
     match value.is_string().then(|| value.string()).flatten() {
         Some("off") => None,
-        _ => value.duration(TIMES).or(default),
+        _ => value.duration(times).or(default),
     }
 }
 
@@ -417,9 +427,44 @@ fn logs(mut fields: Fields<'_>) -> Logs {
         level: level.map_or(default.level, str::to_owned),
         json: fields.boolean("json").unwrap_or(default.json),
         access: access.unwrap_or(default.access),
+        rotation: rotation(&mut fields),
     };
     fields.finish();
     logs
+}
+
+/// How often the access log is put away: a shorter time makes many files, a longer one is no rotation.
+const ROTATIONS: RangeInclusive<Duration> = Duration::from_secs(3600)..=Duration::from_secs(31 * 86_400);
+
+fn rotation(fields: &mut Fields<'_>) -> Rotation {
+    let default = Rotation::default();
+    let max_file = fields.get("access_max_file");
+    let max_total = fields.get("access_max_total");
+    let size = |value: &Option<Value<'_>>| value.as_ref().and_then(|value| value.size(MIB..=TIB));
+    let rotation = Rotation {
+        every: time_or_off_within(fields, "access_rotate", default.every, ROTATIONS),
+        max_file: size(&max_file).unwrap_or(default.max_file),
+        keep: fields
+            .get("access_keep")
+            .map_or(default.keep, |value| match value.text() {
+                Some("forever") => None,
+                _ => value.duration(KEEP_ROWS).or(default.keep),
+            }),
+        max_total: size(&max_total).unwrap_or(default.max_total),
+        min_free: fields.size("access_min_free", 0..=TIB).unwrap_or(default.min_free),
+        gzip: fields.boolean("access_gzip").unwrap_or(default.gzip),
+    };
+    if rotation.max_file > rotation.max_total
+        && let Some(value) = max_total.or(max_file)
+    {
+        value.problem(format!(
+            "one file (logs.access_max_file = {}) may be larger than all of them together (logs.access_max_total = {}). \
+             Raise the one or lower the other.",
+            size::show(rotation.max_file),
+            size::show(rotation.max_total)
+        ));
+    }
+    rotation
 }
 
 /// How long rows can be kept: at least a day (reports of today need them), at most a century.

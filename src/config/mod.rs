@@ -1,5 +1,6 @@
 //! `conf/tollgate.toml`: what is read at start and at upgrade. Names, defaults and bounds stand in `conf/tollgate.toml`.
 
+pub mod alerts;
 pub mod decimal;
 mod defaults;
 pub mod duration;
@@ -8,6 +9,7 @@ pub mod json;
 pub mod load;
 mod pools;
 pub mod problem;
+pub mod reference;
 pub mod secret;
 pub mod size;
 mod sound;
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use alerts::Alerts;
 pub use pools::{AddressHeader, AffinitySettings, HealthSettings, Retries};
 pub use problem::{Problem, Problems};
 pub use secret::{MAX_SECRET_NAME, SECRET_NAME_RULE, Secret, is_secret_name};
@@ -62,6 +65,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Logs.
     pub logs: Logs,
+    /// What is told to webhooks.
+    pub alerts: Alerts,
     /// The ledger.
     pub ledger: Ledger,
     /// Cache of the store, in bytes.
@@ -224,6 +229,25 @@ pub struct Logs {
     pub json: bool,
     /// Where access-log lines go.
     pub access: AccessLog,
+    /// What becomes of its file.
+    pub rotation: Rotation,
+}
+
+/// When the access log's file is put away, and what is kept of those that were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// At the end of each such time, counted from 1970 (UTC); `None`: not by time.
+    pub every: Option<Duration>,
+    /// As soon as it is so long, in bytes.
+    pub max_file: u64,
+    /// How long it is kept then; `None`: as long as there is room.
+    pub keep: Option<Duration>,
+    /// Most bytes of all of them, the one in use among them.
+    pub max_total: u64,
+    /// Bytes of the disk that stay free: first old files go, then lines are dropped.
+    pub min_free: u64,
+    /// Whether they are compressed.
+    pub gzip: bool,
 }
 
 /// Where access-log lines go.

@@ -134,13 +134,13 @@ pub struct Document<'a> {
 }
 
 impl Document<'_> {
-    /// Its top-level fields. `later` names the fields which later versions have, and what they are for.
-    pub fn root<'s>(&'s self, report: &'s Report, later: &'static [(&'static str, &'static str)]) -> Fields<'s> {
+    /// Its top-level fields.
+    pub fn root<'s>(&'s self, report: &'s Report) -> Fields<'s> {
         let context = Context {
             source: self.source,
             report,
         };
-        Fields::new(context, Some(&self.table), String::new(), 0).later(later)
+        Fields::new(context, Some(&self.table), String::new(), 0)
     }
 }
 

@@ -106,7 +106,8 @@ impl Probe {
         let asked = async {
             // Closed never.
             let _turn = self.turns.acquire().await;
-            let address = self.resolve(&checked).await?;
+            let addresses = resolve(&self.policy, &self.lookup, &checked, LONGEST).await?;
+            let address = addresses.first().copied().ok_or(Refusal::Unresolved)?;
             Ok(self.ask(&checked, address, &mut tried.certificate_ends).await)
         };
         let answer = tokio::time::timeout_at(until, asked).await;
@@ -118,19 +119,6 @@ impl Probe {
         }
         tried.latency = began.elapsed();
         Ok(tried)
-    }
-
-    /// The first of its addresses, all of which may be connected to. Resolved anew each time, and not kept.
-    async fn resolve(&self, url: &Checked) -> Result<SocketAddr, Refusal> {
-        let names = Names::with_lookup(HashMap::new(), LONGEST, self.lookup.clone());
-        let authority = Authority::Name {
-            host: url.host.clone(),
-            port: url.port,
-        };
-        let found = names.addresses(&authority).await.ok_or(Refusal::Unresolved)?;
-        let addresses: Vec<IpAddr> = found.iter().map(SocketAddr::ip).collect();
-        self.policy.admit(url, &addresses)?;
-        found.first().copied().ok_or(Refusal::Unresolved)
     }
 
     async fn ask(&self, url: &Checked, address: SocketAddr, ends: &mut Option<UnixMicros>) -> Result<u8, Fault> {
@@ -146,6 +134,24 @@ impl Probe {
         *ends = not_after(tls.get_ref().1.peer_certificates()).ok();
         head(tls, url).await
     }
+}
+
+/// Its addresses, all of which may be connected to. Resolved anew each time, and not kept.
+pub(super) async fn resolve(
+    policy: &Policy,
+    lookup: &Lookup,
+    url: &Checked,
+    longest: Duration,
+) -> Result<Arc<[SocketAddr]>, Refusal> {
+    let names = Names::with_lookup(HashMap::new(), longest, lookup.clone());
+    let authority = Authority::Name {
+        host: url.host.clone(),
+        port: url.port,
+    };
+    let found = names.addresses(&authority).await.ok_or(Refusal::Unresolved)?;
+    let addresses: Vec<IpAddr> = found.iter().map(SocketAddr::ip).collect();
+    policy.admit(url, &addresses)?;
+    Ok(found)
 }
 
 /// Asks for `/` and reads no more than the status.

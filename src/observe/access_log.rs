@@ -1,14 +1,21 @@
 //! One JSON line a request. No secret, prompt or answer is ever in it.
+//!
+//! The file is put away by time and by size (`super::rotate`). Two processes may write into it at once, while one takes the
+//! place of the other: each line is part of one appending write, who puts the file away locks it, and who did not notices
+//! within a second, by its number, and goes on in the new one.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use super::append::Appender;
 use super::json_line::JsonLine;
+use super::rotate::Files;
+use crate::clock::{Clock, UnixMicros};
 use parking_lot::{Condvar, Mutex};
 use prometheus::IntCounter;
 
@@ -137,6 +144,9 @@ const WRITE_EVERY: Duration = Duration::from_millis(100);
 /// How often the writer looks whether the file was moved away, and at most how often it complains.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How often old files are looked through.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
+
 /// How long [`AccessLog::flush`] waits for a disk or a pipe that does not take the lines.
 const FLUSH_WAIT: Duration = Duration::from_secs(5);
 
@@ -151,6 +161,18 @@ pub struct AccessLog {
 /// Ends the writer when the last [`AccessLog`] is dropped.
 struct Handle(Arc<Shared>);
 
+/// The file, and what is known of it.
+struct Rotated {
+    file: Appender,
+    files: Files,
+    clock: Clock,
+    /// When its first line was written; `None`: there is none.
+    began: Option<UnixMicros>,
+    /// There is no room: lines are dropped.
+    starved: bool,
+    tidied: Option<Instant>,
+}
+
 struct Shared {
     /// Whole lines, to be written.
     waiting: Mutex<Vec<u8>>,
@@ -161,6 +183,10 @@ struct Shared {
     carried_out: Condvar,
     dropped: AtomicU64,
     dropped_total: IntCounter,
+    /// Ends the compressing ...
+    ended: AtomicBool,
+    /// ... by this thread, if there is one.
+    compressing: OnceLock<Thread>,
 }
 
 /// What the writer was asked for, beyond its rhythm.
@@ -176,13 +202,31 @@ struct Orders {
 
 impl AccessLog {
     /// Opens the file and starts the writer.
-    pub fn start(to: &crate::config::AccessLog) -> io::Result<Self> {
-        let sink = match to {
+    pub fn start(logs: &crate::config::Logs, clock: Clock) -> io::Result<Self> {
+        let path = match &logs.access {
             crate::config::AccessLog::Off => return Ok(AccessLog { handle: None }),
-            crate::config::AccessLog::Stdout => Sink::Other(Box::new(io::stdout())),
-            crate::config::AccessLog::File(path) => Sink::File(Appender::open(path, 0o640)?),
+            crate::config::AccessLog::Stdout => return Self::start_writer(Sink::Other(Box::new(io::stdout()))),
+            crate::config::AccessLog::File(path) => path,
         };
-        Self::start_writer(sink)
+        let file = Appender::open(path, 0o640)?;
+        let files = Files::new(path, logs.rotation.clone());
+        let began = files.began()?;
+        let log = Self::start_writer(Sink::File(Box::new(Rotated {
+            file,
+            files: files.clone(),
+            clock: clock.clone(),
+            began,
+            starved: false,
+            tidied: None,
+        })))?;
+        if let (true, Some(handle)) = (logs.rotation.gzip, &log.handle) {
+            let shared = Arc::clone(&handle.0);
+            let thread = std::thread::Builder::new()
+                .name("access-log-gzip".into())
+                .spawn(move || compress(&files, &clock, &shared.ended))?;
+            let _ = handle.0.compressing.set(thread.thread().clone());
+        }
+        Ok(log)
     }
 
     fn start_writer(sink: Sink) -> io::Result<Self> {
@@ -193,6 +237,8 @@ impl AccessLog {
             carried_out: Condvar::new(),
             dropped: AtomicU64::new(0),
             dropped_total: dropped_total().map_err(io::Error::other)?,
+            ended: AtomicBool::new(false),
+            compressing: OnceLock::new(),
         });
         let writer = Writer {
             shared: Arc::clone(&shared),
@@ -269,8 +315,12 @@ impl Shared {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Relaxed);
         self.0.orders.lock().stop = true;
         self.0.ordered.notify_one();
+        if let Some(thread) = self.0.compressing.get() {
+            thread.unpark();
+        }
     }
 }
 
@@ -292,8 +342,63 @@ fn dropped_total() -> prometheus::Result<IntCounter> {
 
 /// Where lines go.
 enum Sink {
-    File(Appender),
+    File(Box<Rotated>),
     Other(Box<dyn Write + Send>),
+}
+
+/// Compresses what was put away, until the log ends.
+fn compress(files: &Files, clock: &Clock, ended: &AtomicBool) {
+    while !ended.load(Ordering::Relaxed) {
+        if let Err(error) = files.compress(clock.now(), ended) {
+            tracing::warn!(%error, "old access logs can't be compressed");
+        }
+        std::thread::park_timeout(TIDY_EVERY);
+    }
+}
+
+impl Rotated {
+    /// Whether another file is in use than before.
+    fn follow(&mut self) -> io::Result<bool> {
+        if self.file.follow_path()? {
+            self.began = self.files.began()?;
+            return Ok(true);
+        }
+        let now = self.clock.now();
+        let Some(began) = self.began else { return Ok(false) };
+        if !self.files.is_due(began, self.file.length()?, now) || !self.file.put_away(&self.files.name(now))? {
+            return Ok(false);
+        }
+        self.began = self.files.began()?;
+        self.tidied = None;
+        Ok(true)
+    }
+
+    /// Removes what has to go, each minute, or at once if there is no room.
+    fn tidy(&mut self) -> io::Result<()> {
+        let starved = self.files.is_starved();
+        if !starved && self.tidied.is_some_and(|last| last.elapsed() < TIDY_EVERY) {
+            self.starved = false;
+            return Ok(());
+        }
+        self.tidied = Some(Instant::now());
+        let removed = self.files.tidy(self.clock.now());
+        // Whatever came of it: a full disk is not filled further.
+        let was_starved = std::mem::replace(&mut self.starved, starved && self.files.is_starved());
+        if self.starved && !was_starved {
+            tracing::error!("there is less free disk space than logs.access_min_free: access-log lines are dropped");
+        }
+        let removed = removed?;
+        if removed.early > 0 {
+            tracing::warn!(
+                files = removed.early,
+                "access logs were removed before their time, for want of room"
+            );
+        }
+        if removed.old > 0 {
+            tracing::info!(files = removed.old, "old access logs were removed");
+        }
+        Ok(())
+    }
 }
 
 /// The thread that writes.
@@ -318,7 +423,7 @@ impl Writer {
                 (orders.flushes, orders.stop)
             };
             std::mem::swap(&mut *self.shared.waiting.lock(), &mut lines);
-            self.follow_path();
+            self.look();
             self.write_lines(&lines);
             lines.clear();
             // The buffers keep room for a busy tenth of a second, not for the worst one there ever was.
@@ -331,16 +436,21 @@ impl Writer {
         }
     }
 
-    /// Once a second: is the file still where it should be?
-    fn follow_path(&mut self) {
+    /// Once a second: is the file still where it should be, is it time for another, is there room?
+    fn look(&mut self) {
         let Sink::File(file) = &mut self.sink else { return };
         if self.looked.elapsed() < LOOK_EVERY {
             return;
         }
         self.looked = Instant::now();
-        match file.follow_path() {
+        let followed = file.follow();
+        let tidied = file.tidy();
+        match followed {
             Ok(opened_again) => self.torn &= !opened_again,
             Err(error) => self.complain(&error),
+        }
+        if let Err(error) = tidied {
+            tracing::warn!(%error, "old access logs can't be removed");
         }
     }
 
@@ -349,10 +459,20 @@ impl Writer {
         if lines.is_empty() {
             return;
         }
+        if let Sink::File(file) = &mut self.sink {
+            if file.starved {
+                self.shared
+                    .count_dropped(memchr::memchr_iter(b'\n', lines).count() as u64);
+                return;
+            }
+            if file.began.is_none() {
+                file.began = Some(file.clock.now());
+            }
+        }
         let mut rest = lines;
         let outcome = self.end_torn_line().and_then(|()| {
             let to: &mut dyn Write = match &mut self.sink {
-                Sink::File(file) => file,
+                Sink::File(file) => &mut file.file,
                 Sink::Other(other) => other,
             };
             while !rest.is_empty() {
@@ -377,7 +497,7 @@ impl Writer {
     fn end_torn_line(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.torn) {
             let outcome = match &mut self.sink {
-                Sink::File(file) => file.write_all(b"\n"),
+                Sink::File(file) => file.file.write_all(b"\n"),
                 Sink::Other(other) => other.write_all(b"\n"),
             };
             self.torn = outcome.is_err();

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, FlockOperation, flock};
 use rustix::io::Errno;
 
 /// An open log file.
@@ -42,12 +42,42 @@ impl Appender {
     /// Opens the file again if the path no longer leads to the open one, and says whether it did. When that fails the
     /// old file stays in use.
     pub fn follow_path(&mut self) -> io::Result<bool> {
-        let open = self.file.metadata()?;
-        let same = std::fs::metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == (open.dev(), open.ino()));
+        let same = self.is_at_path()?;
         if !same {
             *self = Self::open(&self.path, self.mode)?;
         }
         Ok(!same)
+    }
+
+    fn is_at_path(&self) -> io::Result<bool> {
+        let open = self.file.metadata()?;
+        let at_path = std::fs::metadata(&self.path);
+        Ok(at_path.is_ok_and(|now| (now.dev(), now.ino()) == (open.dev(), open.ino())))
+    }
+
+    /// Renames the file and opens a new one; says whether a new one is open. If another process just renamed it, only the new
+    /// one is opened; if another is about to, nothing happens. What others still write into the renamed file stays in it. When
+    /// something fails the old file stays in use.
+    pub fn put_away(&mut self, to: &Path) -> io::Result<bool> {
+        // Of the file itself, not of its name: who comes second finds that the name leads elsewhere.
+        match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            locked => locked?,
+        }
+        let outcome = self.put_away_locked(to);
+        if outcome.is_err() {
+            let _ = flock(&self.file, FlockOperation::Unlock);
+        }
+        // Else the lock went with the file.
+        outcome.map(|()| true)
+    }
+
+    fn put_away_locked(&mut self, to: &Path) -> io::Result<()> {
+        if self.is_at_path()? {
+            std::fs::rename(&self.path, to)?;
+        }
+        *self = Self::open(&self.path, self.mode)?;
+        Ok(())
     }
 
     /// How long the file is, in bytes.

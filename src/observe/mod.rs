@@ -8,6 +8,7 @@ pub mod log;
 pub mod metrics;
 mod process;
 pub mod redact;
+mod rotate;
 pub mod timestamp;
 
 pub use timestamp::rfc3339;

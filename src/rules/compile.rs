@@ -206,13 +206,13 @@ fn providers(
     let silent = Report::default();
     let mut elsewhere: HashMap<&str, Vec<Value<'_>>> = HashMap::new();
     for document in documents.iter().filter(|document| document.sound) {
-        for (provider, value) in credential::elsewhere(&mut document.root(report, &[])) {
+        for (provider, value) in credential::elsewhere(&mut document.root(report)) {
             elsewhere.entry(provider).or_default().push(value);
         }
     }
     for document in documents {
         let report = if document.sound { report } else { &silent };
-        let mut root = document.root(report, &[]);
+        let mut root = document.root(report);
         for (name, value) in root.table("provider").entries() {
             if !document.sound {
                 names.push(name.to_owned());
@@ -250,7 +250,7 @@ fn read<'a>(documents: &'a [Document<'a>], report: &'a Report, known: &Known<'_>
     let mut names = Names::default();
     let mut read = Read::default();
     for document in documents.iter().filter(|document| document.sound) {
-        let mut root = document.root(report, &[]);
+        let mut root = document.root(report);
         // Asked for again, so that it is known; a provider that is no table was told of before.
         let _ = (root.get("provider"), root.get("credential"));
         read.routes.extend(route::all(&mut root, known, &mut names));

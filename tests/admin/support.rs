@@ -9,6 +9,7 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 use tollgate::admin::{self, AdminState, Audit};
+use tollgate::alerts::Alerts;
 use tollgate::app::surroundings::Surroundings;
 use tollgate::clock::{Clock, UnixMicros};
 use tollgate::config::{self, Secret};
@@ -100,7 +101,7 @@ impl Gateway {
         std::fs::write(path("paid.key"), PROVIDER_KEY).expect("a file");
         write_rules(folder.path(), &good_rules(&path("paid.key")));
         let (compiled, _warnings) = rules::compile(&path("rules"), &clock).expect("the rules are good");
-        let surroundings = Surroundings(Arc::clone(&vault));
+        let surroundings = Surroundings::new(Arc::clone(&vault), Vec::new());
         let live = Live::with(path("rules"), compiled, clock.clone(), Box::new(surroundings));
         let fleet = Arc::new(LiveFleet::new(live.load().clone()));
         let follower = fleet.clone();
@@ -126,6 +127,7 @@ impl Gateway {
             audit: Arc::new(Audit::open(&path("audit.jsonl")).expect("the audit log opens")),
             probe: Arc::new(probe),
             pause: admin::Pause::default(),
+            alerts: Alerts::new(&Default::default(), Policy::default(), Clock::manual(NOW)),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));

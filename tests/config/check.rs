@@ -150,6 +150,28 @@ fn arguments_nobody_knows_are_what_was_given_and_help_is_not() {
     assert!(text(&help).contains("Usage"));
 }
 
+#[test]
+fn webhooks_without_an_address_are_noted_and_no_problem() {
+    let conf = "[[alerts.webhook]]\nname = \"ops\"\nkind = \"slack\"\nurl = \"env:OPS_URL\"\n";
+    let folder = folder(conf, &[("a.toml", PROVIDER)]);
+    let output = check(folder.path(), &[], &[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        text(&output),
+        "note: webhook ops is inactive: the environment variable OPS_URL is not set\n\
+         No problems. 1 provider active, 0 routes.\n"
+    );
+    let output = check(folder.path(), &[], &[("OPS_URL", "https://10.0.0.1/canary")]);
+    let told = text(&output);
+    assert!(
+        told.contains("webhook ops is inactive: its URL: an address in place of a host name")
+            && !told.contains("canary"),
+        "{told}"
+    );
+    let output = check(folder.path(), &[], &[("OPS_URL", "https://hooks.example/canary")]);
+    assert_eq!(text(&output), "No problems. 1 provider active, 0 routes.\n");
+}
+
 /// Only the running gateway opens its store: what refers to it is no fault of the rules.
 #[test]
 fn secrets_in_the_store_are_taken_to_be_there() {

@@ -1,5 +1,6 @@
 //! Loading and checking from outside: what is accepted, what each problem says, hot reload, `tollgate check`.
 
+mod alerts;
 mod check;
 mod conf;
 mod egress;

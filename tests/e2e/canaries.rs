@@ -22,6 +22,9 @@ const ADDED: &str = "sk-canary-added-0a6b4c8d2e";
 const UNUSED: &str = "sk-canary-unused-4f3e2d1c0b";
 const PROXY: &str = "canary-proxy-password-6d5c";
 const PROXY_STORED: &str = "canary-proxy-stored-9e8f";
+/// A webhook's path, where nobody takes a connection; and what it is signed with.
+const WEBHOOK: &str = "canary-webhook-path-2b7d9e1f3a";
+const WEBHOOK_SECRET: &str = "canary-webhook-secret-6c4e8a0d2b5f7913";
 /// The base 64 of `someone:` and the passwords, as they travel.
 const PROXY_SENT: &str = "c29tZW9uZTpjYW5hcnkt";
 /// Hexadecimal digits of the master keys.
@@ -201,6 +204,7 @@ async fn misuse(gateway: &Gateway, seen: &mut Seen, key: &str) {
             Value::Null,
         ),
         ("DELETE", format!("/api/v1/credentials/byenv/{UNUSED}"), Value::Null),
+        ("POST", "/api/v1/alerts/test".into(), json!({ "webhook": "nobody" })),
     ] {
         let reply = gateway
             .admin(method, &path, Some(body).filter(|body| !body.is_null()))
@@ -224,6 +228,7 @@ async fn look_on(gateway: &Gateway, seen: &mut Seen) {
         "/api/v1/status",
         "/api/v1/keys",
         "/api/v1/usage/rows",
+        "/api/v1/alerts",
         "/api/v1/openapi.json",
     ] {
         let reply = gateway.admin("GET", path, None).await;
@@ -238,6 +243,8 @@ async fn look_on(gateway: &Gateway, seen: &mut Seen) {
     let reply = gateway.admin("POST", "/api/v1/reload", None).await;
     seen.reply("reload", reply);
     seen.0.push(("/metrics".into(), gateway.metrics().await.into_bytes()));
+    // Nobody takes a connection there.
+    assert_eq!(seen.printed("alerts test", gateway.cli(&["alerts", "test"]).await), 2);
     for line in [
         "check",
         "check --json",
@@ -245,6 +252,8 @@ async fn look_on(gateway: &Gateway, seen: &mut Seen) {
         "secrets list --json",
         "credentials list",
         "keys list",
+        "alerts list",
+        "alerts list --json",
     ] {
         let arguments: Vec<&str> = line.split(' ').collect();
         assert_eq!(seen.printed(line, gateway.cli(&arguments).await), 0, "{line}");
@@ -265,14 +274,20 @@ async fn no_secret_shows_anywhere() {
         environment: vec![
             ("CANARY_KEY", BY_ENV.into()),
             ("CANARY_PROXY", PROXY.into()),
+            ("CANARY_WEBHOOK", format!("http://127.0.0.1:80/{WEBHOOK}")),
+            ("CANARY_WEBHOOK_SECRET", WEBHOOK_SECRET.into()),
             ("RUST_LOG", "trace".into()),
         ],
         limits: "requests_per_address = 100000\n",
         ..Options::default()
     };
-    let logs = "[logs]\nlevel = \"debug\"\n";
+    let logs = "[logs]\nlevel = \"debug\"\n[alerts]\nfor = \"0s\"\nheartbeat = \"10s\"\n\
+                [[alerts.webhook]]\nname = \"ops\"\nkind = \"generic\"\nurl = \"env:CANARY_WEBHOOK\"\n\
+                secret = \"env:CANARY_WEBHOOK_SECRET\"\n";
     let mut gateway = Gateway::start_in(folder, options, |path, ports, options| {
-        fs::write(path, configuration(ports, options) + logs).unwrap();
+        let conf = configuration(ports, options) + logs;
+        let conf = conf.replace("[admin]\n", "[admin]\nallow_private = [\"127.0.0.0/8\"]\n");
+        fs::write(path, conf).unwrap();
     })
     .await;
     let mut seen = Seen::default();
@@ -404,6 +419,8 @@ async fn no_secret_shows_anywhere() {
         ("proxy", PROXY.as_bytes()),
         ("proxy in the store", PROXY_STORED.as_bytes()),
         ("proxy, as sent", PROXY_SENT.as_bytes()),
+        ("webhook", WEBHOOK.as_bytes()),
+        ("webhook's secret", WEBHOOK_SECRET.as_bytes()),
         ("client key", &key.as_bytes()[19..]),
         ("first client key", &gateway.key.as_bytes()[19..]),
         ("admin token", token.as_bytes()),

@@ -8,6 +8,7 @@
 )]
 
 mod aborts;
+mod alerts;
 mod any_path;
 mod bodies;
 mod books;

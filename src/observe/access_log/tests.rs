@@ -40,6 +40,14 @@ fn line(request_id: &str) -> Line<'_> {
     }
 }
 
+fn start(to: &To) -> io::Result<AccessLog> {
+    let logs = crate::config::Logs {
+        access: to.clone(),
+        ..Default::default()
+    };
+    AccessLog::start(&logs, Clock::system())
+}
+
 fn ids(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines()
@@ -54,7 +62,7 @@ fn ids(path: &Path) -> Vec<String> {
 fn lines_arrive_in_a_file_made_with_its_folders() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("logs/deep/access.jsonl");
-    let log = AccessLog::start(&To::File(path.clone())).expect("it starts");
+    let log = start(&To::File(path.clone())).expect("it starts");
     log.write(&line("one"));
     log.write(&line("two"));
     log.flush();
@@ -78,7 +86,7 @@ fn a_second_start_appends() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("access.jsonl");
     for id in ["one", "two"] {
-        let log = AccessLog::start(&To::File(path.clone())).expect("it starts");
+        let log = start(&To::File(path.clone())).expect("it starts");
         log.write(&line(id));
         log.flush();
     }
@@ -89,7 +97,7 @@ fn a_second_start_appends() {
 fn a_file_moved_away_is_opened_again_and_no_line_is_lost() {
     let folder = tempfile::tempdir().expect("a folder");
     let (path, moved) = (folder.path().join("access.jsonl"), folder.path().join("access.jsonl.1"));
-    let log = AccessLog::start(&To::File(path.clone())).expect("it starts");
+    let log = start(&To::File(path.clone())).expect("it starts");
     log.write(&line("0"));
     log.flush();
     std::fs::rename(&path, &moved).expect("moved");
@@ -214,7 +222,7 @@ fn a_line_torn_by_a_full_disk_does_not_spoil_the_next() {
 fn a_line_beyond_the_limit_is_dropped_and_counted() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("access.jsonl");
-    let log = AccessLog::start(&To::File(path.clone())).expect("it starts");
+    let log = start(&To::File(path.clone())).expect("it starts");
     let long = "x".repeat(MAX_LINE);
     log.write(&Line {
         model: &long,
@@ -230,7 +238,7 @@ fn a_line_beyond_the_limit_is_dropped_and_counted() {
 fn the_last_lines_are_written_when_the_log_is_dropped() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("access.jsonl");
-    let log = AccessLog::start(&To::File(path.clone())).expect("it starts");
+    let log = start(&To::File(path.clone())).expect("it starts");
     let second = log.clone();
     log.write(&line("one"));
     drop(log);
@@ -246,8 +254,155 @@ fn the_last_lines_are_written_when_the_log_is_dropped() {
 
 #[test]
 fn off_is_off() {
-    let log = AccessLog::start(&To::Off).expect("it starts");
+    let log = start(&To::Off).expect("it starts");
     log.write(&line("one"));
     log.flush();
     assert_eq!(log.dropped(), 0);
+}
+
+/// A log with a clock turned by hand: one of two processes, perhaps, on the same file.
+fn started(path: &Path, clock: &Clock, rotation: crate::config::Rotation) -> AccessLog {
+    let logs = crate::config::Logs {
+        access: To::File(path.into()),
+        rotation,
+        ..Default::default()
+    };
+    AccessLog::start(&logs, clock.clone()).expect("it starts")
+}
+
+/// The files of the log that were put away, the oldest first.
+fn put_away(path: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(path.parent().expect("a folder")).expect("a folder");
+    let names = entries.map(|entry| entry.expect("an entry").path());
+    let mut names: Vec<_> = names.filter(|name| name != path).collect();
+    names.sort();
+    names
+}
+
+/// Never compressed, and with room enough.
+fn plain(max_file: u64) -> crate::config::Rotation {
+    crate::config::Rotation {
+        max_file,
+        min_free: 0,
+        gzip: false,
+        ..Default::default()
+    }
+}
+
+#[test]
+fn at_midnight_the_file_is_put_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("access.log");
+    let until = Instant::now() + Duration::from_secs(60);
+    let wait_for = |count, log: &AccessLog| {
+        while put_away(&path).len() < count {
+            assert!(Instant::now() < until, "it was never put away");
+            std::thread::sleep(Duration::from_millis(20));
+            log.flush();
+        }
+    };
+    // The lines' own time is 2026-01-31T23:59:59.
+    let clock = Clock::manual(UnixMicros(1_769_903_999_000_000));
+    let log = started(&path, &clock, plain(1 << 30));
+    log.write(&line("before"));
+    log.flush();
+    assert_eq!(put_away(&path).len(), 0);
+    clock.set(UnixMicros(1_769_904_000_000_000));
+    wait_for(1, &log);
+    log.write(&line("after"));
+    log.flush();
+    assert_eq!(ids(&path), ["after"]);
+    let old = folder.path().join("access.log.20260201T000000.000000Z");
+    assert_eq!(ids(&old), ["before"]);
+    drop(log);
+    // Who starts later finds by the first line that its day is over.
+    clock.set(UnixMicros(1_769_904_000_000_000 + 3 * 86_400_000_000));
+    let log = started(&path, &clock, plain(1 << 30));
+    wait_for(2, &log);
+    assert_eq!(ids(&put_away(&path)[1]), ["after"]);
+    // And after two weeks the first is gone.
+    clock.set(UnixMicros(1_769_904_000_000_000 + 14 * 86_400_000_000));
+    drop(log);
+    let log = started(&path, &clock, plain(1 << 30));
+    while old.exists() {
+        assert!(Instant::now() < until, "it was never removed");
+        std::thread::sleep(Duration::from_millis(20));
+        log.flush();
+    }
+    assert_eq!(put_away(&path).len(), 1);
+}
+
+#[test]
+fn two_processes_lose_and_tear_no_line_while_files_are_put_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("access.log");
+    let clock = Clock::system();
+    const FULL: u64 = 64 * 1024;
+    // Full after some hundred lines: each second one of the two puts it away.
+    let logs = [(); 2].map(|()| started(&path, &clock, plain(FULL)));
+    let until = Instant::now() + Duration::from_secs(5);
+    let writers = logs.each_ref().map(|log| {
+        let log = log.clone();
+        std::thread::spawn(move || {
+            let mut count = 0;
+            while Instant::now() < until {
+                log.write(&line(&count.to_string()));
+                count += 1;
+                if count % 50 == 0 {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            count
+        })
+    });
+    let written = writers.map(|writer| writer.join().expect("it wrote"));
+    for log in &logs {
+        log.flush();
+        assert_eq!(log.dropped(), 0);
+    }
+    // `ids` reads each line as JSON: none is torn. While it reads, the file may be put away once more.
+    let (old, mut found) = loop {
+        let old = put_away(&path);
+        let found: Vec<String> = old.iter().chain([&path]).flat_map(|name| ids(name)).collect();
+        if put_away(&path) == old {
+            break (old, found);
+        }
+    };
+    assert!(old.len() > 1, "it was put away: {old:?}");
+    for name in &old {
+        let length = std::fs::metadata(name).expect("it is there").len();
+        assert!(
+            length >= FULL,
+            "put away once, when it was full: {name:?} has {length} bytes"
+        );
+    }
+    let mut expected: Vec<String> = written
+        .iter()
+        .flat_map(|count| (0..*count).map(|number: u32| number.to_string()))
+        .collect();
+    found.sort();
+    expected.sort();
+    assert!(found == expected, "{} lines of {}", found.len(), expected.len());
+}
+
+#[test]
+fn where_there_is_no_room_lines_are_dropped_and_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("access.log");
+    let no_room = crate::config::Rotation {
+        min_free: u64::MAX,
+        ..plain(1 << 30)
+    };
+    let log = started(&path, &Clock::system(), no_room);
+    let until = Instant::now() + Duration::from_secs(60);
+    while log.dropped() == 0 {
+        assert!(Instant::now() < until, "nothing was dropped");
+        log.write(&line("x"));
+        log.flush();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let length = std::fs::metadata(&path).expect("the file").len();
+    log.write(&line("y"));
+    log.flush();
+    assert_eq!(std::fs::metadata(&path).expect("the file").len(), length);
 }

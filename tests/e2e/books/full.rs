@@ -109,6 +109,15 @@ async fn answered(seen: &Seen, since: Instant, status: u16, count: usize) {
     .await;
 }
 
+/// Waits until so many troubles of the ledger stand as alerts.
+async fn told(gateway: &Gateway, count: f64) {
+    crate::support::until("the alert", PATIENCE, || async {
+        let active = gateway.metric("tollgate_alerts_active{condition=\"ledger\"}").await;
+        (active == count).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_is_waited_out() {
     let _heavy = HEAVY.lock().await;
@@ -127,7 +136,8 @@ async fn a_full_disk_is_waited_out() {
     fs::write(folder.path().join("rules/10.toml"), rules).unwrap();
     let options = Options {
         limits: "requests_per_address = 100000",
-        ledger: "min_free = \"8MiB\"\nballast = \"4MiB\"\nsegment = \"1MiB\"\n[store]\ncache = \"4MiB\"\n",
+        ledger: "min_free = \"8MiB\"\nballast = \"4MiB\"\nsegment = \"1MiB\"\n[store]\ncache = \"4MiB\"\n\
+                 [alerts]\nfor = \"0s\"\nclear_after = \"0s\"\n",
         ..Options::default()
     };
     let mut gateway = Gateway::start_in(folder, options, |path, ports, options| {
@@ -159,6 +169,7 @@ async fn a_full_disk_is_waited_out() {
             crate::support::client::get(gateway.ports.http, "/readyz").await.status,
             503
         );
+        told(&gateway, 1.0).await;
         // Whoever asks from now on is refused, as long as it lasts.
         let refusing = Instant::now();
         tokio::time::sleep(Duration::from_secs(if is_long() { 60 } else { 3 })).await;
@@ -166,6 +177,7 @@ async fn a_full_disk_is_waited_out() {
         drop(hog);
         windows.push((refusing, free));
         answered(&seen, free, 200, 20).await;
+        told(&gateway, 0.0).await;
         println!(
             "refused {:?} after it was full; served {:?} after there was room",
             refusing - full,
