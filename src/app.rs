@@ -9,6 +9,7 @@ pub mod first_run;
 pub mod listeners;
 pub mod shutdown;
 pub mod surroundings;
+pub mod tls;
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -73,14 +74,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
-    /// A certificate can't be used.
-    #[error("the certificate {cert} or its key can't be used: {why}")]
-    Certificate {
-        /// Which.
-        cert: std::path::PathBuf,
-        /// Why.
-        why: String,
-    },
+    /// Certificates of the listeners which can't be used.
+    #[error("the certificates can't be used")]
+    Certificates(Problems),
     /// The master key.
     #[error(transparent)]
     MasterKey(#[from] crate::keys::master::MasterKeyError),
@@ -96,8 +92,8 @@ pub enum StartError {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] crate::ledger::LedgerError),
-    /// The rules folder can't be watched.
-    #[error("the rules folder can't be watched: {0}")]
+    /// Rules or certificates can't be watched.
+    #[error("files can't be watched: {0}")]
     Watch(#[from] notify::Error),
 }
 
@@ -109,6 +105,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     let config = Arc::new(config);
     make_folder(&config.data)?;
     check_addresses(&config)?;
+    let tls = Arc::new(tls::Tls::load(&config, &clock)?);
     let was_used = first_run::was_used(&config.data);
     let store = Arc::new(Store::open(&config.data.join("store"), config.store_cache)?);
     let sealed = Keys::sealed(&store)?;
@@ -235,7 +232,8 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     server.bootstrap();
     server.add_service(background_service("health", checks));
     let proxy = Arc::new(http_proxy(&server.configuration, gateway));
-    listeners::serve(&mut server, &config, &proxy, &flood)?;
+    listeners::serve(&mut server, &config, &proxy, &flood, &tls);
+    let _certificates = tls.follow(control.handle())?;
 
     let signals = shutdown::Signals::new(draining, config.timeouts.drain, control.handle());
     ready(&config, first_run.as_ref());

@@ -36,7 +36,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub struct Control {
     runtime: Runtime,
     stop: watch::Sender<bool>,
-    watch: Option<crate::rules::Watch>,
+    watch: Option<crate::watch::Watch>,
     remembering: Option<JoinHandle<()>>,
 }
 

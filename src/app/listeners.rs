@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pingora::listeners::TcpSocketOptions;
-use pingora::listeners::tls::TlsSettings;
 use pingora::proxy::HttpProxy;
 use pingora::server::{ListenFds, Server, ShutdownWatch};
 use pingora::services::listening::Service;
@@ -19,60 +18,39 @@ use crate::limits::flood::Flood;
 use crate::proxy::Gateway;
 use crate::proxy::door::Door;
 
-use super::StartError;
+use super::tls::Tls;
 
 /// Most sockets of the proxy: as many as one process can hand to the next (`MAX_FDS` in pingora-core's `transfer_fd`). Where each
 /// thread's own would be more, threads share one for each listener.
 const MAX_SOCKETS: usize = 32;
 
 /// Adds a service for each listener, or one for each of its threads.
-pub fn serve(
-    server: &mut Server,
-    config: &Config,
-    proxy: &Arc<HttpProxy<Gateway>>,
-    flood: &Arc<Flood>,
-) -> Result<(), StartError> {
+pub fn serve(server: &mut Server, config: &Config, proxy: &Arc<HttpProxy<Gateway>>, flood: &Arc<Flood>, tls: &Tls) {
     let sockets = config.listeners.len().saturating_mul(config.threads);
     let own_sockets = cfg!(target_os = "linux") && !config.work_stealing && sockets <= MAX_SOCKETS;
     for (index, listener) in config.listeners.iter().enumerate() {
         let service = |thread: usize| {
             let h2c = listener.http2 && listener.tls.is_none();
-            let door = Door::new(proxy.clone(), flood.clone(), config, h2c);
+            let door = Door::new(proxy.clone(), flood.clone(), config, h2c, tls.of(index));
             let mut service = Service::new(format!("proxy {index}.{thread}"), door);
-            listen(&mut service, listener, own_sockets)?;
-            Ok::<_, StartError>(service)
+            listen(&mut service, listener, own_sockets);
+            service
         };
         if own_sockets {
             for thread in 0..config.threads {
-                server.add_service(OneThread(service(thread)?));
+                server.add_service(OneThread(service(thread)));
             }
         } else {
-            server.add_service(service(0)?);
+            server.add_service(service(0));
         }
     }
-    Ok(())
 }
 
-fn listen(service: &mut Service<Door>, listener: &Listener, own_socket: bool) -> Result<(), StartError> {
-    let address = listener.listen.to_string();
+/// Plain, also where there is TLS: that begins at the door.
+fn listen(service: &mut Service<Door>, listener: &Listener, own_socket: bool) {
     let mut options = TcpSocketOptions::default();
     options.so_reuseport = own_socket.then_some(true);
-    let Some(files) = &listener.tls else {
-        service.add_tcp_with_settings(&address, options);
-        return Ok(());
-    };
-    let mut tls =
-        TlsSettings::intermediate(&files.cert.to_string_lossy(), &files.key.to_string_lossy()).map_err(|error| {
-            StartError::Certificate {
-                cert: files.cert.clone(),
-                why: error.to_string(),
-            }
-        })?;
-    if listener.http2 {
-        tls.enable_h2();
-    }
-    service.add_tls_with_settings(&address, Some(options), tls);
-    Ok(())
+    service.add_tcp_with_settings(&listener.listen.to_string(), options);
 }
 
 /// One thread of a listener.

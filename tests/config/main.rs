@@ -13,6 +13,7 @@ mod routes;
 mod rules;
 mod shipped;
 mod tables;
+mod tls;
 mod when;
 
 use std::collections::HashMap;

@@ -37,3 +37,4 @@ mod seats;
 mod silence;
 mod support;
 mod tls;
+mod tls_listener;
