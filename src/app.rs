@@ -10,6 +10,7 @@ pub mod listeners;
 pub mod shutdown;
 pub mod surroundings;
 pub mod tls;
+pub mod vitals;
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -46,6 +47,7 @@ use crate::upstream::{Checks, LiveFleet, Memory, RetryBudget};
 use control::Control;
 use first_run::FirstRun;
 use surroundings::Surroundings;
+use vitals::Vitals;
 
 /// The name which stands for the sandbox provider inside the gateway, in base URLs.
 const SANDBOX_HOST: &str = "sandbox.internal";
@@ -197,14 +199,15 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
         };
         control.serve("admin", address, admin::router(state))?;
     }
+    let draining = Arc::new(AtomicBool::new(false));
+    let bodies = BodyBudget::new(config.limits.inflight_body);
     if let Some(address) = config.metrics {
-        let fleet = fleet.clone();
-        let publish = move || fleet.load().publish(Instant::now());
+        let vitals = Vitals::new(&config, draining.clone(), ledger.clone(), bodies.clone(), fleet.clone());
+        let publish = move || vitals.publish();
         control.serve("metrics", address, crate::observe::metrics::router(publish))?;
     }
 
     metrics::declare();
-    let draining = Arc::new(AtomicBool::new(false));
     let flood = Arc::new(Flood::new(
         config.limits.requests_per_address,
         config.limits.connections_per_address,
@@ -223,7 +226,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
         )),
         ledger: ledger.clone(),
         flood: flood.clone(),
-        bodies: BodyBudget::new(config.limits.inflight_body),
+        bodies,
         drains: Drains::new(config.limits.drains),
         access_log: access_log.clone(),
         draining: draining.clone(),

@@ -38,3 +38,4 @@ mod silence;
 mod support;
 mod tls;
 mod tls_listener;
+mod watching;
