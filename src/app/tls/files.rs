@@ -51,11 +51,6 @@ impl Files {
         let parts = pairs.flat_map(|(chain, key)| [part(chain), part(key)]);
         digest(parts.chain(self.client_ca.as_ref().map(part)))
     }
-
-    /// Of the authorities of clients.
-    pub fn authorities(&self) -> Option<Digest> {
-        Some(digest([part(self.client_ca.as_ref()?)]))
-    }
 }
 
 fn part(read: &Read<impl AsRef<[u8]>>) -> Option<&[u8]> {

@@ -67,6 +67,7 @@ struct Listener {
     settings: TlsListener,
     http2: bool,
     handshake: Arc<Handshake>,
+    memory: Memory,
     /// One reload at a time.
     state: Mutex<State>,
 }
@@ -74,28 +75,22 @@ struct Listener {
 /// What is in force, and what was last tried.
 struct State {
     tried: files::Digest,
-    memory: Memory,
     /// When each certificate in force ends, in seconds since 1970.
     ends: Vec<i64>,
 }
 
-/// By what clients resume sessions. Each listener has its own: a session of one must not open another, which may ask for
-/// client certificates.
-#[derive(Clone)]
+/// By what clients resume sessions. Each listener has its own: a session of one must not open another.
 struct Memory {
     tickets: Arc<dyn ProducesTickets>,
     sessions: Arc<dyn StoresServerSessions + Send + Sync>,
-    /// Of the client authorities they were made under.
-    authorities: Option<files::Digest>,
 }
 
 impl Memory {
-    fn new(authorities: Option<files::Digest>) -> Result<Self, String> {
+    fn new() -> Result<Self, String> {
         Ok(Memory {
             // Another key each six hours; the one before is still taken.
             tickets: ring::Ticketer::new().map_err(|error| format!("there are no tickets: {error}"))?,
             sessions: ServerSessionMemoryCache::new(SESSIONS),
-            authorities,
         })
     }
 }
@@ -188,7 +183,7 @@ impl Listener {
     ) -> Option<Self> {
         let files = Files::read(settings);
         let parts = Parts::of(settings, &files, now, problems)?;
-        let made = Memory::new(files.authorities())
+        let made = Memory::new()
             .map_err(|why| of_listener(settings, why))
             .and_then(|memory| Ok((parts.config(settings, listener.http2, &memory)?, memory)));
         let (config, memory) = made.map_err(|problem| problems.push(problem)).ok()?;
@@ -197,9 +192,9 @@ impl Listener {
             settings: settings.clone(),
             http2: listener.http2,
             handshake: Arc::new(Handshake::new(config, times.handshake, times.header)),
+            memory,
             state: Mutex::new(State {
                 tried: files.digest(),
-                memory,
                 ends: parts.ends(),
             }),
         };
@@ -234,7 +229,7 @@ impl Listener {
         let Some(parts) = Parts::of(&self.settings, files, now, problems) else {
             return false;
         };
-        match self.replace(files, &parts, state, now) {
+        match self.replace(&parts, state, now) {
             Ok(()) => true,
             Err(problem) => {
                 problems.push(problem);
@@ -243,21 +238,15 @@ impl Listener {
         }
     }
 
-    fn replace(&self, files: &Files, parts: &Parts, state: &mut State, now: UnixMicros) -> Result<(), Problem> {
+    fn replace(&self, parts: &Parts, state: &mut State, now: UnixMicros) -> Result<(), Problem> {
         // The clients would be lost that the one before still serves.
         let worse = |(new, end): (&Certificate, &i64)| new.is_over(now) && *end >= now.seconds();
         if parts.certificates.iter().zip(&state.ends).any(worse) {
             let why = "a certificate that has ended does not take the place of one that has not";
             return Err(of_listener(&self.settings, why.to_owned()));
         }
-        let memory = match state.memory.authorities == files.authorities() {
-            true => state.memory.clone(),
-            // Who came in under other authorities must show a certificate again.
-            false => Memory::new(files.authorities()).map_err(|why| of_listener(&self.settings, why))?,
-        };
         self.handshake
-            .replace(parts.config(&self.settings, self.http2, &memory)?);
-        state.memory = memory;
+            .replace(parts.config(&self.settings, self.http2, &self.memory)?);
         state.ends = parts.ends();
         Ok(())
     }

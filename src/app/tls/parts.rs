@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion, version};
 
 use crate::clock::UnixMicros;
@@ -93,8 +93,15 @@ impl Parts {
         let mut config = builder.with_cert_resolver(Arc::new(choice));
         let protocols: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-        config.ticketer = memory.tickets.clone();
-        config.session_storage = memory.sessions.clone();
+        if self.clients.is_none() {
+            config.ticketer = memory.tickets.clone();
+            config.session_storage = memory.sessions.clone();
+        } else {
+            // Who resumes a session shows no certificate, and each session makes the next: one that has ended would never be
+            // asked for again.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         Ok(Arc::new(config))
     }
 }
