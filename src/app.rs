@@ -4,6 +4,7 @@
 //! page and the sandbox provider, watches the rules and resolves names, so that operating the gateway has its own share
 //! whatever the traffic.
 
+mod beside;
 pub mod control;
 pub mod first_run;
 mod incumbent;
@@ -12,6 +13,8 @@ pub mod shutdown;
 pub mod sockets;
 pub mod surroundings;
 mod systemd;
+pub mod tls;
+pub mod vitals;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -49,12 +52,14 @@ use crate::upgrade::{self, Predecessor, Role, UpgradeError};
 use crate::upstream::health::ByRules;
 use crate::upstream::{Checks, LiveFleet, Memory, RetryBudget};
 
+use beside::{Beside, FailedUpgrade};
 use control::Control;
 use first_run::FirstRun;
 use incumbent::Running;
 use listeners::Acceptors;
 use sockets::Sockets;
 use surroundings::{Beforehand, Surroundings};
+use vitals::Vitals;
 
 /// The name which stands for the sandbox provider inside the gateway, in base URLs.
 const SANDBOX_HOST: &str = "sandbox.internal";
@@ -83,14 +88,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
-    /// A certificate can't be used.
-    #[error("the certificate {cert} or its key can't be used: {why}")]
-    Certificate {
-        /// Which.
-        cert: std::path::PathBuf,
-        /// Why.
-        why: String,
-    },
+    /// Certificates of the listeners which can't be used.
+    #[error("the certificates can't be used")]
+    Certificates(Problems),
     /// The master key.
     #[error(transparent)]
     MasterKey(#[from] crate::keys::master::MasterKeyError),
@@ -109,8 +109,8 @@ pub enum StartError {
     /// The process before this one can't be taken over from.
     #[error(transparent)]
     Upgrade(#[from] UpgradeError),
-    /// The rules folder can't be watched.
-    #[error("the rules folder can't be watched: {0}")]
+    /// Rules or certificates can't be watched.
+    #[error("files can't be watched: {0}")]
     Watch(#[from] notify::Error),
 }
 
@@ -125,6 +125,7 @@ pub fn run(
     let started = clock.now();
     let config = Arc::new(config);
     make_folder(&config.data)?;
+    let tls = Arc::new(tls::Tls::load(&config, &clock)?);
     let sockets = Arc::new(Sockets::open(&config, predecessor.as_mut())?);
     upgrade::metrics::declare();
     if let Some(predecessor) = &mut predecessor {
@@ -208,6 +209,7 @@ pub fn run(
         timeout: config.health.timeout,
     });
     let checks = Checks::new(fleet.clone(), dial, clock.clone(), &config.health);
+    let failed_upgrade = FailedUpgrade::default();
     let sources = alerts::Sources {
         settings: config.alerts.clone(),
         clock: clock.clone(),
@@ -217,7 +219,10 @@ pub fn run(
         ledger: ledger.clone(),
         accounts: accounts.clone(),
         keys: keys.clone(),
-        outside: Arc::new(()),
+        outside: Arc::new(Beside {
+            tls: tls.clone(),
+            failed_upgrade: failed_upgrade.clone(),
+        }),
     };
     let (alerting, retired) = (alerts.clone().run(sources), control.retirement().begun());
     control.handle().spawn(async move {
@@ -246,15 +251,15 @@ pub fn run(
         };
         control.serve("admin", (Role::Admin, address), &sockets, admin::router(state))?;
     }
+    let draining = Arc::new(AtomicBool::new(false));
+    let bodies = BodyBudget::new(config.limits.inflight_body);
     if let Some(address) = config.metrics {
-        let fleet = fleet.clone();
-        let publish = move || fleet.load().publish(Instant::now());
-        let router = crate::observe::metrics::router(publish);
+        let vitals = Vitals::new(&config, draining.clone(), ledger.clone(), bodies.clone(), fleet.clone());
+        let router = crate::observe::metrics::router(move || vitals.publish());
         control.serve("metrics", (Role::Metrics, address), &sockets, router)?;
     }
 
     metrics::declare();
-    let draining = Arc::new(AtomicBool::new(false));
     let flood = Arc::new(Flood::new(
         config.limits.requests_per_address,
         config.limits.connections_per_address,
@@ -273,7 +278,7 @@ pub fn run(
         )),
         ledger: ledger.clone(),
         flood: flood.clone(),
-        bodies: BodyBudget::new(config.limits.inflight_body),
+        bodies,
         drains: Drains::new(config.limits.drains),
         access_log: access_log.clone(),
         draining: draining.clone(),
@@ -283,7 +288,8 @@ pub fn run(
     server.add_service(background_service("health", checks.clone()));
     let proxy = Arc::new(http_proxy(&server.configuration, gateway));
     let acceptors = Acceptors::default();
-    let served = listeners::serve(&mut server, &config, &proxy, &flood, &sockets, &acceptors)?;
+    let served = listeners::serve(&mut server, &config, &proxy, &flood, &tls, &sockets, &acceptors)?;
+    let _certificates = tls.follow(control.handle())?;
 
     let leave = watch::Sender::new(false);
     let signals = shutdown::Signals::new(
@@ -310,6 +316,7 @@ pub fn run(
         sockets,
         acceptors: acceptors.clone(),
         checks,
+        failed_upgrade,
         retirement: control.retirement(),
         proxy,
         draining,

@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod ids;
 pub mod random;
+pub mod watch;
 
 pub mod cli;
 pub mod config;

@@ -69,6 +69,7 @@ fn report(rule: &str, broken: Vec<String>) {
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("random", &[]),
+    ("watch", &[]),
     ("ids", &["clock", "random"]),
     ("ir", &[]),
     ("sse", &[]),
@@ -76,7 +77,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("dialects", &["ir", "sse", "clock"]),
     ("translate", &["dialects", "ir", "sse"]),
     ("config", &["clock"]),
-    ("rules", &["config", "clock", "ir", "dialects", "money"]),
+    ("rules", &["config", "clock", "ir", "dialects", "money", "watch"]),
     ("store", &["ids"]),
     ("keys", &["store", "clock", "ids", "config", "limits", "money"]),
     ("secrets", &["store", "keys", "clock", "config"]),

@@ -47,7 +47,7 @@ pub struct Control {
     stop: watch::Sender<bool>,
     /// Another process does all this from now on.
     retired: watch::Sender<bool>,
-    watch: Arc<Mutex<Option<crate::rules::Watch>>>,
+    watch: Arc<Mutex<Option<crate::watch::Watch>>>,
     remembering: Option<JoinHandle<()>>,
 }
 
@@ -55,7 +55,7 @@ pub struct Control {
 #[derive(Clone)]
 pub struct Retirement {
     retired: watch::Sender<bool>,
-    watch: Arc<Mutex<Option<crate::rules::Watch>>>,
+    watch: Arc<Mutex<Option<crate::watch::Watch>>>,
 }
 
 impl Retirement {

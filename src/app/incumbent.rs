@@ -21,6 +21,7 @@ use crate::store::Store;
 use crate::upgrade::{self, Incumbent, Order, SharedSockets, Step, Successor, UpgradeError};
 use crate::upstream::{Checks, LiveFleet};
 
+use super::beside::FailedUpgrade;
 use super::control::Retirement;
 use super::listeners::Acceptors;
 use super::shutdown;
@@ -46,6 +47,7 @@ pub struct Running {
     pub sockets: Arc<Sockets>,
     pub acceptors: Acceptors,
     pub checks: Checks,
+    pub failed_upgrade: FailedUpgrade,
     pub retirement: Retirement,
     pub proxy: Arc<HttpProxy<Gateway>>,
     pub draining: Arc<AtomicBool>,
@@ -81,6 +83,7 @@ impl Running {
             }
             Err(error) => {
                 tracing::error!(%error, "the upgrade failed; this process goes on");
+                *self.failed_upgrade.lock() = Some(error.to_string());
                 under_way.store(false, Ordering::Release);
             }
         }

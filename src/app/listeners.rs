@@ -12,13 +12,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use pingora::listeners::tls::TlsSettings;
 use pingora::proxy::HttpProxy;
 use pingora::server::{Fds, ListenFds, Server, ShutdownWatch};
 use pingora::services::listening::Service;
 use tokio::sync::watch;
 
-use crate::config::{Config, Listener};
+use crate::config::Config;
 use crate::limits::flood::Flood;
 use crate::proxy::Gateway;
 use crate::proxy::door::Door;
@@ -26,6 +25,7 @@ use crate::upgrade::Role;
 
 use super::StartError;
 use super::sockets::{Sockets, one_each};
+use super::tls::Tls;
 
 /// How many of the proxy's sockets are served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +51,7 @@ pub fn serve(
     config: &Config,
     proxy: &Arc<HttpProxy<Gateway>>,
     flood: &Arc<Flood>,
+    tls: &Tls,
     sockets: &Sockets,
     acceptors: &Acceptors,
 ) -> Result<usize, StartError> {
@@ -69,9 +70,10 @@ pub fn serve(
         };
         for (number, socket) in its.into_iter().enumerate() {
             let h2c = listener.http2 && listener.tls.is_none();
-            let door = Door::new(proxy.clone(), flood.clone(), config, h2c);
+            let door = Door::new(proxy.clone(), flood.clone(), config, h2c, tls.of(index));
+            // Plain, also where there is TLS: that begins at the door.
             let mut service = Service::new(format!("proxy {index}.{number}"), door);
-            listen(&mut service, listener)?;
+            service.add_tcp(&listener.listen.to_string());
             server.add_service(OneSocket {
                 service,
                 address: listener.listen.to_string(),
@@ -83,26 +85,6 @@ pub fn serve(
         }
     }
     Ok(served)
-}
-
-fn listen(service: &mut Service<Door>, listener: &Listener) -> Result<(), StartError> {
-    let address = listener.listen.to_string();
-    let Some(files) = &listener.tls else {
-        service.add_tcp(&address);
-        return Ok(());
-    };
-    let mut tls =
-        TlsSettings::intermediate(&files.cert.to_string_lossy(), &files.key.to_string_lossy()).map_err(|error| {
-            StartError::Certificate {
-                cert: files.cert.clone(),
-                why: error.to_string(),
-            }
-        })?;
-    if listener.http2 {
-        tls.enable_h2();
-    }
-    service.add_tls_with_settings(&address, None, tls);
-    Ok(())
 }
 
 /// One socket of a listener.

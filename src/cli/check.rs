@@ -57,6 +57,7 @@ impl Found {
     /// Both files and folder are looked at, whatever is wrong with the first.
     fn look(conf: &Path) -> Self {
         let (config, mut all) = config::load::read(conf);
+        all.extend(crate::app::tls::check(&config, Clock::system().now()));
         let rules = match rules::compile_with(&config.rules, &Clock::system(), &Machine) {
             Ok((rules, warnings)) => {
                 all.extend(warnings);

@@ -46,7 +46,7 @@ impl Run {
         harden();
         raise_open_files();
         app::run(config, predecessor, announce).map_err(|error| match error {
-            StartError::Rules(problems) => given(&problems),
+            StartError::Rules(problems) | StartError::Certificates(problems) => given(&problems),
             error => Failure::NotDone(error.into()),
         })
     }

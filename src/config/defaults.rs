@@ -89,6 +89,7 @@ impl Default for Limits {
 impl Default for Timeouts {
     fn default() -> Self {
         Timeouts {
+            handshake: Duration::from_secs(5),
             header: Duration::from_secs(10),
             body_read: Duration::from_secs(10),
             body: Duration::from_secs(60),

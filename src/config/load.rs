@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -10,21 +10,18 @@ use ipnet::IpNet;
 use super::alerts;
 use super::defaults::{cores, local};
 use super::fields::Fields;
-use super::pools;
 use super::problem::{Problem, part};
 use super::size;
 use super::sound::{self, Bound, Seen};
-use super::source::{MAX_FILE_BYTES, Report, Source, read_bounded};
+use super::source::{Report, Source};
 use super::value::Value;
 use super::{
-    AccessLog, Admin, Config, Durability, Ledger, Limits, Listener, Logs, MAX_ATTEMPTS, Problems, Rotation, Timeouts,
-    TlsFiles, Upgrade,
+    AccessLog, Admin, Config, Durability, Ledger, Limits, Logs, MAX_ATTEMPTS, Problems, Rotation, Timeouts, Upgrade,
 };
+use super::{listen, pools};
 
 /// Most worker threads: beyond the cores of any machine.
 const MAX_THREADS: u64 = 256;
-/// Most listeners.
-const MAX_LISTENERS: usize = 64;
 /// Most networks in one list.
 const MAX_NETWORKS: usize = 1024;
 /// Most ports in one list.
@@ -91,7 +88,7 @@ pub fn read_source(source: &Source, report: &Report) -> Config {
     let mut root = document.root(report);
     let mut seen = Seen::default();
     let default = Config::default();
-    let listeners = listeners(&mut root, &mut seen);
+    let listeners = listen::listeners(&mut root, &mut seen);
     let threads = match root.integer("threads", 0..=MAX_THREADS) {
         None | Some(0) => cores(),
         Some(threads) => count(threads),
@@ -131,69 +128,6 @@ pub fn read_source(source: &Source, report: &Report) -> Config {
 /// A number that is known to be small enough.
 pub(super) fn count(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
-}
-
-fn listeners<'a>(root: &mut Fields<'a>, seen: &mut Seen<'a>) -> Vec<Listener> {
-    let Some(value) = root.get("listener") else {
-        let default = Listener::default();
-        seen.bound.push(Bound::new("listener[0].listen", default.listen, None));
-        return vec![default];
-    };
-    let Some(all) = value.list() else {
-        return Vec::new();
-    };
-    if all.is_empty() || all.len() > MAX_LISTENERS {
-        value.problem(format!(
-            "there must be 1 to {MAX_LISTENERS} of them; leave it out for 127.0.0.1:8080"
-        ));
-    }
-    let all = all.into_iter().take(MAX_LISTENERS);
-    all.filter_map(|value| listener(value.table()?, seen)).collect()
-}
-
-fn listener<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Option<Listener> {
-    let listen = fields.need("listen", "listen = \"127.0.0.1:8080\"");
-    let tls = fields.get("tls").and_then(|value| tls(value.table()?));
-    let http2 = fields.get("http2");
-    let http2_on = http2.as_ref().and_then(Value::boolean).unwrap_or(tls.is_some());
-    fields.finish();
-    let listen = listen?;
-    let address = listen.address()?;
-    if http2_on && tls.is_none() && sound::is_public(address.ip()) {
-        http2.unwrap_or(listen.clone()).warn(
-            "HTTP/2 without TLS is for internal networks, and this address may be reachable from elsewhere. \
-             Add tls = { cert = \"...\", key = \"...\" }, or bind an internal address.",
-        );
-    }
-    seen.bound
-        .push(Bound::new(listen.name(), address, Some(listen.clone())));
-    Some(Listener {
-        listen: address,
-        tls,
-        http2: http2_on,
-    })
-}
-
-fn tls(mut fields: Fields<'_>) -> Option<TlsFiles> {
-    let cert = fields
-        .need("cert", "cert = \"FILE\", the certificate chain in PEM")
-        .and_then(|v| pem(&v));
-    let key = fields
-        .need("key", "key = \"FILE\", the private key in PEM")
-        .and_then(|v| pem(&v));
-    fields.finish();
-    Some(TlsFiles { cert: cert?, key: key? })
-}
-
-/// A PEM file that is there.
-fn pem(value: &Value<'_>) -> Option<PathBuf> {
-    let path = value.path()?;
-    match read_bounded(&path, MAX_FILE_BYTES) {
-        Ok(bytes) if bytes.windows(11).any(|w| w == b"-----BEGIN ") => return Some(path),
-        Ok(_) => value.problem("the file is not PEM: it has no -----BEGIN ...----- line"),
-        Err(why) => value.problem(format!("the file can't be read: {why}")),
-    }
-    None
 }
 
 /// A list of networks.
@@ -281,6 +215,7 @@ fn timeouts<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Timeouts {
         read
     };
     let timeouts = Timeouts {
+        handshake: time("handshake", default.handshake),
         header: time("header", default.header),
         body_read: time("body_read", default.body_read),
         body: time("body", default.body),

@@ -6,6 +6,7 @@ mod defaults;
 pub mod duration;
 pub mod fields;
 pub mod json;
+mod listen;
 pub mod load;
 mod pools;
 pub mod problem;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use alerts::Alerts;
+pub use listen::{ClientAuth, Listener, TlsFiles, TlsListener, TlsVersion, UnknownName};
 pub use pools::{AddressHeader, AffinitySettings, HealthSettings, Retries};
 pub use problem::{Problem, Problems};
 pub use secret::{MAX_SECRET_NAME, SECRET_NAME_RULE, Secret, is_secret_name};
@@ -88,26 +90,6 @@ pub struct Upgrade {
     pub idle: Duration,
 }
 
-/// One address to serve.
-#[derive(Clone, Debug)]
-pub struct Listener {
-    /// The address.
-    pub listen: SocketAddr,
-    /// Certificate and key (PEM); `None`: plain.
-    pub tls: Option<TlsFiles>,
-    /// HTTP/2: by ALPN on TLS; by prior knowledge (h2c) on plain listeners, for internal networks only.
-    pub http2: bool,
-}
-
-/// Certificate chain and private key, PEM.
-#[derive(Clone, Debug)]
-pub struct TlsFiles {
-    /// The chain.
-    pub cert: PathBuf,
-    /// The key.
-    pub key: PathBuf,
-}
-
 /// Most attempts of one request, whatever its route or the configuration says.
 pub const MAX_ATTEMPTS: u16 = 16;
 
@@ -154,6 +136,8 @@ pub struct Limits {
 /// Times, with the defaults of HARDENING's table.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
+    /// The TLS handshake of a client.
+    pub handshake: Duration,
     /// Whole request header, however it drips.
     pub header: Duration,
     /// Between two reads of a request body.

@@ -16,6 +16,7 @@ use pingora::server::ShutdownWatch;
 
 use crate::limits::flood::Flood;
 
+use super::tls::Handshake;
 use super::{Gateway, metrics};
 
 tokio::task_local! {
@@ -35,6 +36,7 @@ pub fn header_is_complete() {
 pub struct Door {
     http: Arc<Http>,
     flood: Arc<Flood>,
+    tls: Option<Arc<Handshake>>,
 }
 
 /// HTTP behind the door.
@@ -46,8 +48,15 @@ struct Http {
 }
 
 impl Door {
-    /// A door before `proxy`; `h2c`: HTTP/2 with prior knowledge is taken on plain connections.
-    pub fn new(proxy: Arc<HttpProxy<Gateway>>, flood: Arc<Flood>, config: &crate::config::Config, h2c: bool) -> Self {
+    /// A door before `proxy`; `h2c`: HTTP/2 with prior knowledge is taken on plain connections. With `tls` connections begin with a
+    /// handshake.
+    pub fn new(
+        proxy: Arc<HttpProxy<Gateway>>,
+        flood: Arc<Flood>,
+        config: &crate::config::Config,
+        h2c: bool,
+        tls: Option<Arc<Handshake>>,
+    ) -> Self {
         let mut options = HttpServerOptions::default();
         options.h2c = h2c;
         options.keepalive_request_limit = Some(config.limits.requests_per_connection);
@@ -62,6 +71,7 @@ impl Door {
         Door {
             http: Arc::new(http),
             flood,
+            tls,
         }
     }
 }
@@ -80,6 +90,10 @@ impl ServerApp for Door {
             None => None,
         };
         let connected = metrics::Connected::begin();
+        if let Some(tls) = &self.tls {
+            // Boxed: what a handshake needs is not kept for as long as the connection lives.
+            stream = Box::pin(tls.shake(stream)).await?;
+        }
         if self.http.options.h2c && stream.get_ssl_digest().is_none() {
             // Pingora waits for the preface without a limit.
             let mut first = [0u8; 1];

@@ -36,6 +36,11 @@ impl BodyBudget {
         })
     }
 
+    /// Bytes held now.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
     fn permit(self: &Arc<Self>) -> BodyPermit {
         BodyPermit {
             budget: self.clone(),

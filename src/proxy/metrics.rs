@@ -228,6 +228,9 @@ pub fn declare() {
     for result in [Drained::Exact, Drained::Cut, Drained::Full] {
         DRAINED.with_label_values(&[result.as_str()]);
     }
+    for result in [Kept::Fresh, Kept::Stayed, Kept::Moved] {
+        AFFINITY.with_label_values(&[result.as_str()]);
+    }
     LazyLock::force(&COST);
     LazyLock::force(&CHARGE);
     LazyLock::force(&ESTIMATED);

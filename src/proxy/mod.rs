@@ -31,6 +31,7 @@ pub mod request_filter;
 pub mod response_body_filter;
 pub mod response_filter;
 mod run_on;
+pub mod tls;
 pub mod upstream_peer;
 pub mod upstream_request_filter;
 pub mod upstream_response_filter;

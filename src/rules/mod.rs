@@ -40,6 +40,5 @@ pub use snapshot::{
     RouteTimeouts, Rules, Target, UnknownPrice,
 };
 pub use watch::{Live, NotRewritten, OnChange, ReloadStatus};
-pub use watcher::Watch;
 pub use when::When;
 pub use words::{Affinity, FallbackOn, OnLoss, Requirement, Strategy, StreamUsage, UpstreamStream};

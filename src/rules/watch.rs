@@ -28,6 +28,12 @@ static LOADED: LazyLock<Option<IntGauge>> = LazyLock::new(|| {
     register_int_gauge!("tollgate_rules_loaded_timestamp_seconds", help).ok()
 });
 
+/// Whether the files are other than what is in force.
+static REFUSED: LazyLock<Option<IntGauge>> = LazyLock::new(|| {
+    let help = "1: the last reload of the rules failed, and those before stay in force.";
+    register_int_gauge!("tollgate_rules_refused", help).ok()
+});
+
 /// Most problems written to the log for one reload; all of them are in [`Live::status`].
 const MAX_LOGGED: usize = 50;
 
@@ -92,6 +98,7 @@ impl Live {
         if let Some(loaded) = &*LOADED {
             loaded.set(rules.loaded_at.seconds());
         }
+        LazyLock::force(&REFUSED);
         if let Some(reloads) = &*RELOADS {
             // Both rows are there from the start: an alert can't count from nothing.
             for result in ["ok", "failed"] {
@@ -227,6 +234,9 @@ impl Live {
     /// Status, metrics, log.
     fn tell(&self, result: &Result<Problems, Problems>) {
         let (Ok(problems) | Err(problems)) = result;
+        if let Some(refused) = &*REFUSED {
+            refused.set(result.is_err().into());
+        }
         self.status.store(Arc::new(ReloadStatus {
             at: self.clock.now(),
             ok: result.is_ok(),

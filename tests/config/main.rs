@@ -14,6 +14,7 @@ mod routes;
 mod rules;
 mod shipped;
 mod tables;
+mod tls;
 mod when;
 
 use std::collections::HashMap;

@@ -38,4 +38,6 @@ mod seats;
 mod silence;
 mod support;
 mod tls;
+mod tls_listener;
 mod upgrade;
+mod watching;

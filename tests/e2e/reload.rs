@@ -82,6 +82,7 @@ async fn rules_reload_all_or_nothing() {
         gateway.metric("tollgate_rules_reloads_total{result=\"failed\"}").await >= 1.0,
         "a metric tells it"
     );
+    assert_eq!(gateway.metric("tollgate_rules_refused").await, 1.0);
     let (code, out, err) = gateway.cli(&["check"]).await;
     assert_eq!(code, 1, "check finds it too: {out}{err}");
     assert!(format!("{out}{err}").contains("40.toml"), "{out}{err}");
@@ -93,6 +94,7 @@ async fn rules_reload_all_or_nothing() {
     })
     .await;
     assert_eq!(gateway.status().await["rules"]["last_reload"]["ok"], true);
+    assert_eq!(gateway.metric("tollgate_rules_refused").await, 0.0);
     let reply = gateway.admin("POST", "/api/v1/reload", None).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
 

@@ -199,11 +199,11 @@ async fn sigterm_ends_streams_likewise_and_the_exit_code_is_0() {
 async fn an_upgrade_while_the_one_before_still_drains() {
     let (gateway, _provider) = setting("", "").await;
     let mut streams = Vec::new();
-    for round in 0..3 {
+    for dialect in &ALL[..3] {
         let mut connection = Connection::open(gateway.ports.http).await;
-        begin(&mut connection, &gateway, ALL[round], "chat,tokens=120,pace=50ms", true).await;
+        begin(&mut connection, &gateway, *dialect, "chat,tokens=120,pace=50ms", true).await;
         begun(&mut connection).await;
-        streams.push((ALL[round], connection));
+        streams.push((*dialect, connection));
         gateway.upgrade().await;
     }
     assert!(gateway.metric("tollgate_upgrade_predecessor_in_flight").await > 0.0);

@@ -37,10 +37,14 @@ impl Authority {
 
     /// … that ends on this day.
     pub fn sign_until(&self, name: &str, serial: u64, end: (i32, u8, u8)) -> Signed {
+        self.sign_key(name, serial, end, KeyPair::generate().unwrap())
+    }
+
+    /// … with this key.
+    pub fn sign_key(&self, name: &str, serial: u64, end: (i32, u8, u8), key: KeyPair) -> Signed {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.serial_number = Some(SerialNumber::from(serial));
         params.not_after = date_time_ymd(end.0, end.1, end.2);
-        let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.0).unwrap();
         Signed {
             cert_pem: cert.pem(),

@@ -8,6 +8,7 @@ pub mod keyed;
 pub mod provider;
 pub mod sandboxed;
 pub mod setup;
+pub mod tls_client;
 pub mod tls_front;
 
 use std::future::Future;
