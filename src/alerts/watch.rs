@@ -20,6 +20,12 @@ use super::window::Window;
 /// How often what costs more is looked at: every account, the ledger's files.
 const SELDOM: Duration = Duration::from_secs(10);
 
+/// ... and how much rarer it is than it takes long: a million accounts are not looked through all the time.
+const RARER: u32 = 20;
+
+/// Most budgets that are told of at once, in the order of ids; many more than the board keeps.
+const MAX_BUDGETS: usize = 16_384;
+
 /// Over how long refusals for want of room are counted.
 const OVERLOAD_WINDOW: Duration = Duration::from_secs(60);
 
@@ -87,6 +93,7 @@ pub(super) struct Watch {
     errors: Window<2>,
     no_room: Window<1>,
     duplicates: Window<1>,
+    /// When it is looked at accounts and files again; `None`: at once.
     seldom: Option<Instant>,
     /// What was found when it was last looked at accounts and files.
     kept: Vec<Finding>,
@@ -132,19 +139,17 @@ impl Watch {
                 ..finding(Condition::Ledger, "full")
             });
         }
-        if self
-            .seldom
-            .is_none_or(|last| now.saturating_duration_since(last) >= SELDOM)
-        {
-            self.seldom = Some(now);
-            self.kept.clear();
+        let mut found: Vec<Finding> = found.into_iter().map(|one| one.clean(fleet.masker())).collect();
+        if self.seldom.is_none_or(|due| now >= due) {
+            let began = Instant::now();
             let mut kept = Vec::new();
             self.ledger(&mut kept);
             self.budgets(at, &mut kept);
-            self.kept = kept;
+            self.kept = kept.into_iter().map(|one| one.clean(fleet.masker())).collect();
+            self.seldom = Some(now + SELDOM.max(began.elapsed() * RARER));
         }
         found.extend(self.kept.iter().cloned());
-        found.into_iter().map(|finding| finding.clean(fleet.masker())).collect()
+        found
     }
 
     /// What is only counted.
@@ -309,6 +314,9 @@ impl Watch {
             return;
         }
         for account in self.sources.accounts.all() {
+            if found.len() >= MAX_BUDGETS {
+                return;
+            }
             for used in used_up(&account, shares, at) {
                 let Some(name) = self.name_of(account.id()) else { break };
                 found.push(used.finding(account.id(), &name));

@@ -210,7 +210,7 @@ impl AccessLog {
         };
         let file = Appender::open(path, 0o640)?;
         let files = Files::new(path, logs.rotation.clone());
-        let began = files.began()?;
+        let began = files.began();
         let log = Self::start_writer(Sink::File(Box::new(Rotated {
             file,
             files: files.clone(),
@@ -360,21 +360,27 @@ impl Rotated {
     /// Whether another file is in use than before.
     fn follow(&mut self) -> io::Result<bool> {
         if self.file.follow_path()? {
-            self.began = self.files.began()?;
+            self.began = self.files.began();
             return Ok(true);
+        }
+        if !self.files.are_ours() {
+            return Ok(false);
         }
         let now = self.clock.now();
         let Some(began) = self.began else { return Ok(false) };
         if !self.files.is_due(began, self.file.length()?, now) || !self.file.put_away(&self.files.name(now))? {
             return Ok(false);
         }
-        self.began = self.files.began()?;
+        self.began = self.files.began();
         self.tidied = None;
         Ok(true)
     }
 
     /// Removes what has to go, each minute, or at once if there is no room.
     fn tidy(&mut self) -> io::Result<()> {
+        if !self.files.are_ours() {
+            return Ok(());
+        }
         let starved = self.files.is_starved();
         if !starved && self.tidied.is_some_and(|last| last.elapsed() < TIDY_EVERY) {
             self.starved = false;

@@ -94,8 +94,21 @@ impl Files {
         }
     }
 
-    /// When the log's first line was written: as it says itself, else when the file was last changed; `None`: it is empty.
-    pub(super) fn began(&self) -> io::Result<Option<UnixMicros>> {
+    /// Whether the log is a plain file. What else has its name (`/dev/null`, a pipe, a link to elsewhere) is only written to.
+    pub(super) fn are_ours(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.is_file())
+    }
+
+    /// When the log's first line was written: as it says itself, else when the file was last changed; `None`: it is empty, or that
+    /// can't be told.
+    pub(super) fn began(&self) -> Option<UnixMicros> {
+        match self.are_ours() {
+            true => self.first_line().unwrap_or_default(),
+            false => None,
+        }
+    }
+
+    fn first_line(&self) -> io::Result<Option<UnixMicros>> {
         let file = File::open(&self.path)?;
         let metadata = file.metadata()?;
         if metadata.len() == 0 {

@@ -220,7 +220,15 @@ fn the_examples_of_the_readme_compile() {
     for name in ["10-providers.toml", "20-routes.toml", "30-models.toml", "prices.toml"] {
         folder.write(name, std::fs::read(shipped("rules").join(name)).unwrap());
     }
-    for (n, block) in blocks.iter().enumerate() {
+    let (conf, rules): (Vec<&str>, Vec<&str>) = blocks
+        .into_iter()
+        .partition(|block| block.starts_with("# conf/tollgate.toml\n"));
+    for text in conf {
+        let file = super::Folder::new();
+        let file = (file.write("tollgate.toml", text), file);
+        assert_eq!(load::load(&file.0).map(|(_, warnings)| warnings), Ok(Vec::new()));
+    }
+    for (n, block) in rules.iter().enumerate() {
         folder.write(&format!("15-example-{n}.toml"), block);
     }
     let (_, warnings) = folder.compile(&[]).map_err(|p| panic!("{}", folder.show(&p))).unwrap();

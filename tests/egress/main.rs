@@ -6,6 +6,7 @@ mod client;
 mod endpoint;
 mod origin;
 mod pki;
+mod post;
 mod probe;
 mod proxy;
 mod reuse;

@@ -161,20 +161,32 @@ fn for_want_of_room_the_oldest_go_first() {
 fn a_log_says_itself_when_it_began() {
     let (folder, files) = files(rotation());
     let log = folder.path().join("access.log");
-    assert!(files.began().is_err(), "there is none");
+    assert_eq!(files.began(), None, "there is none");
     fs::write(&log, "").unwrap();
-    assert_eq!(files.began().unwrap(), None);
+    assert_eq!(files.began(), None);
     fs::write(
         &log,
         "{\"time\":\"2026-01-31T12:00:00.000000Z\",\"request_id\":\"1\"}\n{}\n",
     )
     .unwrap();
-    assert_eq!(files.began().unwrap(), Some(NOON));
+    assert_eq!(files.began(), Some(NOON));
     fs::write(&log, "another log\n").unwrap();
-    assert_eq!(
-        files.began().unwrap(),
-        Some(changed(&fs::metadata(&log).unwrap()).unwrap())
-    );
+    assert_eq!(files.began(), Some(changed(&fs::metadata(&log).unwrap()).unwrap()));
+}
+
+#[test]
+fn what_is_no_plain_file_is_left_alone() {
+    let (folder, files) = files(rotation());
+    let log = folder.path().join("access.log");
+    fs::write(folder.path().join("elsewhere"), "line\n").unwrap();
+    std::os::unix::fs::symlink(folder.path().join("elsewhere"), &log).unwrap();
+    assert!(!files.are_ours());
+    assert_eq!(files.began(), None);
+    let null = Files::new(Path::new("/dev/null"), rotation());
+    assert!(!null.are_ours() && null.began().is_none());
+    fs::remove_file(&log).unwrap();
+    fs::write(&log, "").unwrap();
+    assert!(files.are_ours());
 }
 
 #[test]
