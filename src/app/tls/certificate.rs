@@ -66,6 +66,13 @@ pub(super) fn read(
             ));
             return None;
         }
+        Err(Error::InvalidCertificate(_)) => {
+            tell.cert(
+                "its first certificate can't be used: it must be X.509 of version 3, with a public key as usual"
+                    .to_owned(),
+            );
+            return None;
+        }
         Err(_) => {
             tell.key(
                 "keys of this kind can't be used; RSA (2048 bits and more), ECDSA (P-256, P-384) and Ed25519 can"

@@ -122,16 +122,20 @@ impl Tls {
         let listeners = config.listeners.iter().map(|listener| {
             let settings = listener.tls.as_ref()?;
             let one = Listener::load(listener, settings, &config.timeouts, clock.now(), &mut problems);
-            Some(one)
+            if one.is_none() && problems.iter().all(|problem| problem.warning) {
+                // What is to be secured is never served plain.
+                problems.push(of_listener(settings, "its certificates can't be used".to_owned()));
+            }
+            one
         });
-        let listeners: Vec<Option<Option<Listener>>> = listeners.collect();
+        let listeners: Vec<Option<Listener>> = listeners.collect();
         let (wrong, warnings) = part(problems);
         tell(&warnings);
         if !wrong.is_empty() {
             return Err(StartError::Certificates(wrong));
         }
         Ok(Tls {
-            listeners: listeners.into_iter().map(Option::flatten).collect(),
+            listeners,
             clock: clock.clone(),
         })
     }
