@@ -264,13 +264,14 @@ pub fn run(
         config.limits.requests_per_address,
         config.limits.connections_per_address,
     ));
+    let affinities = Arc::new(Affinities::new(config.affinity.sessions, config.affinity.ttl));
     let gateway = Gateway {
         config: config.clone(),
         clock: clock.clone(),
         keys: keys.ring().clone(),
         fleet: fleet.clone(),
         names,
-        affinities: Arc::new(Affinities::new(config.affinity.sessions, config.affinity.ttl)),
+        affinities: affinities.clone(),
         budget: Arc::new(RetryBudget::new(
             f64::from(config.retries.share_percent) / 100.0,
             config.retries.reserve,
@@ -299,9 +300,12 @@ pub fn run(
         acceptors.retired.clone(),
         control.handle(),
     );
-    let switched = predecessor
+    let mut switched = predecessor
         .map(|predecessor| predecessor.switch(&accounts, &ledger, &clock, control.handle()))
         .transpose()?;
+    if let Some(switched) = &mut switched {
+        incumbent::recall(&affinities, std::mem::take(&mut switched.conversations));
+    }
     control.serve_upgrades(Running {
         config: config.clone(),
         accounts,
@@ -311,6 +315,7 @@ pub fn run(
         fleet,
         cooldowns,
         clock,
+        affinities,
         pause,
         paused: Mutex::default(),
         sockets,

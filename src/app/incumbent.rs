@@ -17,8 +17,9 @@ use crate::config::Config;
 use crate::ledger::Ledger;
 use crate::limits::Accounts;
 use crate::proxy::{Gateway, door, ending, metrics};
+use crate::routing::affinity::{Affinities, Sticky};
 use crate::store::Store;
-use crate::upgrade::{self, Incumbent, Order, SharedSockets, Step, Successor, UpgradeError};
+use crate::upgrade::{self, Conversation, Incumbent, Order, SharedSockets, Step, Successor, UpgradeError};
 use crate::upstream::{Checks, LiveFleet};
 
 use super::beside::FailedUpgrade;
@@ -42,6 +43,7 @@ pub struct Running {
     pub fleet: Arc<LiveFleet>,
     pub cooldowns: PathBuf,
     pub clock: Clock,
+    pub affinities: Arc<Affinities>,
     pub pause: Pause,
     pub paused: Mutex<Option<Paused>>,
     pub sockets: Arc<Sockets>,
@@ -141,6 +143,18 @@ impl Incumbent for Running {
         self.paused.lock().take();
     }
 
+    fn conversations(&self) -> Vec<Conversation> {
+        let all = self.affinities.all(Instant::now());
+        let told = |(id, sticky, left): (u64, Sticky, Duration)| Conversation {
+            id,
+            provider: sticky.provider,
+            credential: sticky.credential,
+            model: sticky.model,
+            left,
+        };
+        all.into_iter().map(told).collect()
+    }
+
     fn retire(&self, successor: Successor) {
         self.draining.store(true, Ordering::Relaxed);
         ending::close_connections();
@@ -191,4 +205,17 @@ async fn finish(upgrade: &crate::config::Upgrade, proxy: &HttpProxy<Gateway>, su
         seconds = begun.elapsed().as_secs(),
         "nothing is under way any more; this process leaves"
     );
+}
+
+/// Takes over where conversations were answered.
+pub fn recall(affinities: &Affinities, conversations: Vec<Conversation>) {
+    let now = Instant::now();
+    for one in conversations {
+        let sticky = Sticky {
+            provider: one.provider,
+            credential: one.credential,
+            model: one.model,
+        };
+        affinities.recall(one.id, sticky, one.left, now);
+    }
 }

@@ -7,6 +7,9 @@
 /// 60 whole seconds and the one that has begun.
 pub(crate) const SLOTS: u64 = 61;
 
+/// What was counted, by how many seconds ago.
+pub(crate) type ByAge = Vec<(u64, u64)>;
+
 /// One sum over the last 60 seconds.
 #[derive(Debug)]
 pub(crate) struct Minute {
@@ -76,7 +79,7 @@ impl Minute {
     }
 
     /// What is counted, by how many seconds ago, without what is nothing.
-    pub(crate) fn by_age(&self) -> Vec<(u64, u64)> {
+    pub(crate) fn by_age(&self) -> ByAge {
         let age = |age: u64| (age, self.slots[((self.at + SLOTS - age) % SLOTS) as usize]);
         (0..SLOTS.min(self.at + 1))
             .map(age)

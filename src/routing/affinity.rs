@@ -182,6 +182,29 @@ impl Affinities {
         }
     }
 
+    /// All that are remembered, for another process: the conversation, where it was, and how long that is remembered yet.
+    pub fn all(&self, now: Instant) -> Vec<(u64, Sticky, Duration)> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let old = shard.old.iter().filter(|(id, _)| !shard.young.contains_key(id));
+            let entries = shard.young.iter().chain(old);
+            all.extend(entries.filter_map(|(id, entry)| {
+                let left = entry.until.checked_duration_since(now)?;
+                Some((*id, entry.sticky.clone(), left))
+            }));
+        }
+        all
+    }
+
+    /// Takes over what another process remembered.
+    pub fn recall(&self, id: u64, sticky: Sticky, left: Duration, now: Instant) {
+        if let Some(shard) = self.shard(Scope(id)) {
+            let until = now.checked_add(left.min(self.live)).unwrap_or(now);
+            shard.lock().put(id, Entry { sticky, until }, self.room);
+        }
+    }
+
     fn shard(&self, scope: Scope) -> Option<&Mutex<Shard>> {
         let at = usize::try_from(scope.0 >> 32).unwrap_or(0) % SHARDS;
         self.shards.get(at)

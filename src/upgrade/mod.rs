@@ -35,6 +35,7 @@ mod wire;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,22 @@ pub struct SharedSockets {
     pub address: SocketAddr,
     /// The sockets.
     pub sockets: Vec<OwnedFd>,
+}
+
+/// Where a conversation was answered, so that it stays there (routing's affinity, which hashes alike in one build; what
+/// another build hashes otherwise is not found, and forgotten).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conversation {
+    /// Its hash.
+    pub id: u64,
+    /// The provider.
+    pub provider: Arc<str>,
+    /// Its credential.
+    pub credential: Option<Arc<str>>,
+    /// The model, by the provider's name.
+    pub model: Option<Arc<str>>,
+    /// How long that is remembered.
+    pub left: Duration,
 }
 
 /// What `tollgate upgrade` asks for.

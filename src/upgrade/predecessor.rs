@@ -19,7 +19,7 @@ use crate::limits::{AccountId, Accounts, Admission, Estimate, Refused, Reservati
 
 use super::metrics::{self, Phase};
 use super::wire::{self, Answer, FromNew, FromOld, Receiver, Sender};
-use super::{PROTOCOL, Role, SharedSockets, UpgradeError};
+use super::{Conversation, PROTOCOL, Role, SharedSockets, UpgradeError};
 
 /// How long the old process may take for one step.
 const STEP: Duration = Duration::from_secs(60);
@@ -150,13 +150,16 @@ impl Predecessor {
         runtime: &Handle,
     ) -> Result<Switched, UpgradeError> {
         self.sender.lock().send(&FromNew::Loaded)?;
-        let inherited = loop {
+        let (inherited, conversations) = loop {
             match self.receiver.receive()? {
-                Some(FromOld::Switch { accounts }) => break accounts,
+                Some(FromOld::Switch {
+                    accounts,
+                    conversations,
+                }) => break (accounts, conversations),
                 Some(FromOld::Unknown) => {}
                 Some(other) => return Err(UpgradeError::Unexpected(format!("{other:?}"))),
                 // It died: what it held is found in its journal, like that of any dead process.
-                None => break Vec::new(),
+                None => break (Vec::new(), Vec::new()),
             }
         };
         // What it settled before is in its journal by now.
@@ -192,6 +195,7 @@ impl Predecessor {
         Ok(Switched {
             sender: self.sender,
             pid: self.pid,
+            conversations,
         })
     }
 }
@@ -204,6 +208,8 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
 pub struct Switched {
     sender: Arc<Mutex<Sender>>,
     pid: u32,
+    /// Where conversations were answered.
+    pub conversations: Vec<Conversation>,
 }
 
 impl Switched {

@@ -14,7 +14,7 @@ use crate::limits::Accounts;
 use super::metrics::{self, Phase};
 use super::owner::{self, Out, Remote};
 use super::wire::{self, FromNew, FromOld, Offered, Receiver, Sender};
-use super::{Order, PROTOCOL, SharedSockets, Step, UpgradeError};
+use super::{Conversation, Order, PROTOCOL, SharedSockets, Step, UpgradeError};
 
 /// The running gateway, as an upgrade sees it.
 pub trait Incumbent: Send + Sync {
@@ -29,6 +29,9 @@ pub trait Incumbent: Send + Sync {
 
     /// Takes all of that back.
     fn take_back(&self);
+
+    /// Where conversations were answered.
+    fn conversations(&self) -> Vec<Conversation>;
 
     /// The new one serves: it accepts no more, says so on every connection, and leaves when nothing is under way.
     fn retire(&self, successor: Successor);
@@ -288,7 +291,7 @@ impl Attempt {
         self.sender.send(&FromOld::Released)?;
         self.hear(|message| matches!(message, FromNew::Loaded))?;
         told(Step::Loaded);
-        let switched = Switched::switch(accounts, ledger, self)?;
+        let switched = Switched::switch(accounts, ledger, incumbent.conversations(), self)?;
         // Answers to requests that come meanwhile may be among what it says.
         loop {
             match self.next() {
@@ -323,7 +326,12 @@ struct Switched {
 }
 
 impl Switched {
-    fn switch(accounts: &Arc<Accounts>, ledger: &Ledger, attempt: &mut Attempt) -> Result<Self, UpgradeError> {
+    fn switch(
+        accounts: &Arc<Accounts>,
+        ledger: &Ledger,
+        conversations: Vec<Conversation>,
+        attempt: &mut Attempt,
+    ) -> Result<Self, UpgradeError> {
         let (remote, out, outbox) = owner::remote();
         let inherited = accounts.hand_over(remote.clone(), Instant::now());
         let switched = Switched {
@@ -334,7 +342,10 @@ impl Switched {
         };
         // What was settled before is in the journal before the new process reads it.
         ledger.write_out();
-        attempt.sender.send(&FromOld::Switch { accounts: inherited })?;
+        attempt.sender.send(&FromOld::Switch {
+            accounts: inherited,
+            conversations,
+        })?;
         let mut sender = attempt.sender.try_clone()?;
         let ledger = ledger.clone();
         std::thread::Builder::new().name("successor".into()).spawn(move || {

@@ -19,7 +19,7 @@ use crate::clock::UnixMicros;
 use crate::limits::handover::{Inherited, Parties, Returned};
 use crate::limits::{Estimate, Refused};
 
-use super::Role;
+use super::{Conversation, Role};
 
 /// Largest message: that of some 500,000 accounts with something held.
 const MAX_MESSAGE: u32 = 256 << 20;
@@ -45,6 +45,8 @@ pub enum FromOld {
     /// From now on the new process has the accounts.
     Switch {
         accounts: Vec<Inherited>,
+        #[serde(default)]
+        conversations: Vec<Conversation>,
     },
     Enter {
         number: u64,

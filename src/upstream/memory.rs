@@ -31,6 +31,21 @@ pub struct Memory {
     version: u32,
     cooling: Vec<Entry>,
     disabled: Vec<Disabled>,
+    /// Added later; files of earlier programs have none.
+    #[serde(default)]
+    used: Vec<Used>,
+}
+
+/// What was used of a credential's limits per minute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Used {
+    provider: Arc<str>,
+    credential: Arc<str>,
+    fingerprint: u32,
+    at: UnixMicros,
+    /// By how many seconds before.
+    requests: Vec<(u64, u64)>,
+    tokens: Vec<(u64, u64)>,
 }
 
 /// A credential that cools.
@@ -59,7 +74,7 @@ struct Disabled {
 impl Memory {
     /// Nothing is kept.
     pub fn is_empty(&self) -> bool {
-        self.cooling.is_empty() && self.disabled.is_empty()
+        self.cooling.is_empty() && self.disabled.is_empty() && self.used.is_empty()
     }
 
     /// Writes the file (mode 0600) beside the old one and puts it in its place: there is always a whole one.
@@ -133,8 +148,19 @@ impl Fleet {
                 })
             };
             for (index, account) in roster.accounts.iter().enumerate() {
-                let state = account.state.lock();
+                let mut state = account.state.lock();
                 memory.cooling.extend(entry(index, None, &state.cooldown));
+                let (requests, tokens) = state.used(now);
+                if !requests.is_empty() && memory.used.len() < MAX_ENTRIES {
+                    memory.used.push(Used {
+                        provider: roster.provider.clone(),
+                        credential: account.name.clone(),
+                        fingerprint: account.fingerprint,
+                        at,
+                        requests,
+                        tokens,
+                    });
+                }
                 if state.disabled {
                     memory.disabled.push(Disabled {
                         provider: roster.provider.clone(),
@@ -194,6 +220,17 @@ impl Fleet {
                     lane.seats[index].state.lock().cooldown.recall(kept, now)
                 }
             };
+        }
+        for used in memory.used.iter().take(MAX_ENTRIES) {
+            let Some(pool) = self.pool(&used.provider) else {
+                continue;
+            };
+            let account = pool.roster.by_name.get(&used.credential);
+            let account = account.map(|index| &pool.roster.accounts[*index]);
+            if let Some(account) = account.filter(|account| account.fingerprint == used.fingerprint) {
+                let ago = u64::try_from(at.0.saturating_sub(used.at.0)).unwrap_or(0) / 1_000_000;
+                account.state.lock().recall_used(&used.requests, &used.tokens, ago, now);
+            }
         }
         for disabled in &memory.disabled {
             if let Some(pool) = self.pool(&disabled.provider) {

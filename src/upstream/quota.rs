@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::minute::{Minute, SLOTS, within};
+use crate::limits::minute::{ByAge, Minute, SLOTS, within};
 use crate::rules::CredentialLimits;
 
 /// Requests and tokens of one credential.
@@ -37,10 +37,29 @@ impl Booked {
 impl Quota {
     /// Nothing used.
     pub fn new(now: Instant) -> Self {
-        Quota {
-            origin: now,
+        let mut quota = Quota {
+            // What another process used in the last minute has a place in it.
+            origin: now.checked_sub(Duration::from_secs(SLOTS)).unwrap_or(now),
             requests: Minute::new(),
             tokens: Minute::new(),
+        };
+        quota.advance(now);
+        quota
+    }
+
+    /// What was used in the last minute, by how many seconds ago: requests, and tokens.
+    pub fn used(&mut self, now: Instant) -> (ByAge, ByAge) {
+        self.advance(now);
+        (self.requests.by_age(), self.tokens.by_age())
+    }
+
+    /// Counts what was used so many seconds before it was said, which is `ago` seconds ago.
+    pub fn recall(&mut self, requests: &[(u64, u64)], tokens: &[(u64, u64)], ago: u64, now: Instant) {
+        self.advance(now);
+        for (minute, all) in [(&mut self.requests, requests), (&mut self.tokens, tokens)] {
+            for &(age, amount) in all {
+                minute.add_before(age.saturating_add(ago), amount);
+            }
         }
     }
 
@@ -106,6 +125,32 @@ mod tests {
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn another_process_goes_on_with_what_was_used() {
+        let start = Instant::now();
+        let mut old = Quota::new(start);
+        for at in [0, 10, 10] {
+            old.book(&LIMITS, (300, 100), start + seconds(at));
+        }
+        let (requests, tokens) = old.used(start + seconds(20));
+        assert_eq!(
+            (&*requests, &*tokens),
+            (&[(10, 2), (20, 1)][..], &[(10, 600), (20, 300)][..])
+        );
+        let mut new = Quota::new(start + seconds(25));
+        new.recall(&requests, &tokens, 5, start + seconds(25));
+        assert!(
+            new.full(&LIMITS, 200, start + seconds(25)).is_some(),
+            "900 of 1,000 tokens are used"
+        );
+        assert_eq!(new.full(&LIMITS, 100, start + seconds(25)), None);
+        assert_eq!(
+            new.full(&LIMITS, 400, start + seconds(62)),
+            None,
+            "the first is over a minute old"
+        );
     }
 
     #[test]

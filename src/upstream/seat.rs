@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
+use crate::limits::minute::ByAge;
 use crate::rules::{Credential, CredentialLimits};
 
 use super::average::Averages;
@@ -233,6 +234,17 @@ impl Seat {
 }
 
 impl AccountState {
+    /// What was used of its limits in the last minute ([`Quota::used`]); nothing where there are none.
+    pub(super) fn used(&mut self, now: Instant) -> (ByAge, ByAge) {
+        self.quota.as_mut().map(|quota| quota.used(now)).unwrap_or_default()
+    }
+
+    /// [`Quota::recall`].
+    pub(super) fn recall_used(&mut self, requests: &[(u64, u64)], tokens: &[(u64, u64)], ago: u64, now: Instant) {
+        let quota = self.quota.get_or_insert_with(|| Box::new(Quota::new(now)));
+        quota.recall(requests, tokens, ago, now);
+    }
+
     /// The tokens a request used; `None`: it never went out.
     pub fn settle(&mut self, booked: Booked, tokens: Option<u64>) {
         match (&mut self.quota, tokens) {

@@ -133,7 +133,7 @@ fn unknown_fields() {
         "\"a b\" = 1\n",
         "tollgate.toml:1  \"a b\"\n    there is no field of this name.   (known: listener, threads, work_stealing, \
          trusted_proxies, client_address, data, rules, master_key, master_key_previous, limits, timeouts, retries, affinity, \
-         health, admin, metrics, logs, alerts, ledger, store, sandbox)\n",
+         health, admin, metrics, logs, alerts, ledger, store, sandbox, upgrade)\n",
     );
 }
 

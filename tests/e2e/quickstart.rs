@@ -36,11 +36,12 @@ async fn checkout() -> Gateway {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fresh_checkout_serves_and_the_printed_line_works() {
     let mut gateway = checkout().await;
-    let out = gateway.out();
-    let line = out
-        .lines()
-        .find_map(|line| line.find("curl ").map(|at| &line[at..]))
-        .unwrap_or_else(|| panic!("a line to try it: {out}"));
+    let out = until("a line to try it", Duration::from_secs(10), || async {
+        Some(gateway.out()).filter(|out| out.contains("curl "))
+    })
+    .await;
+    let line = out.lines().find_map(|line| line.find("curl ").map(|at| &line[at..]));
+    let line = line.unwrap_or_default();
     assert!(
         !out.contains(&gateway.key) && !gateway.log().contains(&gateway.key),
         "the key itself is not printed"

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::{self, Connection, Reply};
 use crate::support::dialect::{ALL, Dialect};
-use crate::support::gateway::{Gateway, Options, rules_for};
+use crate::support::gateway::{Gateway, Options, provider_rules, rules_for};
 use crate::support::sandboxed::Sandboxed;
 use crate::support::{h2, until};
 
@@ -382,4 +382,54 @@ async fn without_a_running_gateway_it_says_so() {
     assert_eq!(gateway.stop().await, 0);
     let (code, _, err) = gateway.cli(&["upgrade"]).await;
     assert!(code == 2 && err.contains("no gateway answers"), "{code} {err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conversations_stay_where_they_were_and_minutes_go_on() {
+    let provider = Sandboxed::start().await;
+    let mut rules = vec![(
+        "20.toml",
+        "[[route]]\nname = \"all\"\nmodel = \"echo\"\ntargets = [{ provider = \"one\" }, { provider = \"two\" }]\n\
+         [[route]]\nname = \"few\"\nmodel = \"chat\"\naffinity = \"off\"\ntargets = [{ provider = \"few\" }]\n"
+            .to_owned(),
+    )];
+    for (file, name) in [("10.toml", "one"), ("11.toml", "two")] {
+        rules.push((file, provider_rules(name, provider.address, "")));
+    }
+    let few = provider_rules("few", provider.address, "") + "limits = { requests_per_minute = 3 }\n";
+    rules.push(("12.toml", few));
+    let gateway = Gateway::start(Options {
+        rules,
+        ..Options::default()
+    })
+    .await;
+    let place = async |session: usize| {
+        let headers = [("x-session-id", format!("conversation-{session}"))];
+        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let body = Dialect::Chat.body("echo", false);
+        let reply = gateway.post_with("/v1/chat/completions", &headers, &body).await;
+        reply.header("x-tollgate-provider").unwrap().to_owned()
+    };
+    let mut places = Vec::new();
+    for session in 0..24 {
+        places.push(place(session).await);
+    }
+    for _ in 0..2 {
+        let reply = gateway
+            .post("/v1/chat/completions", &Dialect::Chat.body("chat", false))
+            .await;
+        assert_eq!(reply.status, 200);
+    }
+    gateway.upgrade().await;
+    for (session, before) in places.iter().enumerate() {
+        assert_eq!(place(session).await, *before, "session {session}");
+    }
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        let reply = gateway
+            .post("/v1/chat/completions", &Dialect::Chat.body("chat", false))
+            .await;
+        statuses.push(reply.status);
+    }
+    assert_eq!(statuses, [200, 429], "three a minute, over both processes");
 }
