@@ -5,6 +5,7 @@
 //! whatever the traffic.
 
 pub mod control;
+mod descriptors;
 pub mod first_run;
 pub mod listeners;
 pub mod shutdown;
@@ -33,7 +34,9 @@ use crate::limits::flood::Flood;
 use crate::observe::access_log::AccessLog;
 use crate::observe::redact::Masker;
 use crate::proxy::abort::Drains;
+use crate::proxy::crowd::Crowd;
 use crate::proxy::intake::BodyBudget;
+use crate::proxy::overload::Overload;
 use crate::proxy::{Gateway, metrics};
 use crate::routing::affinity::Affinities;
 use crate::rules::{self, Live};
@@ -212,6 +215,8 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
         config.limits.requests_per_address,
         config.limits.connections_per_address,
     ));
+    let bounds = descriptors::bounds(&config);
+    let crowd = Crowd::new(bounds.connections, config.limits.unauthenticated_connections);
     let gateway = Gateway {
         config: config.clone(),
         clock,
@@ -226,6 +231,8 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
         )),
         ledger: ledger.clone(),
         flood: flood.clone(),
+        overload: Overload::new(&config.overload, bounds.concurrent),
+        crowd: crowd.clone(),
         bodies: BodyBudget::new(config.limits.inflight_body),
         drains: Drains::new(config.limits.drains),
         access_log: access_log.clone(),
@@ -235,7 +242,7 @@ pub fn run(config: Config, ready: impl FnOnce(&Config, Option<&FirstRun>)) -> Re
     server.bootstrap();
     server.add_service(background_service("health", checks));
     let proxy = Arc::new(http_proxy(&server.configuration, gateway));
-    listeners::serve(&mut server, &config, &proxy, &flood)?;
+    listeners::serve(&mut server, &config, &proxy, &flood, &crowd)?;
 
     let signals = shutdown::Signals::new(draining, config.timeouts.drain, control.handle());
     ready(&config, first_run.as_ref());

@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pingora::listeners::TcpSocketOptions;
-use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::tls::{Acceptor, TlsSettings};
 use pingora::proxy::HttpProxy;
 use pingora::server::{ListenFds, Server, ShutdownWatch};
 use pingora::services::listening::Service;
 
-use crate::config::{Config, Listener};
+use crate::config::{Config, TlsFiles};
 use crate::limits::flood::Flood;
 use crate::proxy::Gateway;
+use crate::proxy::crowd::Crowd;
 use crate::proxy::door::Door;
 
 use super::StartError;
@@ -31,15 +32,24 @@ pub fn serve(
     config: &Config,
     proxy: &Arc<HttpProxy<Gateway>>,
     flood: &Arc<Flood>,
+    crowd: &Arc<Crowd>,
 ) -> Result<(), StartError> {
     let sockets = config.listeners.len().saturating_mul(config.threads);
     let own_sockets = cfg!(target_os = "linux") && !config.work_stealing && sockets <= MAX_SOCKETS;
     for (index, listener) in config.listeners.iter().enumerate() {
         let service = |thread: usize| {
             let h2c = listener.http2 && listener.tls.is_none();
-            let door = Door::new(proxy.clone(), flood.clone(), config, h2c);
+            let tls = listener
+                .tls
+                .as_ref()
+                .map(|files| acceptor(files, listener.http2))
+                .transpose()?;
+            let door = Door::new(proxy.clone(), flood.clone(), crowd.clone(), config, tls, h2c);
             let mut service = Service::new(format!("proxy {index}.{thread}"), door);
-            listen(&mut service, listener, own_sockets)?;
+            let mut options = TcpSocketOptions::default();
+            options.so_reuseport = own_sockets.then_some(true);
+            // TLS is the door's: it counts and bounds handshakes.
+            service.add_tcp_with_settings(&listener.listen.to_string(), options);
             Ok::<_, StartError>(service)
         };
         if own_sockets {
@@ -53,14 +63,7 @@ pub fn serve(
     Ok(())
 }
 
-fn listen(service: &mut Service<Door>, listener: &Listener, own_socket: bool) -> Result<(), StartError> {
-    let address = listener.listen.to_string();
-    let mut options = TcpSocketOptions::default();
-    options.so_reuseport = own_socket.then_some(true);
-    let Some(files) = &listener.tls else {
-        service.add_tcp_with_settings(&address, options);
-        return Ok(());
-    };
+fn acceptor(files: &TlsFiles, http2: bool) -> Result<Acceptor, StartError> {
     let mut tls =
         TlsSettings::intermediate(&files.cert.to_string_lossy(), &files.key.to_string_lossy()).map_err(|error| {
             StartError::Certificate {
@@ -68,11 +71,10 @@ fn listen(service: &mut Service<Door>, listener: &Listener, own_socket: bool) ->
                 why: error.to_string(),
             }
         })?;
-    if listener.http2 {
+    if http2 {
         tls.enable_h2();
     }
-    service.add_tls_with_settings(&address, Some(options), tls);
-    Ok(())
+    Ok(tls.build())
 }
 
 /// One thread of a listener.

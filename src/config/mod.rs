@@ -6,6 +6,7 @@ pub mod duration;
 pub mod fields;
 pub mod json;
 pub mod load;
+pub mod overload;
 mod pools;
 pub mod problem;
 pub mod secret;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use overload::Overload;
 pub use pools::{AddressHeader, AffinitySettings, HealthSettings, Retries};
 pub use problem::{Problem, Problems};
 pub use secret::{MAX_SECRET_NAME, SECRET_NAME_RULE, Secret, is_secret_name};
@@ -48,6 +50,8 @@ pub struct Config {
     pub master_key_previous: Option<PathBuf>,
     /// Sizes and counts.
     pub limits: Limits,
+    /// What is refused when there is too much to do.
+    pub overload: Overload,
     /// Times.
     pub timeouts: Timeouts,
     /// Further attempts, over all requests.
@@ -106,6 +110,12 @@ pub struct Limits {
     pub target: usize,
     /// Bytes of request bodies held at once over all requests; 503 above.
     pub inflight_body: usize,
+    /// Bytes per second below which a large request body is given up; 0: off.
+    pub body_pace: usize,
+    /// Connections of clients at once, over all of them.
+    pub connections: usize,
+    /// Those of them on which nobody has shown a good key yet.
+    pub unauthenticated_connections: usize,
     /// Connections of one client address at once.
     pub connections_per_address: usize,
     /// Requests of one client address per second; 429 above.
@@ -136,6 +146,8 @@ pub struct Limits {
 /// Times, with the defaults of HARDENING's table.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
+    /// TLS handshake with a client.
+    pub handshake: Duration,
     /// Whole request header, however it drips.
     pub header: Duration,
     /// Between two reads of a request body.

@@ -29,7 +29,8 @@ use super::gate::GateControl;
 use super::instruct::Instructed;
 use super::intake::BodyPermit;
 use super::logging::Concluded;
-use super::metrics::InFlight;
+use super::metrics::{InFlight, Shed};
+use super::overload::Place;
 
 /// One request, from its header to its log line.
 pub struct RequestContext {
@@ -63,6 +64,10 @@ pub struct RequestContext {
     pub loss: String,
     /// Counted as in flight until dropped.
     pub in_flight: Option<InFlight>,
+    /// Its place among the requests under way.
+    pub place: Option<Place>,
+    /// Why it has none yet; its route decides.
+    pub unplaced: Option<Shed>,
 }
 
 /// Who asks, and what.
@@ -249,6 +254,8 @@ impl RequestContext {
             theirs: false,
             loss: String::new(),
             in_flight: None,
+            place: None,
+            unplaced: None,
         }
     }
 

@@ -8,6 +8,7 @@ pub mod client_address;
 pub mod client_auth;
 pub mod connected_to_upstream;
 pub mod context;
+pub mod crowd;
 pub mod door;
 pub mod early_request_filter;
 mod estimated;
@@ -22,6 +23,7 @@ pub mod local;
 pub mod logging;
 pub mod metrics;
 mod need;
+pub mod overload;
 mod own_key;
 pub mod passthrough;
 pub mod prepare;
@@ -60,7 +62,9 @@ use crate::upstream::{LiveFleet, RetryBudget};
 
 use abort::Drains;
 use context::RequestContext;
+use crowd::Crowd;
 use intake::BodyBudget;
+use overload::Overload;
 
 /// Requests in flight per thread from which on each thread keeps its connections to providers to itself.
 const APART_FROM: usize = 4;
@@ -85,6 +89,10 @@ pub struct Gateway {
     pub ledger: Ledger,
     /// Floods.
     pub flood: Arc<Flood>,
+    /// What is refused when there is too much to do.
+    pub overload: Overload,
+    /// Who is connected.
+    pub crowd: Arc<Crowd>,
     /// Request bodies in memory.
     pub bodies: Arc<BodyBudget>,
     /// Answers read on whose clients went away.

@@ -131,7 +131,15 @@ impl Gateway {
 
     /// The binary, in this folder and environment, without arguments.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        let binary = env!("CARGO_BIN_EXE_tollgate");
+        let mut command = match self.options.descriptors {
+            None => Command::new(binary),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\""), binary]);
+                shell
+            }
+        };
         command
             .current_dir(self.folder.path())
             .env("E2E_PROVIDER_KEY", PROVIDER_KEY);

@@ -13,10 +13,14 @@ pub struct Options {
     pub rules: Vec<(&'static str, String)>,
     /// Lines of `[limits]`.
     pub limits: &'static str,
+    /// Lines of `[overload]`; none: no thread's lag counts, as many gateways share a small machine.
+    pub overload: &'static str,
     /// Lines of `[timeouts]`.
     pub timeouts: &'static str,
     /// Lines of `[ledger]`.
     pub ledger: &'static str,
+    /// Most descriptors the system allows it.
+    pub descriptors: Option<u64>,
     /// Variables of its environment.
     pub environment: Vec<(&'static str, String)>,
     /// Certificate and key in PEM: a third listener, with TLS.
@@ -94,7 +98,18 @@ pub fn configuration(ports: &Ports, options: &Options) -> String {
     };
     format!(
         "[[listener]]\nlisten = \"{}\"\n[[listener]]\nlisten = \"{}\"\nhttp2 = true\n{tls}\
-         [admin]\nlisten = \"{}\"\n[metrics]\nlisten = \"{}\"\n[limits]\n{}\n[timeouts]\n{}\n[ledger]\n{}\n",
-        ports.http, ports.h2c, ports.admin, ports.metrics, options.limits, options.timeouts, options.ledger
+         [admin]\nlisten = \"{}\"\n[metrics]\nlisten = \"{}\"\n[limits]\n{}\n[overload]\n{}\n[timeouts]\n{}\n[ledger]\n{}\n",
+        ports.http,
+        ports.h2c,
+        ports.admin,
+        ports.metrics,
+        options.limits,
+        if options.overload.is_empty() {
+            "lag = \"off\""
+        } else {
+            options.overload
+        },
+        options.timeouts,
+        options.ledger
     )
 }
