@@ -92,6 +92,8 @@ pub struct Client {
     pub decoded: Option<Decoded>,
     /// Bytes of the body as they came.
     pub body_bytes: u64,
+    /// Bytes of a body that streams through, so far.
+    pub uploaded: usize,
     /// A route's instructions are in it.
     pub instructed: Option<Instructed>,
 }
@@ -240,6 +242,7 @@ impl RequestContext {
                 peek: None,
                 decoded: None,
                 body_bytes: 0,
+                uploaded: 0,
                 instructed: None,
             },
             books: Books::default(),

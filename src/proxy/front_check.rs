@@ -47,6 +47,11 @@ pub fn check_bytes(raw: &[u8], chunked: bool) -> Result<(), ApiError> {
     if carriage_returns != 0 {
         return Err(invalid("the header holds a CR that ends no line"));
     }
+    // Pingora drops what follows it.
+    let line = raw.trim_ascii_start();
+    if memchr::memchr(b'#', &line[..memchr::memchr(b'\n', line).unwrap_or(line.len())]).is_some() {
+        return Err(invalid("the request target holds `#`"));
+    }
     // Pingora drops the length where both stand.
     const LENGTH: &[u8] = b"content-length:";
     let is_length = |line: &[u8]| {
@@ -339,6 +344,8 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: h\r\n\tfolded\r\n\r\n", false),
             ("GET / HTTP/1.1\r\nHost: h\rx: y\r\n\r\n", false),
             ("GET / HTTP/1.1\r\nHost: h\r\r\n\r\n", false),
+            ("GET /#x HTTP/1.1\r\nHost: h\r\n\r\n", false),
+            ("\r\nGET /#x HTTP/1.1\r\nHost: h\r\n\r\n", false),
         ] {
             let refused = check_bytes(bad.as_bytes(), chunked);
             assert_eq!(refused.map_err(|error| error.status), Err(400), "{bad:?}");

@@ -206,7 +206,7 @@ async fn collect(
 }
 
 /// Less came than `pace` bytes a second.
-fn is_behind(length: usize, elapsed: Duration, pace: usize) -> bool {
+pub(super) fn is_behind(length: usize, elapsed: Duration, pace: usize) -> bool {
     (length as u128) * 1000 < pace as u128 * elapsed.as_millis()
 }
 
@@ -259,11 +259,14 @@ fn too_large(limits: &Limits) -> NoBody {
 }
 
 fn too_slow() -> NoBody {
-    NoBody::Refused(
-        ApiError::new(ErrorKind::Timeout, "the request body came too slowly")
-            .status(408)
-            .code("request_timeout"),
-    )
+    NoBody::Refused(slow())
+}
+
+/// What the client of a body is told that came too slowly.
+pub(super) fn slow() -> ApiError {
+    ApiError::new(ErrorKind::Timeout, "the request body came too slowly")
+        .status(408)
+        .code("request_timeout")
 }
 
 fn no_room() -> NoBody {

@@ -28,6 +28,7 @@ mod own_key;
 pub mod passthrough;
 pub mod prepare;
 pub mod refuse;
+mod request_body_filter;
 pub mod request_filter;
 pub mod response_body_filter;
 pub mod response_filter;
@@ -133,6 +134,16 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<RequestContext>) -> Result<bool> {
         request_filter::execute(self, session, ctx).await
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        ctx: &mut Box<RequestContext>,
+    ) -> Result<()> {
+        request_body_filter::execute(self, body.as_ref(), ctx)
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<RequestContext>) -> Result<Box<HttpPeer>> {

@@ -227,7 +227,9 @@ pub(super) async fn confirm(gateway: &Gateway, session: &mut Session, ctx: &mut 
 /// What the client is told. What is short of the body is read, so that the connection can stay.
 async fn refuse(session: &mut Session, why: Shed) -> ApiError {
     metrics::shed(why);
-    door::was_shed();
+    if why == Shed::Lag {
+        door::was_shed();
+    }
     let small = intake::declared_length(session).is_some_and(|length| length <= READ_ON);
     if small && session.get_header(http::header::EXPECT).is_none() {
         let rest = async { while let Ok(Some(_)) = session.as_downstream_mut().read_request_body().await {} };

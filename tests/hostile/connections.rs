@@ -96,8 +96,8 @@ async fn strangers_make_room_for_one_another_and_clients_stay() {
     }
     let gone = closed(&mut flood).await;
     assert!((1..=11).contains(&gone), "the oldest made room: {gone}");
-    assert!(is_closed(&mut flood[0]).await, "the oldest first");
-    assert!(!is_closed(&mut flood[19]).await, "no more than needed");
+    // Two threads take them in, each in its order.
+    assert_eq!(closed(&mut flood[15..]).await, 0, "the oldest first");
     assert!(shed(gateway, "unauthenticated").await >= 1.0);
 
     // The bound of all: clients' connections are not closed for others.
@@ -116,7 +116,10 @@ async fn strangers_make_room_for_one_another_and_clients_stay() {
             break;
         }
         friends.push(connection);
-        assert!(Instant::now() < end && friends.len() <= 60, "there is no room left at some time");
+        assert!(
+            Instant::now() < end && friends.len() <= 60,
+            "there is no room left at some time"
+        );
     }
     assert!(friends.len() <= 60, "{}", friends.len());
     assert!(shed(gateway, "connections").await >= 1.0);

@@ -74,8 +74,16 @@ pub fn rules(good: &Provider, bad: &Provider, more: &str) -> Vec<(&'static str, 
             provider_rules("bad", bad.address, &format!("cooldown = \"off\"\n{more}")),
         ),
         (
+            "12.toml",
+            format!(
+                "[provider.narrow]\ndialects = {{ openai_chat = \"http://{}/v1\" }}\nauth = \"none\"\nhealth = \"off\"\ncooldown = \"off\"\n",
+                bad.address
+            ),
+        ),
+        (
             "20.toml",
-            "[[route]]\nname = \"good\"\nmodel = \"good*\"\ntargets = [{ provider = \"good\" }]\n\
+            "[[route]]\nname = \"converted\"\nmodel = \"converted\"\ntargets = [{ provider = \"narrow\" }]\n\
+             [[route]]\nname = \"good\"\nmodel = \"good*\"\ntargets = [{ provider = \"good\" }]\n\
              [[route]]\nname = \"vital\"\nmodel = \"vital\"\ncritical = true\ntargets = [{ provider = \"bad\" }]\n\
              [[route]]\nname = \"bad\"\nmodel = \"*\"\ntargets = [{ provider = \"bad\" }]\n"
                 .into(),

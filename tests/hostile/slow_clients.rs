@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::frames::{DATA, END_HEADERS, Frames, HEADERS, block, frame};
+use crate::frames::{DATA, END_HEADERS, Frame, Frames, HEADERS, RST_STREAM, block, frame};
 use crate::support::client::{Connection, PATIENCE, head};
 use crate::support::gateway::{Gateway, Options};
 use crate::support::provider::{Answer, Step};
@@ -114,18 +114,20 @@ async fn a_body_must_come_within_its_times_and_at_a_pace() {
 async fn an_upload_that_streams_through_does_not_hang_for_ever() {
     let setting = setting(
         Options {
-            timeouts: "body_read = \"1s\"\nbody = \"4s\"",
+            timeouts: "body_read = \"1s\"\nbody = \"4s\"\nfirst_byte_whole = \"3s\"\nidle = \"3s\"",
             ..Options::default()
         },
         "",
     )
     .await;
     let gateway = &setting.gateway;
-    let (status, after) = drip(gateway, "/p/good/v1/files", 500, Duration::from_secs(100), 10).await;
-    assert!(
-        status != 200 && after < Duration::from_secs(30),
-        "{status} after {after:?}"
-    );
+    for every in [Duration::from_secs(100), Duration::from_millis(200)] {
+        let (status, after) = drip(gateway, "/p/good/v1/files", 500, every, 10).await;
+        assert!(
+            status != 200 && after < Duration::from_secs(30),
+            "{status} after {after:?}, a byte each {every:?}"
+        );
+    }
     let bearer = gateway.bearer();
     let fields = [
         (":method", "POST"),
@@ -134,12 +136,21 @@ async fn an_upload_that_streams_through_does_not_hang_for_ever() {
         (":path", "/p/good/v1/files"),
         ("authorization", &bearer),
     ];
-    let mut frames = Frames::open(gateway.ports.h2c, &[]).await;
-    frames.send(&frame(HEADERS, END_HEADERS, 1, &block(&fields))).await;
-    frames.send(&frame(DATA, 0, 1, b"some")).await;
-    let end = frames.end_of(1).await;
-    assert!(end.is_some() || frames.closed);
-    assert_ne!(frames.status(1), Some(200));
+    for drips in [false, true] {
+        let mut frames = Frames::open(gateway.ports.h2c, &[]).await;
+        frames.send(&frame(HEADERS, END_HEADERS, 1, &block(&fields))).await;
+        let begun = Instant::now();
+        let ended = loop {
+            frames.send(&frame(DATA, 0, 1, b"some")).await;
+            let wait = if drips { Duration::from_millis(100) } else { PATIENCE };
+            let over = |frame: &Frame| frame.stream == 1 && (frame.kind == RST_STREAM || frame.kind == HEADERS);
+            if frames.until(wait, over).await.is_some() || frames.closed || begun.elapsed() > PATIENCE {
+                break begun.elapsed();
+            }
+        };
+        assert!(ended < Duration::from_secs(30), "drips: {drips}, {ended:?}");
+        assert_ne!(frames.status(1), Some(200));
+    }
     gateway.idle().await;
 }
 
