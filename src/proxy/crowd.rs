@@ -137,6 +137,11 @@ impl Member {
         self.close.notified().await;
     }
 
+    /// A good key was shown on it.
+    pub fn is_known(&self) -> bool {
+        self.known.load(Ordering::Relaxed)
+    }
+
     /// The header of a request came whole.
     pub fn ask(&self) {
         self.asked.store(true, Ordering::Relaxed);

@@ -244,13 +244,13 @@ impl HttpServerApp for Http {
         let begun = REQUESTS
             .try_with(|requests| requests.replace(requests.get() + 1))
             .unwrap_or(0);
-        // Between two requests the connection may be idle; the first header is awaited at once.
-        let deadline = if begun == 0 {
-            self.header
-        } else {
-            self.keepalive + self.header
+        let badge = found(&session);
+        let single = badge.is_some_and(|badge| badge.single);
+        // Between two requests a client's connection may be idle; the first header is awaited at once, as is any of a stranger.
+        let deadline = match begun > 0 && badge.is_some_and(|badge| badge.member.is_known()) {
+            true => self.keepalive + self.header,
+            false => self.header,
         };
-        let single = found(&session).is_some_and(|badge| badge.single);
         let mut work = self.proxy.process_new_http(session, shutdown);
         Box::pin(TURN.scope(Turn::default(), async move {
             let reused = tokio::select! {

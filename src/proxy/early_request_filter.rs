@@ -15,6 +15,8 @@ use super::{client_address, door, front_check};
 pub fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContext) -> pingora::Result<()> {
     door::header_is_complete(session);
     ctx.in_flight = Some(super::metrics::InFlight::begin());
+    // For our own answers too: on HTTP/2 a client without a window would hold them for ever.
+    session.set_write_timeout(Some(gateway.config.timeouts.write_stall));
     let draining = session.is_process_shutting_down() || gateway.is_draining();
     if draining {
         session.set_keepalive(None);

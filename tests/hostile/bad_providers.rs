@@ -674,7 +674,7 @@ async fn play(mut stream: TcpStream, how: H2) -> std::io::Result<()> {
         return Ok(());
     }
     // The window is given by nobody; what the gateway sends is read.
-    let mut piece = [0; 16 * 1024];
+    let mut piece = vec![0; 16 * 1024];
     let _ = tokio::time::timeout(hang, async {
         while stream.read(&mut piece).await.is_ok_and(|read| read > 0) {}
     })

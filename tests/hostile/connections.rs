@@ -133,6 +133,29 @@ async fn strangers_make_room_for_one_another_and_clients_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strangers_second_header_has_no_more_time_than_the_first() {
+    let setting = setting(
+        Options {
+            timeouts: "header = \"2s\"\nkeepalive = \"5m\"",
+            ..Options::default()
+        },
+        "",
+    )
+    .await;
+    let gateway = &setting.gateway;
+    let mut friend = client(gateway).await;
+    let mut stranger = Connection::open(gateway.ports.http).await;
+    stranger.send(&head("GET", "/healthz", &[])).await;
+    assert_eq!(stranger.reply().await.status, 200);
+    let begun = Instant::now();
+    stranger.send(b"GET /healthz HTTP/1.1\r\nHost").await;
+    assert!(stranger.rest().await.is_empty());
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    tokio::time::sleep(Duration::from_secs(3).saturating_sub(begun.elapsed())).await;
+    assert_eq!(ask(gateway, &mut friend).await, Some(200), "a client's may be idle");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn descriptors_do_not_run_out() {
     let _alone = HEAVY.lock().await;
     let setting = setting(

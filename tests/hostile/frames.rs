@@ -121,7 +121,7 @@ impl Frames {
             if self.closed {
                 return None;
             }
-            let mut piece = [0; 16 * 1024];
+            let mut piece = vec![0; 16 * 1024];
             match tokio::time::timeout_at(end, self.stream.read(&mut piece)).await {
                 Err(_) => return None,
                 Ok(Ok(0) | Err(_)) => self.closed = true,

@@ -359,6 +359,21 @@ async fn a_reader_without_a_window_is_left() {
     gateway.idle().await;
     let rows = gateway.settled_rows(3).await;
     assert_eq!(rows.len(), 3);
+    // Answers of our own, to nobody in particular.
+    let mut frames = Frames::open(gateway.ports.h2c, &[(4, 0)]).await;
+    for stream in [1, 3, 5] {
+        let fields = [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":authority", "h"),
+            (":path", "/healthz"),
+        ];
+        frames
+            .send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&fields)))
+            .await;
+    }
+    frames.until(PATIENCE, |frame| frame.kind == HEADERS).await;
+    gateway.idle().await;
     // The same for streams of events.
     let event = "data: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
     *setting.next.lock() = Answer::chunked("text/event-stream", vec![Step::Flood(event.into(), 1_000_000)]);

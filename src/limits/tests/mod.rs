@@ -4,6 +4,7 @@ mod budgets;
 mod calendar;
 mod chain;
 mod crowd;
+mod jumps;
 mod minutes;
 mod policy;
 mod properties;
