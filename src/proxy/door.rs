@@ -30,19 +30,17 @@ use super::metrics::Shed;
 use super::overload::lag::Lag;
 use super::{Gateway, metrics};
 
-/// After a refusal for want of time a connection's next request is not read for so long at least: less than the second its client
-/// was told to wait …
-const PAUSE: Duration = Duration::from_millis(500);
-/// … and up to so much longer, so that they don't all come back together.
-const PAUSE_SPREAD: usize = 400;
+/// After a refusal for want of time a connection's next request is not read for as long as its client was told to wait, less up to so
+/// many milliseconds.
+const PAUSE_SPREAD: usize = 500;
 
 /// What is known of one HTTP/1.1 request outside of Pingora's phases.
 #[derive(Default)]
 struct Turn {
     /// Its header is complete: the deadline no longer counts.
     complete: Cell<bool>,
-    /// It was refused since there is too much to do.
-    shed: Cell<bool>,
+    /// It was refused since there is too much to do, and its client told to wait for so many seconds; 0: it was not.
+    wait: Cell<u32>,
 }
 
 tokio::task_local! {
@@ -60,9 +58,9 @@ pub fn header_is_complete(session: &Session) {
     }
 }
 
-/// Says that the request under way was refused since there is too much to do.
-pub fn was_shed() {
-    let _ = TURN.try_with(|turn| turn.shed.set(true));
+/// Says that the request under way was refused since there is too much to do, and its client told to wait for so many seconds.
+pub fn was_shed(wait: u32) {
+    let _ = TURN.try_with(|turn| turn.wait.set(wait));
 }
 
 /// What the door gave a connection: its requests find it.
@@ -263,10 +261,11 @@ impl HttpServerApp for Http {
                     work.await
                 }
             };
-            if single && reused.is_some() && TURN.with(|turn| turn.shed.get()) {
+            let wait = Duration::from_secs(TURN.with(|turn| turn.wait.get()).into());
+            if single && reused.is_some() && !wait.is_zero() {
                 // What it sends meanwhile waits in its socket, where it costs nothing.
-                let more = Duration::from_millis(random::below(PAUSE_SPREAD) as u64);
-                tokio::time::sleep(PAUSE + more).await;
+                let less = Duration::from_millis(random::below(PAUSE_SPREAD) as u64);
+                tokio::time::sleep(wait.saturating_sub(less)).await;
             }
             reused
         }))

@@ -227,15 +227,16 @@ pub(super) async fn confirm(gateway: &Gateway, session: &mut Session, ctx: &mut 
 /// What the client is told. What is short of the body is read, so that the connection can stay.
 async fn refuse(session: &mut Session, why: Shed) -> ApiError {
     metrics::shed(why);
+    let refusal = overloaded("the gateway has too much to do");
     if why == Shed::Lag {
-        door::was_shed();
+        door::was_shed(refusal.retry_after_secs.unwrap_or_default());
     }
     let small = intake::declared_length(session).is_some_and(|length| length <= READ_ON);
     if small && session.get_header(http::header::EXPECT).is_none() {
         let rest = async { while let Ok(Some(_)) = session.as_downstream_mut().read_request_body().await {} };
         let _ = tokio::time::timeout(READ_ON_TIME, rest).await;
     }
-    overloaded("the gateway has too much to do")
+    refusal
 }
 
 /// 503 with `Retry-After`.

@@ -52,6 +52,14 @@ fn check_shed(dialect: Dialect, reply: &Reply) {
     }
 }
 
+/// The text of a key with the tag that makes its requests critical.
+async fn critical_key(gateway: &Gateway) -> String {
+    let wanted = json!({ "name": "vip", "tags": ["critical"] });
+    let made = gateway.admin("POST", "/api/v1/keys", Some(wanted)).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    made.json()["key"].as_str().expect("a key").to_owned()
+}
+
 async fn shed(gateway: &Gateway, reason: &str) -> f64 {
     gateway
         .metric(&format!("tollgate_shed_total{{reason=\"{reason}\"}}"))
@@ -69,16 +77,7 @@ async fn over_the_bound_requests_wait_and_are_refused_but_critical_ones_go_on() 
     )
     .await;
     let gateway = &setting.gateway;
-    let made = gateway
-        .admin(
-            "POST",
-            "/api/v1/keys",
-            Some(json!({ "name": "vip", "tags": ["critical"] })),
-        )
-        .await;
-    assert_eq!(made.status, 201, "{}", made.text());
-    let vip = made.json()["key"].as_str().unwrap_or_default().to_owned();
-    assert!(vip.starts_with("sk-tg-"), "{}", made.text());
+    let vip = critical_key(gateway).await;
     let event = "data: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
     *setting.next.lock() = Answer::chunked("text/event-stream", vec![Step::Send(Bytes::from(event)), Step::Hang]);
     let mut held = hang(&setting, &gateway.key, "slow", 8).await;
@@ -189,6 +188,7 @@ async fn a_thread_that_is_late_refuses_a_part_and_recovers() {
     )
     .await;
     let gateway = &setting.gateway;
+    let vip = critical_key(gateway).await;
     let before = gateway.resident();
     let stop = Arc::new(AtomicBool::new(false));
     let (served, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -236,6 +236,11 @@ async fn a_thread_that_is_late_refuses_a_part_and_recovers() {
     .await;
     for path in ["/healthz", "/readyz"] {
         assert_eq!(client::get(address, path).await.status, 200, "{path}");
+    }
+    let mut critical = Connection::open(address).await;
+    for _ in 0..30 {
+        critical.send(&request(&vip, &chat("good"))).await;
+        assert_eq!(critical.reply().await.status, 200, "critical requests go on");
     }
     let begun = Instant::now();
     assert_eq!(gateway.admin("GET", "/api/v1/keys", None).await.status, 200);
