@@ -48,6 +48,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Counts {
     next: u64,
     served: u64,
+    /// Served before the end.
+    in_time: u64,
     refused: u64,
     /// Refused without `Retry-After`, or with another status.
     other: u64,
@@ -68,6 +70,7 @@ impl Flood {
         let counts = Rc::new(RefCell::new(Counts {
             next: 0,
             served: 0,
+            in_time: 0,
             refused: 0,
             other: 0,
             failed: 0,
@@ -90,7 +93,7 @@ impl Flood {
         Ok(json!({
             "wanted": self.rate * self.seconds,
             "served": counts.served,
-            "goodput": counts.served as f64 / seconds,
+            "goodput": counts.in_time as f64 / self.seconds,
             "refused": counts.refused,
             "other": counts.other,
             "failed": counts.failed,
@@ -133,6 +136,7 @@ impl Flood {
             match asked {
                 Ok(Ok((200, _))) => {
                     counts.served += 1;
+                    counts.in_time += u64::from(begun.elapsed().as_secs_f64() < self.seconds);
                     let micros = u64::try_from(turn.elapsed().as_micros()).unwrap_or(u64::MAX);
                     counts.latency.saturating_record(micros);
                 }

@@ -48,7 +48,7 @@ impl Default for Overload {
             wait: Duration::from_millis(200),
             critical_share: 10,
             critical_tags: vec!["critical".to_owned()],
-            lag: Some(Duration::from_millis(100)),
+            lag: Some(Duration::from_millis(50)),
         }
     }
 }

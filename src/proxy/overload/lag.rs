@@ -1,11 +1,15 @@
 //! How late a thread is with its work, and which part of the requests it refuses therefore.
 //!
-//! A task wakes each [`TICK`]; how much later it runs than it wanted is what any ready task waits for its turn. As with CoDel
-//! (RFC 8289), not the worst of it counts but the least within a window: a burst passes, a standing queue does not. While even that
-//! is over the target the admitted share shrinks by a factor; when it is back under it, the share grows again by steps.
+//! A task wakes each [`TICK`]; how much later it runs than it wanted is what any ready task waits for its turn. The lesser of two
+//! measures counts: a burst passes, a standing queue does not (as in CoDel, RFC 8289). Over the target a part of the requests is
+//! refused, the larger the later the thread is, and at twice the target nearly all of them; so the queue settles between both, and the
+//! thread is never without work.
+//!
+//! A long queue is measured late: the task itself stands in it. So who asks also looks for how long the task is due: over
+//! [`LONGEST`] targets everything is refused, until the queue before it is worked off.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::proxy::metrics;
@@ -14,18 +18,10 @@ use crate::proxy::metrics;
 const TICK: Duration = Duration::from_millis(10);
 /// … and while there are none.
 const IDLE_TICK: Duration = Duration::from_millis(100);
-/// Shortest window, RFC 8289's interval …
-const WINDOW: Duration = Duration::from_millis(100);
-/// … which has at least so many measures: a single stall (a suspended machine) is no standing queue.
-const LEAST_MEASURES: u32 = 3;
-/// Least factor by which the admitted share shrinks in a window.
-const SHRINK: f64 = 0.5;
-/// Largest factor: a window over the target always counts.
-const SHRINK_LEAST: f64 = 0.9;
-/// Step by which it grows in a window.
-const GROW: f64 = 0.05;
-/// The admitted share never gets smaller.
-const LEAST_ADMITTED: f64 = 0.02;
+/// So many targets late the queue is too long for everybody.
+const LONGEST: u32 = 5;
+/// Never more is refused.
+const MOST_REFUSED: f64 = 0.98;
 /// In how many parts shares are counted.
 const PARTS: u32 = 1 << 16;
 
@@ -37,6 +33,9 @@ pub struct Lag {
     /// What is left of earlier decisions, so that refusals are spread evenly.
     carried: AtomicU32,
     watched: AtomicBool,
+    origin: Instant,
+    /// When the task wants to run, in microseconds from `origin`.
+    due: AtomicU64,
 }
 
 impl Lag {
@@ -47,6 +46,8 @@ impl Lag {
             refused: AtomicU32::new(0),
             carried: AtomicU32::new(0),
             watched: AtomicBool::new(false),
+            origin: Instant::now(),
+            due: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -59,6 +60,10 @@ impl Lag {
 
     /// Is this one of the requests to be refused?
     pub fn refuses(&self) -> bool {
+        let due = self.due.load(Ordering::Relaxed);
+        if self.micros(Instant::now()).saturating_sub(due) > LONGEST as u64 * self.target.as_micros() as u64 {
+            return true;
+        }
         let refused = self.refused.load(Ordering::Relaxed);
         if refused == 0 {
             return false;
@@ -66,56 +71,30 @@ impl Lag {
         let before = self.carried.fetch_add(refused, Ordering::Relaxed);
         before % PARTS + refused >= PARTS
     }
+
+    fn micros(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.origin).as_micros()).unwrap_or(u64::MAX)
+    }
 }
 
 async fn measure(lag: Arc<Lag>) {
-    let mut window = Window::new(Instant::now());
+    let mut before = Duration::ZERO;
     loop {
-        let busy = metrics::in_flight() > 0 || window.admitted < 1.0;
+        let busy = metrics::in_flight() > 0 || !before.is_zero();
         let due = Instant::now() + if busy { TICK } else { IDLE_TICK };
+        lag.due.store(lag.micros(due), Ordering::Relaxed);
         tokio::time::sleep_until(due.into()).await;
-        let now = Instant::now();
-        let late = now.saturating_duration_since(due);
+        let late = due.elapsed();
         metrics::lag(late);
-        window.add(late, now, lag.target);
-        lag.refused
-            .store(((1.0 - window.admitted) * f64::from(PARTS)) as u32, Ordering::Relaxed);
+        let refused = refused(before.min(late), lag.target) * f64::from(PARTS);
+        lag.refused.store(refused as u32, Ordering::Relaxed);
+        before = if late > lag.target { late } else { Duration::ZERO };
     }
 }
 
-/// What was measured lately, and what follows.
-struct Window {
-    began: Instant,
-    least: Duration,
-    measures: u32,
-    /// The part of the requests that is admitted.
-    admitted: f64,
-}
-
-impl Window {
-    fn new(now: Instant) -> Self {
-        Window {
-            began: now,
-            least: Duration::MAX,
-            measures: 0,
-            admitted: 1.0,
-        }
-    }
-
-    fn add(&mut self, late: Duration, now: Instant, target: Duration) {
-        self.least = self.least.min(late);
-        self.measures += 1;
-        if self.measures < LEAST_MEASURES || now.saturating_duration_since(self.began) < WINDOW {
-            return;
-        }
-        self.admitted = if self.least > target {
-            let factor = target.as_secs_f64() / self.least.as_secs_f64();
-            (self.admitted * factor.clamp(SHRINK, SHRINK_LEAST)).max(LEAST_ADMITTED)
-        } else {
-            (self.admitted + GROW).min(1.0)
-        };
-        (self.began, self.least, self.measures) = (now, Duration::MAX, 0);
-    }
+/// The part of the requests that is refused by a thread which is so late.
+fn refused(late: Duration, target: Duration) -> f64 {
+    (late.as_secs_f64() / target.as_secs_f64() - 1.0).clamp(0.0, MOST_REFUSED)
 }
 
 #[cfg(test)]
@@ -124,37 +103,23 @@ mod tests {
 
     const TARGET: Duration = Duration::from_millis(50);
 
-    /// Measures of this lateness for so many windows.
-    fn measured(window: &mut Window, now: &mut Instant, late: Duration, windows: u32) {
-        for _ in 0..windows * 10 {
-            *now += TICK + late;
-            window.add(late, *now, TARGET);
-        }
+    #[test]
+    fn the_later_the_more_is_refused() {
+        let part = |late| (refused(Duration::from_millis(late), TARGET) * 100.0).round() as u32;
+        assert_eq!([part(0), part(50), part(60), part(75)], [0, 0, 20, 50]);
+        assert_eq!([part(100), part(10_000)], [98, 98], "some always pass");
     }
 
     #[test]
-    fn a_standing_queue_shrinks_what_is_admitted_and_a_burst_does_not() {
-        let mut now = Instant::now();
-        let mut window = Window::new(now);
-        for _ in 0..100 {
-            // Three of four measures are bad, but never all of a window.
-            for late in [200, 300, 150, 1] {
-                now += TICK;
-                window.add(Duration::from_millis(late), now, TARGET);
-            }
+    fn a_queue_that_is_far_too_long_is_seen_before_it_is_measured() {
+        let mut lag = Lag::new(TARGET);
+        let start = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
+        Arc::get_mut(&mut lag).unwrap().origin = start;
+        for (late, refuses) in [(0, false), (200, false), (300, true), (5_000, true)] {
+            let due = Duration::from_secs(10) - Duration::from_millis(late);
+            lag.due.store(due.as_micros() as u64, Ordering::Relaxed);
+            assert_eq!(lag.refuses(), refuses, "{late} ms");
         }
-        assert_eq!(window.admitted, 1.0);
-        now += Duration::from_secs(30);
-        window.add(Duration::from_secs(30), now, TARGET);
-        window.add(Duration::ZERO, now, TARGET);
-        window.add(Duration::ZERO, now, TARGET);
-        assert_eq!(window.admitted, 1.0, "a machine that slept is not overloaded");
-        measured(&mut window, &mut now, Duration::from_millis(80), 1);
-        assert!((0.1..0.7).contains(&window.admitted), "{}", window.admitted);
-        measured(&mut window, &mut now, Duration::from_millis(500), 20);
-        assert_eq!(window.admitted, LEAST_ADMITTED);
-        measured(&mut window, &mut now, Duration::from_millis(1), 25);
-        assert_eq!(window.admitted, 1.0, "and it comes back");
     }
 
     #[test]
