@@ -128,7 +128,7 @@ fn what_is_refused_in_an_overload() {
     assert_eq!(overload.critical_tags, ["a", "b"]);
     says(
         "[overload]\ncritical_share = \"95%\"\n",
-        "tollgate.toml:2  overload.critical_share\n    at most 90% can be kept: the others need places too\n",
+        "tollgate.toml:2  overload.critical_share = \"95%\"\n    at most 90% can be kept: the others need places too\n",
     );
     let file = folder.write(
         "lag.toml",
@@ -158,8 +158,8 @@ fn unknown_fields() {
     says(
         "\"a b\" = 1\n",
         "tollgate.toml:1  \"a b\"\n    there is no field of this name.   (known: listener, threads, work_stealing, \
-         trusted_proxies, client_address, data, rules, master_key, master_key_previous, limits, timeouts, retries, affinity, \
-         health, admin, metrics, logs, ledger, store, sandbox)\n",
+         trusted_proxies, client_address, data, rules, master_key, master_key_previous, limits, overload, timeouts, retries, \
+         affinity, health, admin, metrics, logs, ledger, store and 1 more)\n",
     );
 }
 
