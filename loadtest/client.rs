@@ -68,6 +68,8 @@ pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
     filled: usize,
+    /// The latest answer had `Retry-After`.
+    pub told_to_wait: bool,
 }
 
 /// A response header.
@@ -79,6 +81,8 @@ pub struct Head {
     framing: Framing,
     /// The server closes the connection afterwards.
     pub closes: bool,
+    /// It has `Retry-After`.
+    pub told_to_wait: bool,
 }
 
 impl Connection {
@@ -90,6 +94,7 @@ impl Connection {
             stream,
             buffer: vec![0; MAX_HEADER],
             filled: 0,
+            told_to_wait: false,
         })
     }
 
@@ -111,6 +116,7 @@ impl Connection {
             }
             self.filled += read;
             if let Some(head) = parse(&self.buffer[..self.filled])? {
+                self.told_to_wait = head.told_to_wait;
                 return Ok(head);
             }
         }
@@ -168,7 +174,7 @@ fn parse(bytes: &[u8]) -> anyhow::Result<Option<Head>> {
     let httparse::Status::Complete(end) = response.parse(bytes)? else {
         return Ok(None);
     };
-    let (mut framing, mut closes) = (None, false);
+    let (mut framing, mut closes, mut told_to_wait) = (None, false, false);
     for header in response.headers.iter() {
         if header.name.eq_ignore_ascii_case("content-length") {
             framing = Some(Framing::Length(std::str::from_utf8(header.value)?.trim().parse()?));
@@ -176,6 +182,8 @@ fn parse(bytes: &[u8]) -> anyhow::Result<Option<Head>> {
             framing = Some(Framing::Chunked);
         } else if header.name.eq_ignore_ascii_case("connection") {
             closes = header.value.eq_ignore_ascii_case(b"close");
+        } else if header.name.eq_ignore_ascii_case("retry-after") {
+            told_to_wait = true;
         }
     }
     let framing = framing.context("the response says neither its length nor that it is chunked")?;
@@ -184,6 +192,7 @@ fn parse(bytes: &[u8]) -> anyhow::Result<Option<Head>> {
         end,
         framing,
         closes,
+        told_to_wait,
     }))
 }
 

@@ -2,6 +2,7 @@
 
 mod client;
 mod compare;
+mod flood;
 mod machine;
 mod peers;
 mod report;
@@ -23,6 +24,8 @@ struct Arguments {
 enum Command {
     /// Requests per second: a closed loop on keep-alive HTTP/1.1 connections.
     Rps(rps::Rps),
+    /// More requests than can be served: an open loop at a fixed rate.
+    Flood(flood::Flood),
     /// Many SSE streams at once.
     Streams(streams::Streams),
     /// Sandbox, nginx, bare Pingora and tollgate in interleaved rounds; writes a section into RESULTS.md.
@@ -33,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     raise_descriptors().context("can't raise the limit of open files")?;
     match Arguments::parse().command {
         Command::Rps(rps) => println!("{}", rps.run()?.to_json()),
+        Command::Flood(flood) => println!("{}", flood.run()?),
         Command::Streams(streams) => println!("{}", streams.run()?),
         Command::Compare(compare) => compare.run()?,
     }

@@ -6,6 +6,7 @@
 
 mod beside;
 pub mod control;
+mod descriptors;
 pub mod first_run;
 mod incumbent;
 pub mod listeners;
@@ -42,7 +43,9 @@ use crate::limits::flood::Flood;
 use crate::observe::access_log::AccessLog;
 use crate::observe::redact::Masker;
 use crate::proxy::abort::Drains;
+use crate::proxy::crowd::Crowd;
 use crate::proxy::intake::BodyBudget;
+use crate::proxy::overload::Overload;
 use crate::proxy::{Gateway, metrics};
 use crate::routing::affinity::Affinities;
 use crate::rules::{self, Live};
@@ -265,6 +268,8 @@ pub fn run(
         config.limits.connections_per_address,
     ));
     let affinities = Arc::new(Affinities::new(config.affinity.sessions, config.affinity.ttl));
+    let bounds = descriptors::bounds(&config);
+    let crowd = Crowd::new(bounds.connections, config.limits.unauthenticated_connections);
     let gateway = Gateway {
         config: config.clone(),
         clock: clock.clone(),
@@ -279,6 +284,8 @@ pub fn run(
         )),
         ledger: ledger.clone(),
         flood: flood.clone(),
+        overload: Overload::new(&config.overload, bounds.concurrent),
+        crowd: crowd.clone(),
         bodies,
         drains: Drains::new(config.limits.drains),
         access_log: access_log.clone(),
@@ -289,7 +296,13 @@ pub fn run(
     server.add_service(background_service("health", checks.clone()));
     let proxy = Arc::new(http_proxy(&server.configuration, gateway));
     let acceptors = Acceptors::default();
-    let served = listeners::serve(&mut server, &config, &proxy, &flood, &tls, &sockets, &acceptors)?;
+    let entrance = listeners::Entrance {
+        proxy: proxy.clone(),
+        flood,
+        crowd,
+        tls: tls.clone(),
+    };
+    let served = listeners::serve(&mut server, &config, &entrance, &sockets, &acceptors)?;
     let _certificates = tls.follow(control.handle())?;
 
     let leave = watch::Sender::new(false);

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::limits::flood::Flood;
 use crate::proxy::Gateway;
+use crate::proxy::crowd::Crowd;
 use crate::proxy::door::Door;
 use crate::upgrade::Role;
 
@@ -45,16 +46,32 @@ pub struct Acceptors {
     pub accepting: watch::Sender<Accepting>,
 }
 
+/// What each door is made of.
+pub struct Entrance {
+    /// What is behind it.
+    pub proxy: Arc<HttpProxy<Gateway>>,
+    /// Floods of one address.
+    pub flood: Arc<Flood>,
+    /// Who is connected.
+    pub crowd: Arc<Crowd>,
+    /// The handshakes.
+    pub tls: Arc<Tls>,
+}
+
 /// Adds a service for each socket; gives their number.
 pub fn serve(
     server: &mut Server,
     config: &Config,
-    proxy: &Arc<HttpProxy<Gateway>>,
-    flood: &Arc<Flood>,
-    tls: &Tls,
+    entrance: &Entrance,
     sockets: &Sockets,
     acceptors: &Acceptors,
 ) -> Result<usize, StartError> {
+    let Entrance {
+        proxy,
+        flood,
+        crowd,
+        tls,
+    } = entrance;
     let mut served = 0;
     for (index, listener) in config.listeners.iter().enumerate() {
         let its = sockets.of(Role::Proxy, listener.listen);
@@ -70,7 +87,7 @@ pub fn serve(
         };
         for (number, socket) in its.into_iter().enumerate() {
             let h2c = listener.http2 && listener.tls.is_none();
-            let door = Door::new(proxy.clone(), flood.clone(), config, h2c, tls.of(index));
+            let door = Door::new(proxy.clone(), flood.clone(), crowd.clone(), config, tls.of(index), h2c);
             // Plain, also where there is TLS: that begins at the door.
             let mut service = Service::new(format!("proxy {index}.{number}"), door);
             service.add_tcp(&listener.listen.to_string());

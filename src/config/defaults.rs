@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     AccessLog, Admin, AffinitySettings, Alerts, Config, Durability, HealthSettings, Ledger, Limits, Listener, Logs,
-    OnAbort, Retries, Rotation, Timeouts, Upgrade,
+    OnAbort, Overload, Retries, Rotation, Timeouts, Upgrade,
 };
 
 const KIB: usize = 1 << 10;
@@ -35,6 +35,7 @@ impl Default for Config {
             master_key: "conf/master.key".into(),
             master_key_previous: None,
             limits: Limits::default(),
+            overload: Overload::default(),
             timeouts: Timeouts::default(),
             retries: Retries::default(),
             affinity: AffinitySettings::default(),
@@ -69,6 +70,10 @@ impl Default for Limits {
             header_count: 100,
             target: 8 * KIB,
             inflight_body: 256 * MIB,
+            // HARDENING, "Timeouts".
+            body_pace: 8 * KIB,
+            connections: 20_000,
+            unauthenticated_connections: 5_000,
             // A coding agent opens dozens; an office behind one address, hundreds.
             connections_per_address: 4096,
             requests_per_address: 50_000,

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::alerts;
 use super::defaults::{cores, local};
 use super::fields::Fields;
+use super::overload;
 use super::problem::{Problem, part};
 use super::size;
 use super::sound::{self, Bound, Seen};
@@ -107,6 +108,7 @@ pub fn read_source(source: &Source, report: &Report) -> Config {
         master_key: root.path("master_key").unwrap_or(default.master_key),
         master_key_previous: root.path("master_key_previous"),
         limits: limits(root.table("limits"), &mut seen),
+        overload: overload::overload(root.table("overload")),
         timeouts: timeouts(root.table("timeouts"), &mut seen),
         retries: pools::retries(root.table("retries"), &mut seen),
         affinity: pools::affinity(root.table("affinity")),
@@ -162,6 +164,7 @@ fn limits<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Limits {
     let header_bytes = size("header_bytes", KIB, MIB, default.header_bytes);
     let target = size("target", 256, 64 * KIB, default.target);
     let inflight_body = size("inflight_body", MIB, TIB, default.inflight_body);
+    let body_pace = size("body_pace", 0, MIB, default.body_pace);
     let answer_kept = size("answer_kept", 64 * KIB, GIB, default.answer_kept);
     let min_pace = size("min_pace", 0, MIB, default.min_pace);
     let assumed_output = fields
@@ -182,6 +185,14 @@ fn limits<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Limits {
         header_count: number("header_count", 8, 256, default.header_count),
         target,
         inflight_body,
+        body_pace,
+        connections: number("connections", 1, 10_000_000, default.connections),
+        unauthenticated_connections: number(
+            "unauthenticated_connections",
+            1,
+            10_000_000,
+            default.unauthenticated_connections,
+        ),
         connections_per_address: number("connections_per_address", 1, 1_000_000, default.connections_per_address),
         requests_per_address: number("requests_per_address", 1, 1_000_000, default.requests_per_address),
         answer_kept,

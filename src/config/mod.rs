@@ -8,6 +8,7 @@ pub mod fields;
 pub mod json;
 mod listen;
 pub mod load;
+pub mod overload;
 mod pools;
 pub mod problem;
 pub mod reference;
@@ -25,6 +26,7 @@ use ipnet::IpNet;
 
 pub use alerts::Alerts;
 pub use listen::{ClientAuth, Listener, TlsFiles, TlsListener, TlsVersion, UnknownName};
+pub use overload::Overload;
 pub use pools::{AddressHeader, AffinitySettings, HealthSettings, Retries};
 pub use problem::{Problem, Problems};
 pub use secret::{MAX_SECRET_NAME, SECRET_NAME_RULE, Secret, is_secret_name};
@@ -53,6 +55,8 @@ pub struct Config {
     pub master_key_previous: Option<PathBuf>,
     /// Sizes and counts.
     pub limits: Limits,
+    /// What is refused when there is too much to do.
+    pub overload: Overload,
     /// Times.
     pub timeouts: Timeouts,
     /// Further attempts, over all requests.
@@ -106,6 +110,12 @@ pub struct Limits {
     pub target: usize,
     /// Bytes of request bodies held at once over all requests; 503 above.
     pub inflight_body: usize,
+    /// Bytes per second below which a large request body is given up; 0: off.
+    pub body_pace: usize,
+    /// Connections of clients at once, over all of them.
+    pub connections: usize,
+    /// Those of them on which nobody has shown a good key yet.
+    pub unauthenticated_connections: usize,
     /// Connections of one client address at once.
     pub connections_per_address: usize,
     /// Requests of one client address per second; 429 above.

@@ -29,7 +29,8 @@ use super::gate::GateControl;
 use super::instruct::Instructed;
 use super::intake::BodyPermit;
 use super::logging::Concluded;
-use super::metrics::InFlight;
+use super::metrics::{InFlight, Shed};
+use super::overload::Place;
 
 /// One request, from its header to its log line.
 pub struct RequestContext {
@@ -63,6 +64,10 @@ pub struct RequestContext {
     pub loss: String,
     /// Counted as in flight until dropped.
     pub in_flight: Option<InFlight>,
+    /// Its place among the requests under way.
+    pub place: Option<Place>,
+    /// Why it has none yet; its route decides.
+    pub unplaced: Option<Shed>,
 }
 
 /// Who asks, and what.
@@ -87,6 +92,8 @@ pub struct Client {
     pub decoded: Option<Decoded>,
     /// Bytes of the body as they came.
     pub body_bytes: u64,
+    /// Bytes of a body that streams through, so far.
+    pub uploaded: usize,
     /// A route's instructions are in it.
     pub instructed: Option<Instructed>,
 }
@@ -235,6 +242,7 @@ impl RequestContext {
                 peek: None,
                 decoded: None,
                 body_bytes: 0,
+                uploaded: 0,
                 instructed: None,
             },
             books: Books::default(),
@@ -249,6 +257,8 @@ impl RequestContext {
             theirs: false,
             loss: String::new(),
             in_flight: None,
+            place: None,
+            unplaced: None,
         }
     }
 

@@ -1,42 +1,108 @@
-//! The door: connections before their first request. Pingora's timeouts are per read, so that a header which drips is
-//! held for ever; and it does not count connections. Both are done here, around its HTTP application.
+//! The door: connections until their requests begin. Pingora's timeouts are per read, so that a header which drips is held for
+//! ever, as is an HTTP/2 connection that asks nothing; it gives a TLS handshake a minute, and does not count connections. All of
+//! that is done here, around its HTTP application.
 
 use std::cell::Cell;
-use std::pin::Pin;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use ipnet::IpNet;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
-use pingora::proxy::HttpProxy;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::proxy::{HttpProxy, Session};
 use pingora::server::ShutdownWatch;
 
+use crate::config::Config;
 use crate::limits::flood::Flood;
+use crate::random;
 
+use super::crowd::{Crowd, Member};
+use super::metrics::Shed;
+use super::overload::lag::Lag;
 use super::tls::Handshake;
 use super::{Gateway, metrics};
 
+/// After a refusal for want of time a connection's next request is not read for as long as its client was told to wait, less up to so
+/// many milliseconds.
+const PAUSE_SPREAD: usize = 500;
+
+/// What is known of one HTTP/1.1 request outside of Pingora's phases.
+#[derive(Default)]
+struct Turn {
+    /// Its header is complete: the deadline no longer counts.
+    complete: Cell<bool>,
+    /// It was refused since there is too much to do, and its client told to wait for so many seconds; 0: it was not.
+    wait: Cell<u32>,
+}
+
 tokio::task_local! {
-    /// Set by the first phase: the header is complete, the deadline no longer counts.
-    static HEADER_COMPLETE: Cell<bool>;
+    /// Not set on HTTP/2, where a request begins with its header complete.
+    static TURN: Turn;
     /// Requests begun on this connection.
     static REQUESTS: Cell<u64>;
 }
 
 /// Says that the header of the request under way is complete.
-pub fn header_is_complete() {
-    // Not set on HTTP/2, where a request begins with its header complete.
-    let _ = HEADER_COMPLETE.try_with(|complete| complete.set(true));
+pub fn header_is_complete(session: &Session) {
+    let _ = TURN.try_with(|turn| turn.complete.set(true));
+    if let Some(badge) = badge(session) {
+        badge.member.ask();
+    }
+}
+
+/// Says that the request under way was refused since there is too much to do, and its client told to wait for so many seconds.
+pub fn was_shed(wait: u32) {
+    let _ = TURN.try_with(|turn| turn.wait.set(wait));
+}
+
+/// What the door gave a connection: its requests find it.
+pub struct Badge {
+    /// The connection.
+    pub member: Arc<Member>,
+    /// The lag of its thread; `None`: nobody looks.
+    lag: Option<Arc<Lag>>,
+    /// Its requests are one client's, so that it can be made to wait. Those of a trusted proxy are many clients'.
+    single: bool,
+}
+
+impl Badge {
+    /// The thread is late with its work, and this is one of the requests it refuses.
+    pub fn is_too_late(&self) -> bool {
+        self.lag.as_ref().is_some_and(|lag| lag.refuses())
+    }
+}
+
+/// The badge of a request's connection.
+pub fn badge(session: &Session) -> Option<&Badge> {
+    found(session.as_downstream())
+}
+
+// As Pingora has no place for data of a connection that HTTP/2 requests find too, it stands where that of a proxy's handshake would.
+fn found(session: &ServerSession) -> Option<&Badge> {
+    session
+        .digest()?
+        .proxy_digest
+        .as_ref()?
+        .user_data
+        .as_ref()?
+        .downcast_ref()
 }
 
 /// The application of one listener.
 pub struct Door {
     http: Arc<Http>,
-    flood: Arc<Flood>,
     tls: Option<Arc<Handshake>>,
+    flood: Arc<Flood>,
+    crowd: Arc<Crowd>,
+    lag: Option<Arc<Lag>>,
+    trusted: Vec<IpNet>,
 }
 
 /// HTTP behind the door.
@@ -48,14 +114,15 @@ struct Http {
 }
 
 impl Door {
-    /// A door before `proxy`; `h2c`: HTTP/2 with prior knowledge is taken on plain connections. With `tls` connections begin with a
-    /// handshake.
+    /// A door before `proxy`, for connections with TLS (`tls`) or plain ones; `h2c`: HTTP/2 with prior knowledge is taken on plain
+    /// connections. The listener itself is a plain one: handshakes are done here, where they are counted and have their deadline.
     pub fn new(
         proxy: Arc<HttpProxy<Gateway>>,
         flood: Arc<Flood>,
-        config: &crate::config::Config,
-        h2c: bool,
+        crowd: Arc<Crowd>,
+        config: &Config,
         tls: Option<Arc<Handshake>>,
+        h2c: bool,
     ) -> Self {
         let mut options = HttpServerOptions::default();
         options.h2c = h2c;
@@ -70,9 +137,33 @@ impl Door {
         };
         Door {
             http: Arc::new(http),
-            flood,
             tls,
+            flood,
+            crowd,
+            lag: config.overload.lag.map(Lag::new),
+            trusted: config.trusted_proxies.clone(),
         }
+    }
+
+    fn is_trusted(&self, address: Option<IpAddr>) -> bool {
+        address.is_some_and(|address| self.trusted.iter().any(|net| net.contains(&address)))
+    }
+
+    /// Serves the connection. A header must come whole within its time; HTTP/2 has no such bound of its own, nor has its preface.
+    async fn serve(&self, stream: Stream, member: &Member, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let stream = match &self.tls {
+            // Boxed: what a handshake needs is not kept for as long as the connection lives.
+            Some(tls) => Box::pin(tls.shake(stream)).await?,
+            None => stream,
+        };
+        let work = REQUESTS.scope(Cell::new(0), self.http.process_new(stream, shutdown));
+        let mut work = pin!(work);
+        tokio::select! {
+            biased;
+            rest = &mut work => return rest,
+            () = tokio::time::sleep(self.http.header) => {}
+        }
+        if member.has_asked() { work.await } else { None }
     }
 }
 
@@ -84,28 +175,31 @@ impl ServerApp for Door {
                 .peer_addr()
                 .and_then(|address| address.as_inet().map(|inet| inet.ip().to_canonical()))
         });
-        let counted = match address {
-            // Over the limit: closed without a word, as an accept queue would.
-            Some(address) => Some(self.flood.connect(address)?),
-            None => None,
+        // Over a limit: closed without a word, as an accept queue would.
+        let counted = self.crowd.enter(Instant::now())?;
+        let flood = address.map(|address| self.flood.connect(address).ok_or(()));
+        let Ok(flood) = flood.transpose() else {
+            metrics::shed(Shed::Address);
+            return None;
         };
+        if let Some(lag) = &self.lag {
+            lag.watch();
+        }
+        let member = counted.member().clone();
+        let badge = Badge {
+            member: member.clone(),
+            lag: self.lag.clone(),
+            single: !self.is_trusted(address),
+        };
+        let response = Box::new(ResponseHeader::build(200, Some(0)).ok()?);
+        stream.set_proxy_digest(ProxyDigest::new(response, Some(Box::new(badge))));
         let connected = metrics::Connected::begin();
-        if let Some(tls) = &self.tls {
-            // Boxed: what a handshake needs is not kept for as long as the connection lives.
-            stream = Box::pin(tls.shake(stream)).await?;
-        }
-        if self.http.options.h2c && stream.get_ssl_digest().is_none() {
-            // Pingora waits for the preface without a limit.
-            let mut first = [0u8; 1];
-            match tokio::time::timeout(self.http.header, stream.try_peek(&mut first)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => return None,
-            }
-        }
-        let rest = REQUESTS
-            .scope(Cell::new(0), self.http.process_new(stream, shutdown))
-            .await;
-        drop((counted, connected));
+        let rest = tokio::select! {
+            biased;
+            rest = self.serve(stream, &member, shutdown) => rest,
+            () = member.closed() => None,
+        };
+        drop((counted, flood, connected));
         rest
     }
 
@@ -139,24 +233,32 @@ impl HttpServerApp for Http {
         let begun = REQUESTS
             .try_with(|requests| requests.replace(requests.get() + 1))
             .unwrap_or(0);
-        // Between two requests the connection may be idle; the first header is awaited at once.
-        let deadline = if begun == 0 {
-            self.header
-        } else {
-            self.keepalive + self.header
+        let badge = found(&session);
+        let single = badge.is_some_and(|badge| badge.single);
+        // Between two requests a client's connection may be idle; the first header is awaited at once, as is any of a stranger.
+        let deadline = match begun > 0 && badge.is_some_and(|badge| badge.member.is_known()) {
+            true => self.keepalive + self.header,
+            false => self.header,
         };
         let mut work = self.proxy.process_new_http(session, shutdown);
-        Box::pin(HEADER_COMPLETE.scope(Cell::new(false), async move {
-            tokio::select! {
+        Box::pin(TURN.scope(Turn::default(), async move {
+            let reused = tokio::select! {
                 biased;
-                reused = &mut work => return reused,
-                () = tokio::time::sleep(deadline) => {}
+                reused = &mut work => reused,
+                () = tokio::time::sleep(deadline) => {
+                    if !TURN.with(|turn| turn.complete.get()) {
+                        return None;
+                    }
+                    work.await
+                }
+            };
+            let wait = Duration::from_secs(TURN.with(|turn| turn.wait.get()).into());
+            if single && reused.is_some() && !wait.is_zero() {
+                // What it sends meanwhile waits in its socket, where it costs nothing.
+                let less = Duration::from_millis(random::below(PAUSE_SPREAD) as u64);
+                tokio::time::sleep(wait.saturating_sub(less)).await;
             }
-            if HEADER_COMPLETE.with(Cell::get) {
-                work.await
-            } else {
-                None
-            }
+            reused
         }))
     }
 

@@ -31,6 +31,39 @@ pub fn check(request: &RequestHeader, limits: &Limits) -> Result<(), ApiError> {
     coding(&request.headers)
 }
 
+/// Says what is wrong with the bytes of an HTTP/1 header that Pingora has read leniently, and which another server would read in another way.
+pub fn check_bytes(raw: &[u8], chunked: bool) -> Result<(), ApiError> {
+    let mut carriage_returns = 0;
+    for at in memchr::memchr2_iter(b'\r', b'\n', raw) {
+        match raw[at] {
+            b'\r' => carriage_returns += 1,
+            _ if at == 0 || raw[at - 1] != b'\r' => return Err(invalid("a line of the header ends without CR")),
+            _ if matches!(raw.get(at + 1), Some(b' ' | b'\t')) => {
+                return Err(invalid("a line of the header is folded, or begins with a space"));
+            }
+            _ => carriage_returns -= 1,
+        }
+    }
+    if carriage_returns != 0 {
+        return Err(invalid("the header holds a CR that ends no line"));
+    }
+    // Pingora drops what follows it.
+    let line = raw.trim_ascii_start();
+    if memchr::memchr(b'#', &line[..memchr::memchr(b'\n', line).unwrap_or(line.len())]).is_some() {
+        return Err(invalid("the request target holds `#`"));
+    }
+    // Pingora drops the length where both stand.
+    const LENGTH: &[u8] = b"content-length:";
+    let is_length = |line: &[u8]| {
+        line.get(..LENGTH.len())
+            .is_some_and(|name| name.eq_ignore_ascii_case(LENGTH))
+    };
+    if chunked && raw.split(|&b| b == b'\n').any(is_length) {
+        return Err(invalid("Content-Length and Transfer-Encoding stand together"));
+    }
+    Ok(())
+}
+
 fn invalid(message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorKind::InvalidRequest, message).code("bad_request_header")
 }
@@ -143,6 +176,9 @@ fn framing(request: &RequestHeader) -> Result<(), ApiError> {
         return Err(invalid("Content-Length is not a number"));
     }
     let transfer = one(&header::TRANSFER_ENCODING)?;
+    if headers.get_all(header::TRANSFER_ENCODING).iter().nth(1).is_some() {
+        return Err(invalid("Transfer-Encoding stands more than once"));
+    }
     if transfer.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
         return Err(invalid("the only Transfer-Encoding taken is `chunked`"));
     }
@@ -196,6 +232,9 @@ mod tests {
             header_count: 20,
             target: 256,
             inflight_body: 4096,
+            body_pace: 0,
+            connections: 10,
+            unauthenticated_connections: 10,
             connections_per_address: 10,
             requests_per_address: 10,
             answer_kept: 1024,
@@ -290,6 +329,26 @@ mod tests {
                 Some(*status),
                 "{method} {target} {headers:?}"
             );
+        }
+    }
+
+    #[test]
+    fn bytes_that_others_would_read_in_another_way_are_refused() {
+        let good = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n";
+        assert_eq!(check_bytes(good.as_bytes(), false), Ok(()));
+        for (bad, chunked) in [
+            (good, true),
+            ("GET / HTTP/1.1\nHost: h\n\n", false),
+            ("GET / HTTP/1.1\r\nHost: h\nx: y\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: h\r\n\tfolded\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: h\rx: y\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: h\r\r\n\r\n", false),
+            ("GET /#x HTTP/1.1\r\nHost: h\r\n\r\n", false),
+            ("\r\nGET /#x HTTP/1.1\r\nHost: h\r\n\r\n", false),
+        ] {
+            let refused = check_bytes(bad.as_bytes(), chunked);
+            assert_eq!(refused.map_err(|error| error.status), Err(400), "{bad:?}");
         }
     }
 

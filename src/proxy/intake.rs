@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header;
@@ -12,8 +13,14 @@ use pingora::{Error, ErrorType, Result};
 use crate::config::{Limits, Timeouts};
 use crate::ir::{ApiError, ErrorKind};
 
+use super::metrics::{self, Shed};
+use super::overload;
+
 /// Bodies from this size on are decoded on a thread for blocking work.
 const DECODE_ELSEWHERE: usize = 64 * 1024;
+
+/// Bodies from this size on must keep a pace: they hold a large share of the budget (HARDENING, "Timeouts").
+const PACED_FROM: usize = 1 << 20;
 
 /// Bytes of request bodies which may be in memory at once, over all requests.
 pub struct BodyBudget {
@@ -113,7 +120,7 @@ pub async fn read(
             .await
             .map_err(|e| NoBody::Gone(e.into_down()))?;
     }
-    let bytes = match tokio::time::timeout(timeouts.body, collect(session, limits, &mut permit)).await {
+    let bytes = match tokio::time::timeout(timeouts.body, collect(session, limits, timeouts, &mut permit)).await {
         Ok(read) => read?,
         Err(_) => return Err(too_slow()),
     };
@@ -154,11 +161,19 @@ pub fn declared_length(session: &Session) -> Option<u64> {
         .ok()
 }
 
-async fn collect(session: &mut Session, limits: &Limits, permit: &mut BodyPermit) -> Result<Bytes, NoBody> {
+async fn collect(
+    session: &mut Session,
+    limits: &Limits,
+    timeouts: &Timeouts,
+    permit: &mut BodyPermit,
+) -> Result<Bytes, NoBody> {
+    let begun = Instant::now();
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     loop {
-        let chunk = match session.as_downstream_mut().read_request_body().await {
+        // Pingora has no such timeout on HTTP/2.
+        let read = tokio::time::timeout(timeouts.body_read, session.as_downstream_mut().read_request_body());
+        let chunk = match read.await.map_err(|_| too_slow())? {
             Ok(Some(chunk)) => chunk,
             Ok(None) => break,
             Err(error) if *error.etype() == ErrorType::ReadTimedout => return Err(too_slow()),
@@ -177,6 +192,10 @@ async fn collect(session: &mut Session, limits: &Limits, permit: &mut BodyPermit
         if !permit.grow_to(length) {
             return Err(no_room());
         }
+        let elapsed = begun.elapsed();
+        if permit.bytes > PACED_FROM && elapsed > timeouts.body_read && is_behind(length, elapsed, limits.body_pace) {
+            return Err(too_slow());
+        }
         // A body in one piece is not copied.
         if first.is_empty() && all.is_empty() {
             first = chunk;
@@ -189,6 +208,11 @@ async fn collect(session: &mut Session, limits: &Limits, permit: &mut BodyPermit
         all.extend_from_slice(&chunk);
     }
     Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+/// Less came than `pace` bytes a second.
+pub(super) fn is_behind(length: usize, elapsed: Duration, pace: usize) -> bool {
+    (length as u128) * 1000 < pace as u128 * elapsed.as_millis()
 }
 
 fn is_framing_error(error: &Error) -> bool {
@@ -240,22 +264,19 @@ fn too_large(limits: &Limits) -> NoBody {
 }
 
 fn too_slow() -> NoBody {
-    NoBody::Refused(
-        ApiError::new(ErrorKind::Timeout, "the request body came too slowly")
-            .status(408)
-            .code("request_timeout"),
-    )
+    NoBody::Refused(slow())
+}
+
+/// What the client of a body is told that came too slowly.
+pub(super) fn slow() -> ApiError {
+    ApiError::new(ErrorKind::Timeout, "the request body came too slowly")
+        .status(408)
+        .code("request_timeout")
 }
 
 fn no_room() -> NoBody {
-    NoBody::Refused(
-        ApiError::new(
-            ErrorKind::Overloaded,
-            "too many large requests at once; try again in a second",
-        )
-        .code("overloaded")
-        .retry_after(1),
-    )
+    metrics::shed(Shed::Bodies);
+    NoBody::Refused(overload::overloaded("there are too many large requests at once"))
 }
 
 #[cfg(test)]
@@ -276,6 +297,13 @@ mod tests {
         assert!(!other.grow_to(41), "over the budget");
         drop(one);
         assert!(other.grow_to(100), "given back");
+    }
+
+    #[test]
+    fn a_pace_is_bytes_a_second() {
+        let after = Duration::from_secs(10);
+        assert!(is_behind(79_999, after, 8_000) && !is_behind(80_000, after, 8_000));
+        assert!(!is_behind(0, after, 0), "off");
     }
 
     #[test]

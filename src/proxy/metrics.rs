@@ -68,6 +68,10 @@ macro_rules! registered {
     };
 }
 
+mod load;
+
+pub use load::{Admitted, Shed, lag, shed, strangers, waiting};
+
 static REQUESTS: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
     "tollgate_requests_total",
     "Requests of clients, by dialect, operation, status sent (0: none) and how they ended.",
@@ -231,6 +235,7 @@ pub fn declare() {
     for result in [Kept::Fresh, Kept::Stayed, Kept::Moved] {
         AFFINITY.with_label_values(&[result.as_str()]);
     }
+    load::declare();
     LazyLock::force(&COST);
     LazyLock::force(&CHARGE);
     LazyLock::force(&ESTIMATED);

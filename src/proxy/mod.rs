@@ -8,6 +8,7 @@ pub mod client_address;
 pub mod client_auth;
 pub mod connected_to_upstream;
 pub mod context;
+pub mod crowd;
 pub mod door;
 pub mod early_request_filter;
 pub mod ending;
@@ -23,10 +24,12 @@ pub mod local;
 pub mod logging;
 pub mod metrics;
 mod need;
+pub mod overload;
 mod own_key;
 pub mod passthrough;
 pub mod prepare;
 pub mod refuse;
+mod request_body_filter;
 pub mod request_filter;
 pub mod response_body_filter;
 pub mod response_filter;
@@ -62,7 +65,9 @@ use crate::upstream::{LiveFleet, RetryBudget};
 
 use abort::Drains;
 use context::RequestContext;
+use crowd::Crowd;
 use intake::BodyBudget;
+use overload::Overload;
 
 /// Requests in flight per thread from which on each thread keeps its connections to providers to itself.
 const APART_FROM: usize = 4;
@@ -87,6 +92,10 @@ pub struct Gateway {
     pub ledger: Ledger,
     /// Floods.
     pub flood: Arc<Flood>,
+    /// What is refused when there is too much to do.
+    pub overload: Overload,
+    /// Who is connected.
+    pub crowd: Arc<Crowd>,
     /// Request bodies in memory.
     pub bodies: Arc<BodyBudget>,
     /// Answers read on whose clients went away.
@@ -127,6 +136,16 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<RequestContext>) -> Result<bool> {
         request_filter::execute(self, session, ctx).await
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        ctx: &mut Box<RequestContext>,
+    ) -> Result<()> {
+        request_body_filter::execute(self, body.as_ref(), ctx)
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<RequestContext>) -> Result<Box<HttpPeer>> {

@@ -23,7 +23,7 @@ use super::gate::GateControl;
 use super::held::Listener;
 use super::intake::{self, NoBody};
 use super::prepare::ELSEWHERE;
-use super::{admit, instruct, local, own_key, passthrough, refuse};
+use super::{admit, door, instruct, local, overload, own_key, passthrough, refuse};
 
 /// Where a request ends before a provider is called.
 pub(super) enum Stop {
@@ -70,6 +70,7 @@ async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCont
         ctx.client.target = Some(recognise(session)?);
     }
     authenticate(gateway, session, ctx)?;
+    overload::enter(gateway, session, ctx).await?;
     if is_key {
         own_key::answer(gateway, session, ctx).await?;
         return Err(Stop::Answered);
@@ -86,6 +87,7 @@ async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCont
     }
     take_in(gateway, session, ctx, &target).await?;
     route(gateway, session, ctx, &target).await?;
+    overload::confirm(gateway, session, ctx).await?;
     admit::enter(gateway, session, ctx).await?;
     instruct::execute(ctx).await?;
     if target.operation == Operation::CountTokens && !is_counted(ctx) {
@@ -169,7 +171,11 @@ fn authenticate(gateway: &Gateway, session: &mut Session, ctx: &mut RequestConte
     let checked = grant.check(ctx.client.address, ctx.at);
     // A key that is refused is known: its lines in the log bear its name.
     ctx.client.grant = Some(grant);
-    checked.map_err(denied)
+    checked.map_err(denied)?;
+    if let Some(badge) = door::badge(session) {
+        gateway.crowd.know(&badge.member);
+    }
+    Ok(())
 }
 
 /// What the client is told of a good key that may not be used here and now.

@@ -79,6 +79,7 @@ fn one<'a>(mut fields: Fields<'a>, known: &Known<'_>, names: &mut Names) -> Writ
     let upstream_stream = fields.get("upstream_stream");
     let upstream_stream = upstream_stream.and_then(|value| value.word_of(UpstreamStream::ALL, UpstreamStream::as_str));
     let queue = fields.get("queue").and_then(|value| queue(&value));
+    let critical = fields.boolean("critical").unwrap_or_default();
     let on_abort = fields.get("on_abort").and_then(|value| value.abort_or_drain());
     let unknown_price = fields.get("unknown_price").map(|value| value.price_or_refuse().into());
     fields.later(LATER).finish();
@@ -100,6 +101,7 @@ fn one<'a>(mut fields: Fields<'a>, known: &Known<'_>, names: &mut Names) -> Writ
             on_loss: on_loss.unwrap_or_default(),
             upstream_stream: upstream_stream.unwrap_or_default(),
             queue: queue.unwrap_or_default(),
+            critical,
             unknown_price,
             on_abort,
         })),

@@ -229,6 +229,8 @@ pub struct Route {
     pub upstream_stream: UpstreamStream,
     /// How long requests wait for room in their key's limits; zero: not at all.
     pub queue: Duration,
+    /// Its requests go on while others are refused for want of room.
+    pub critical: bool,
     /// What becomes of requests whose price is unknown, where the key has a budget in money; `None`: the configuration's.
     pub unknown_price: Option<UnknownPrice>,
     /// What becomes of a provider's answer whose client went away; `None`: the configuration's.

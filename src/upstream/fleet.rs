@@ -18,6 +18,7 @@ pub struct Fleet {
     destinations: HashMap<Arc<str>, Arc<Destinations>>,
     masker: Arc<Masker>,
     limits_tokens: bool,
+    has_critical: bool,
 }
 
 impl Fleet {
@@ -42,6 +43,7 @@ impl Fleet {
         let secrets = rules.secrets();
         Fleet {
             limits_tokens: pools.values().any(|pool| pool.limits_tokens()),
+            has_critical: rules.routes.iter().any(|route| route.critical),
             rules,
             pools,
             destinations,
@@ -52,6 +54,11 @@ impl Fleet {
     /// The rules.
     pub fn rules(&self) -> &Arc<Rules> {
         &self.rules
+    }
+
+    /// Some route is critical.
+    pub fn has_critical(&self) -> bool {
+        self.has_critical
     }
 
     /// The pool of a provider.

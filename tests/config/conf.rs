@@ -112,12 +112,38 @@ fn syntax_errors_have_their_line() {
 }
 
 #[test]
+fn what_is_refused_in_an_overload() {
+    let folder = Folder::new();
+    let file = folder.write(
+        "overload.toml",
+        "[overload]\nconcurrent = 0\nqueue = 7\nwait = \"0s\"\ncritical_share = \"0%\"\ncritical_tags = [\"a\", \"b\"]\nlag = \"off\"\n",
+    );
+    let (config, _) = load::load(&file).unwrap();
+    let overload = config.overload;
+    assert_eq!(
+        (overload.concurrent, overload.queue, overload.critical_share),
+        (0, 7, 0)
+    );
+    assert_eq!((overload.wait, overload.lag), (Duration::ZERO, None));
+    assert_eq!(overload.critical_tags, ["a", "b"]);
+    says(
+        "[overload]\ncritical_share = \"95%\"\n",
+        "tollgate.toml:2  overload.critical_share = \"95%\"\n    at most 90% can be kept: the others need places too\n",
+    );
+    let file = folder.write(
+        "lag.toml",
+        "[overload]\nlag = \"1ms\"\nwait = \"1m\"\nconcurrent = -1\n",
+    );
+    assert_eq!(load::load(&file).unwrap_err().len(), 3);
+}
+
+#[test]
 fn unknown_fields() {
     says(
         "[limits]\nbodi = 1\n",
         "tollgate.toml:2  limits.bodi\n    there is no field of this name. Did you mean \"body\"?   (known: body, \
-         header_bytes, target, inflight_body, answer_kept, min_pace, assumed_output, tool_turns, unknown_price, \
-         header_count, connections_per_address, \
+         header_bytes, target, inflight_body, body_pace, answer_kept, min_pace, assumed_output, tool_turns, unknown_price, \
+         header_count, connections, unauthenticated_connections, connections_per_address, \
          requests_per_address, drains, upstream_idle, attempts, requests_per_connection)\n",
     );
     says(
@@ -132,8 +158,8 @@ fn unknown_fields() {
     says(
         "\"a b\" = 1\n",
         "tollgate.toml:1  \"a b\"\n    there is no field of this name.   (known: listener, threads, work_stealing, \
-         trusted_proxies, client_address, data, rules, master_key, master_key_previous, limits, timeouts, retries, affinity, \
-         health, admin, metrics, logs, alerts, ledger, store, sandbox, upgrade)\n",
+         trusted_proxies, client_address, data, rules, master_key, master_key_previous, limits, overload, timeouts, retries, \
+         affinity, health, admin, metrics, logs, alerts, ledger, store, sandbox, upgrade)\n",
     );
 }
 

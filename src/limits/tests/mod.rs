@@ -5,6 +5,7 @@ mod calendar;
 mod chain;
 mod crowd;
 mod handover;
+mod jumps;
 mod minutes;
 mod policy;
 mod properties;

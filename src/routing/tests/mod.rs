@@ -89,6 +89,7 @@ pub fn route(name: &str, models: &[&str]) -> Route {
         on_loss: OnLoss::default(),
         upstream_stream: UpstreamStream::default(),
         queue: Duration::ZERO,
+        critical: false,
         unknown_price: None,
         on_abort: None,
     }

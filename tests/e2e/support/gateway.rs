@@ -140,7 +140,17 @@ impl Gateway {
     pub fn command(&self) -> Command {
         // Another build of it, as a release.
         let binary = std::env::var_os("TOLLGATE_E2E_BIN");
-        let mut command = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tollgate").into()));
+        let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tollgate").into());
+        let mut command = match self.options.descriptors {
+            None => Command::new(binary),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                shell
+                    .args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\"")])
+                    .arg(binary);
+                shell
+            }
+        };
         command
             .current_dir(self.folder.path())
             .env("E2E_PROVIDER_KEY", PROVIDER_KEY);

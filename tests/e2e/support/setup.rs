@@ -13,12 +13,16 @@ pub struct Options {
     pub rules: Vec<(&'static str, String)>,
     /// Lines of `[limits]`.
     pub limits: &'static str,
+    /// Lines of `[overload]`; none: no thread's lag counts, as many gateways share a small machine.
+    pub overload: &'static str,
     /// Lines of `[timeouts]`.
     pub timeouts: &'static str,
     /// Lines of `[ledger]`.
     pub ledger: &'static str,
     /// Lines of `[upgrade]`.
     pub upgrade: &'static str,
+    /// Most descriptors the system allows it.
+    pub descriptors: Option<u64>,
     /// Variables of its environment.
     pub environment: Vec<(&'static str, String)>,
     /// Certificate and key in PEM: a third listener, with TLS.
@@ -96,13 +100,18 @@ pub fn configuration(ports: &Ports, options: &Options) -> String {
     };
     format!(
         "[[listener]]\nlisten = \"{}\"\n[[listener]]\nlisten = \"{}\"\nhttp2 = true\n{tls}\
-         [admin]\nlisten = \"{}\"\n[metrics]\nlisten = \"{}\"\n[limits]\n{}\n[timeouts]\n{}\n[ledger]\n{}\n\
+         [admin]\nlisten = \"{}\"\n[metrics]\nlisten = \"{}\"\n[limits]\n{}\n[overload]\n{}\n[timeouts]\n{}\n[ledger]\n{}\n\
          [upgrade]\n{}\n",
         ports.http,
         ports.h2c,
         ports.admin,
         ports.metrics,
         options.limits,
+        if options.overload.is_empty() {
+            "lag = \"off\""
+        } else {
+            options.overload
+        },
         options.timeouts,
         options.ledger,
         options.upgrade
