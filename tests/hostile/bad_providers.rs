@@ -463,6 +463,10 @@ async fn an_event_of_a_gigabyte_leaves_memory_flat() {
         }
         most = most.max(gateway.resident());
         assert!(
+            taken > pieces * piece.len(),
+            "{what}, {dialect:?}: it passes whole: {taken}"
+        );
+        assert!(
             most < before + (128 << 20),
             "{what}, {dialect:?}: {before} to {most}, {taken} bytes taken"
         );
