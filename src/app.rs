@@ -51,6 +51,7 @@ use crate::routing::affinity::Affinities;
 use crate::rules::{self, Live};
 use crate::secrets::Vault;
 use crate::store::Store;
+use crate::upgrade::control::Place;
 use crate::upgrade::{self, Predecessor, Role, UpgradeError};
 use crate::upstream::health::ByRules;
 use crate::upstream::{Checks, LiveFleet, Memory, RetryBudget};
@@ -180,6 +181,10 @@ pub fn run(
         })?,
     );
     let pause = Pause::default();
+    // Changes wait until clients are served: until then the process before this one may have to go on with what there was.
+    let opening = predecessor.as_ref().and_then(|_| pause.now());
+    let regrets = predecessor.as_ref().map(Predecessor::regrets);
+    let serving = watch::Sender::new(false);
 
     let live = Live::with(config.rules.clone(), rules, clock.clone(), Box::new(surroundings));
     let fleet = Arc::new(LiveFleet::new(live.load().clone()));
@@ -204,7 +209,7 @@ pub fn run(
     control.remember(fleet.clone(), cooldowns.clone(), clock.clone());
     control.follow_rules(&live, fleet.clone(), names.clone())?;
     if previous.is_some() {
-        control.reseal(vault.clone());
+        control.reseal(vault.clone(), serving.subscribe());
     }
     drop((master, previous));
     let dial = Box::new(ByRules {
@@ -319,7 +324,8 @@ pub fn run(
     if let Some(switched) = &mut switched {
         incumbent::recall(&affinities, std::mem::take(&mut switched.conversations));
     }
-    control.serve_upgrades(Running {
+    let takes_over = switched.is_some();
+    let mut orders = Some(control.serve_upgrades(Running {
         config: config.clone(),
         accounts,
         ledger: ledger.clone(),
@@ -331,23 +337,37 @@ pub fn run(
         affinities,
         pause,
         paused: Mutex::default(),
+        released: AtomicBool::new(false),
         sockets,
         acceptors: acceptors.clone(),
         checks,
         failed_upgrade,
         retirement: control.retirement(),
         proxy,
-        draining,
         leave,
         runtime: control.handle().clone(),
-    })?;
+    })?);
+    if !takes_over {
+        orders.take().map(Place::take_place);
+    }
     control.announce(acceptors.accepting.subscribe(), served, {
         let config = config.clone();
-        move || {
-            ready(&config, first_run.as_ref());
+        move |serves| {
+            if !serves {
+                // What is served of it is no gateway: the process before this one, if there is one, goes on.
+                if let Some(regrets) = regrets {
+                    regrets.tell("not all listeners could be served; its log says which".into());
+                }
+                std::process::exit(2);
+            }
+            orders.map(Place::take_place);
             if let Some(switched) = switched {
                 switched.serving();
             }
+            systemd::serving();
+            drop(opening);
+            serving.send_replace(true);
+            ready(&config, first_run.as_ref());
         }
     });
     server.run(RunArgs {

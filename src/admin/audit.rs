@@ -17,6 +17,7 @@ pub(super) use super::audit_file::Change;
 use super::audit_file::{Begun, Outcome, TooMany};
 use super::audit_head::Intent;
 use super::idempotency::Replayed;
+use super::pause::Turn;
 use super::refusal::{Refusal, RefusedCode};
 use super::roles::Caller;
 use crate::observe::rfc3339;
@@ -48,7 +49,10 @@ pub(super) async fn record_writes(State(api): State<Arc<Api>>, request: Request,
             _ => response,
         };
     }
+    let turn = request.extensions().get::<Turn>().cloned();
     let done = tokio::spawn(async move {
+        // Held until its line is written, also where its caller is gone.
+        let _turn = turn;
         let begun = match begin(&api, intent.clone()).await {
             Ok(begun) => begun,
             Err(refusal) => return refusal.into_response(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::refusal::Refusal;
 
@@ -36,6 +36,14 @@ pub struct Paused {
 }
 
 impl Pause {
+    /// Holds back all calls, before there is any. `None`: there are some.
+    pub fn now(&self) -> Option<Paused> {
+        Some(Paused {
+            pause: self.clone(),
+            _alone: self.0.calls.clone().try_write_owned().ok()?,
+        })
+    }
+
     /// Waits for the calls under way, and holds back the next ones. `None`: they take too long.
     pub async fn pause(&self) -> Option<Paused> {
         let alone = tokio::time::timeout(CALLS, self.0.calls.clone().write_owned());
@@ -53,11 +61,21 @@ impl Paused {
     }
 }
 
+/// A call's turn. Whoever works on for a caller that is gone holds it too.
+#[derive(Clone)]
+pub(super) struct Turn(#[expect(dead_code, reason = "held for its drop")] Arc<OwnedRwLockReadGuard<()>>);
+
 /// The layer around all calls.
-pub(super) async fn hold(State(pause): State<Pause>, request: Request, next: Next) -> Response {
+pub(super) async fn hold(State(pause): State<Pause>, mut request: Request, next: Next) -> Response {
     let turn = tokio::time::timeout(WAIT, pause.0.calls.clone().read_owned()).await;
     match turn {
-        Ok(_turn) if !pause.0.gone.load(Ordering::Acquire) => next.run(request).await,
+        Ok(turn) if !pause.0.gone.load(Ordering::Acquire) => {
+            let turn = Turn(Arc::new(turn));
+            request.extensions_mut().insert(turn.clone());
+            let response = next.run(request).await;
+            drop(turn);
+            response
+        }
         _ => Refusal::upgrading().into_response(),
     }
 }

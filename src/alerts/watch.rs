@@ -269,6 +269,8 @@ impl Watch {
         };
         let reach = match self.sources.ledger.reach() {
             Ok(reach) => reach,
+            // An upgrade: another process tells from now on.
+            Err(error) if error.is_handed_over() => return,
             Err(error) => {
                 let what = format!("The ledger can't take its rows into the store: {error}.");
                 tell(

@@ -21,10 +21,10 @@ use crate::secrets::Vault;
 use crate::upgrade::{self, Order, Role};
 use crate::upstream::LiveFleet;
 
+use super::StartError;
 use super::incumbent::Running;
 use super::listeners::Accepting;
 use super::sockets::Sockets;
-use super::{StartError, systemd};
 
 /// How often what was learned of credentials is written down, if it changed.
 const REMEMBER: Duration = Duration::from_secs(1);
@@ -233,13 +233,14 @@ impl Control {
     }
 
     /// Takes orders of `tollgate upgrade`.
-    pub fn serve_upgrades(&self, running: Running) -> Result<(), StartError> {
+    /// Takes orders at once, but over the socket of the process before this one only when it takes its place.
+    pub fn serve_upgrades(&self, running: Running) -> Result<upgrade::control::Place, StartError> {
         let data = running.config.data.clone();
-        let listener = {
+        let bound = {
             let _inside = self.runtime.enter();
             upgrade::control::bind(&data)
         };
-        let listener = listener.map_err(|source| StartError::File {
+        let (listener, place) = bound.map_err(|source| StartError::File {
             path: upgrade::control::path(&data),
             source,
         })?;
@@ -256,15 +257,15 @@ impl Control {
                 () = retired => {}
             }
         });
-        Ok(())
+        Ok(place)
     }
 
-    /// Calls `ready` when all of the proxy's sockets are served.
+    /// Calls `ready` when all of the proxy's sockets are served, or with false when one can't be.
     pub fn announce(
         &self,
         mut accepting: watch::Receiver<Accepting>,
         served: usize,
-        ready: impl FnOnce() + Send + 'static,
+        ready: impl FnOnce(bool) + Send + 'static,
     ) {
         self.runtime.spawn(async move {
             let all = accepting.wait_for(|accepting| accepting.on == served || accepting.failed > 0);
@@ -276,19 +277,21 @@ impl Control {
             let Accepting { on, failed } = *accepting.borrow();
             if failed > 0 {
                 tracing::error!(on, failed, "not all listeners could be served");
-                return;
             }
-            systemd::serving();
             // It may write to a terminal, or over a link to another process.
-            let _ = tokio::task::spawn_blocking(ready).await;
+            let _ = tokio::task::spawn_blocking(move || ready(failed == 0)).await;
         });
     }
 
     /// Seals the secrets anew which another master key sealed, a few at a time, and says when none is left. What stops it goes
     /// on at the next start.
-    pub fn reseal(&self, vault: Arc<Vault>) {
+    pub fn reseal(&self, vault: Arc<Vault>, mut serving: watch::Receiver<bool>) {
         let stop = self.stop.subscribe();
         self.runtime.spawn(async move {
+            // Until then the process before this one may have to go on, with the key before.
+            if serving.wait_for(|serving| *serving).await.is_err() {
+                return;
+            }
             while !*stop.borrow() {
                 let vault = vault.clone();
                 match tokio::task::spawn_blocking(move || vault.reseal(RESEAL_AT_ONCE)).await {

@@ -24,12 +24,17 @@ use crate::upstream::{Checks, LiveFleet};
 
 use super::beside::FailedUpgrade;
 use super::control::Retirement;
-use super::listeners::Acceptors;
+use super::listeners::{Accepting, Acceptors};
 use super::shutdown;
 use super::sockets::Sockets;
 
 /// How often a process that is to leave looks whether it can.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long those who accept may take to stop.
+const ACCEPTED: Duration = Duration::from_secs(5);
+/// How often, and after what time, what was let go of is tried to be had again: whoever had it may be just going away.
+const AGAIN: u32 = 60;
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How often it tells how it stands.
 const TELL: Duration = Duration::from_millis(250);
 
@@ -46,13 +51,14 @@ pub struct Running {
     pub affinities: Arc<Affinities>,
     pub pause: Pause,
     pub paused: Mutex<Option<Paused>>,
+    /// Store, books and audit log were let go.
+    pub released: AtomicBool,
     pub sockets: Arc<Sockets>,
     pub acceptors: Acceptors,
     pub checks: Checks,
     pub failed_upgrade: FailedUpgrade,
     pub retirement: Retirement,
     pub proxy: Arc<HttpProxy<Gateway>>,
-    pub draining: Arc<AtomicBool>,
     pub leave: watch::Sender<bool>,
     pub runtime: Handle,
 }
@@ -94,6 +100,11 @@ impl Running {
     fn let_go(&self) -> Result<(), String> {
         let paused = self.runtime.block_on(self.pause.pause());
         *self.paused.lock() = Some(paused.ok_or("a call of the admin API takes too long")?);
+        if self.ledger.is_full() {
+            // The store does not survive a full disk.
+            return Err("the disk is full".into());
+        }
+        self.released.store(true, Ordering::Release);
         let memory = self.fleet.load().remember(Instant::now(), self.clock.now());
         if let Err(error) = memory.save(&self.cooldowns) {
             tracing::warn!(%error, "cooldowns can't be written down");
@@ -101,6 +112,17 @@ impl Running {
         self.ledger.hand_over();
         self.store.close().map_err(|error| error.to_string())
     }
+}
+
+/// Tries something until it succeeds, for a minute. Blocking.
+fn again<E>(mut work: impl FnMut() -> Result<(), E>) -> Result<(), E> {
+    for _ in 1..AGAIN {
+        match work() {
+            Ok(()) => return Ok(()),
+            Err(_) => std::thread::sleep(AGAIN_AFTER),
+        }
+    }
+    work()
 }
 
 fn connections() -> u64 {
@@ -131,14 +153,15 @@ impl Incumbent for Running {
     }
 
     fn take_back(&self) {
-        // Each by itself: what can be had again is had again.
-        if let Err(error) = self.store.reopen() {
-            tracing::error!(%error, "the store can't be opened again: restart the gateway");
-        } else if let Err(error) = self.ledger.take_back() {
-            tracing::error!(%error, "the books can't be kept any more: restart the gateway");
-        }
-        if let Err(error) = self.audit.reopen() {
-            tracing::error!(%error, "the audit log can't be opened again: restart the gateway");
+        if self.released.swap(false, Ordering::AcqRel) {
+            // Each by itself: what can be had again is had again.
+            match again(|| self.store.reopen()) {
+                Ok(()) => self.ledger.take_back(),
+                Err(error) => tracing::error!(%error, "the store can't be opened again: restart the gateway"),
+            }
+            if let Err(error) = again(|| self.audit.reopen()) {
+                tracing::error!(%error, "the audit log can't be opened again: restart the gateway");
+            }
         }
         self.paused.lock().take();
     }
@@ -156,7 +179,7 @@ impl Incumbent for Running {
     }
 
     fn retire(&self, successor: Successor) {
-        self.draining.store(true, Ordering::Relaxed);
+        // Not `draining`: who asks here over a kept connection whether it is ready means the gateway, which is.
         ending::close_connections();
         self.acceptors.retired.send_replace(true);
         self.sockets.close();
@@ -166,16 +189,27 @@ impl Incumbent for Running {
             paused.for_good();
         }
         let (upgrade, leave, proxy) = (self.config.upgrade.clone(), self.leave.clone(), self.proxy.clone());
+        let accepting = self.acceptors.accepting.subscribe();
         self.runtime.spawn(async move {
-            finish(&upgrade, &proxy, &successor).await;
+            finish(&upgrade, &proxy, accepting, &successor).await;
             leave.send_replace(true);
         });
     }
 }
 
 /// Waits until nothing is under way here, nor in processes before this one, which know only this one.
-async fn finish(upgrade: &crate::config::Upgrade, proxy: &HttpProxy<Gateway>, successor: &Successor) {
+async fn finish(
+    upgrade: &crate::config::Upgrade,
+    proxy: &HttpProxy<Gateway>,
+    mut accepting: watch::Receiver<Accepting>,
+    successor: &Successor,
+) {
     let begun = Instant::now();
+    successor.draining(under_way_here(), connections());
+    // A connection may still be accepted until nobody accepts, and is counted a moment later.
+    let nobody = accepting.wait_for(|accepting| accepting.on == 0);
+    let _ = tokio::time::timeout(ACCEPTED, nobody).await;
+    tokio::time::sleep(LOOK).await;
     let mut busy = begun;
     let mut told: Option<Instant> = None;
     loop {
@@ -199,8 +233,13 @@ async fn finish(upgrade: &crate::config::Upgrade, proxy: &HttpProxy<Gateway>, su
         tokio::time::sleep(LOOK).await;
     }
     door::close_idle(proxy).await;
-    // So that what is being written to them goes out.
-    tokio::time::sleep(LOOK).await;
+    // What came on one of them at this very moment is answered yet.
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if metrics::in_flight() == 0 || begun.elapsed() >= upgrade.grace {
+            break;
+        }
+    }
     tracing::info!(
         seconds = begun.elapsed().as_secs(),
         "nothing is under way any more; this process leaves"

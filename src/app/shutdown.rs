@@ -88,7 +88,7 @@ impl Signals {
         loop {
             // At least one look later, so that readiness is seen to be off.
             tokio::time::sleep(LOOK).await;
-            if metrics::in_flight() + upgrade::metrics::predecessor_in_flight() == 0 {
+            if metrics::in_flight() == 0 && upgrade::metrics::predecessors() == 0 {
                 break;
             }
             if Instant::now() >= until {

@@ -93,27 +93,37 @@ fn raise_open_files() {
 
 /// Says where the gateway serves and, on a first start, how to try it.
 fn announce(config: &Config, first: Option<&FirstRun>) {
+    // Nobody may read it any more: that is no reason not to serve.
+    let _ = super::print(&announcement(config, first));
+}
+
+fn announcement(config: &Config, first: Option<&FirstRun>) -> String {
     let listeners: Vec<String> = config.listeners.iter().map(url).collect();
-    println!("tollgate {} serves {}", env!("CARGO_PKG_VERSION"), listeners.join(", "));
+    let mut lines = vec![format!(
+        "tollgate {} serves {}",
+        env!("CARGO_PKG_VERSION"),
+        listeners.join(", ")
+    )];
     if let Some(admin) = config.admin.listen {
-        println!("admin API      http://{admin}/api/v1/openapi.json");
+        lines.push(format!("admin API      http://{admin}/api/v1/openapi.json"));
     }
     if let Some(metrics) = config.metrics {
-        println!("metrics        http://{metrics}/metrics");
+        lines.push(format!("metrics        http://{metrics}/metrics"));
     }
     let file = config.data.join("first-run.toml");
     if first.is_some() {
-        println!(
+        lines.push(format!(
             "first start    a client key and the admin token are in {} (only you can read it)",
             file.display()
-        );
+        ));
     }
     if config.sandbox.is_some()
         && file.exists()
         && let Some(base) = listeners.first()
     {
-        println!("try it         {}", curl(base, &file));
+        lines.push(format!("try it         {}", curl(base, &file)));
     }
+    lines.join("\n") + "\n"
 }
 
 /// A line which works as it stands, and does not show the key.

@@ -161,6 +161,11 @@ impl Bookkeeper {
         self.books.lock().follow_others(true)
     }
 
+    /// Is nothing more to come from this journal?
+    pub(super) fn has_all_of(&self, boot: &str) -> bool {
+        self.books.lock().has_all_of(boot)
+    }
+
     /// Reads what is synced by now, and gives the books.
     pub(super) fn follow(&self, journal: &Journal) -> MutexGuard<'_, Books> {
         let mut books = self.books.lock();
@@ -191,7 +196,15 @@ impl Bookkeeper {
         }
         while desk.owed > 0 && (last || Instant::now() >= desk.not_before) {
             let begun = Instant::now();
-            let checkpoint = self.books.lock().checkpoint(journal.settings.clock.now());
+            let checkpoint = {
+                let books = self.books.lock();
+                // What a power cut could take back from another process's journal is on disk first.
+                if let Err(error) = books.sync_others() {
+                    tracing::warn!(%error, "the journal of another process could not be synced; balances are written later");
+                    return;
+                }
+                books.checkpoint(journal.settings.clock.now())
+            };
             let result = desk.files.write(&checkpoint);
             desk.not_before = Instant::now() + (begun.elapsed() * REST).max(CHECKPOINT_EVERY);
             match result {

@@ -146,29 +146,88 @@ impl Books {
 
     /// Takes in what other processes wrote: all of it, and what they left open, if they are dead; what is there now if they live.
     /// `live`: the accounts are in use, and get each row too.
+    ///
+    /// One that can't be read keeps none of the others from being read; the first error is told.
     pub(super) fn follow_others(&mut self, live: bool) -> Result<(), LedgerError> {
+        let mut result = self.follow_each(live);
+        // A segment may be renamed between being listed and being opened: then it is there under its new name.
+        for _ in 0..2 {
+            match &result {
+                Err(LedgerError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                    result = self.follow_each(live);
+                }
+                _ => break,
+            }
+        }
+        result
+    }
+
+    fn follow_each(&mut self, live: bool) -> Result<(), LedgerError> {
         let all = segment::list(&self.folder)?;
         self.boots.retain(|boot, _| *boot == self.own || all.contains_key(boot));
         self.kept.look_again();
-        for (boot, segments) in all {
-            if boot == self.own {
+        let mut result = Ok(());
+        for (boot, segments) in &all {
+            if *boot == self.own {
                 continue;
             }
-            self.refuse_repaired(&boot, &segments)?;
-            let Some(mut reader) = self.reader(&boot) else {
+            let followed = self.follow_one(boot, segments, live);
+            result = result.and(followed);
+        }
+        result
+    }
+
+    fn follow_one(&mut self, boot: &Boot, segments: &BTreeMap<u32, Segment>, live: bool) -> Result<(), LedgerError> {
+        if matches!(self.boots.get(boot), Some(Followed::Finished)) {
+            return Ok(());
+        }
+        self.refuse_repaired(boot, segments)?;
+        let dead = segment::dead(&self.folder, boot)?;
+        let Some(mut reader) = self.reader(boot) else {
+            return Ok(());
+        };
+        let before = reader.at;
+        let result = self.follow_other(&mut reader, segments, dead.is_some(), live);
+        self.changed |= dead.is_some() || reader.at != before;
+        let followed = match (&result, &dead) {
+            (Ok(()), Some(_)) => Followed::Finished,
+            _ => Followed::To(Box::new(reader)),
+        };
+        self.boots.insert(boot.clone(), followed);
+        result?;
+        self.let_go(boot, segments, dead);
+        Ok(())
+    }
+
+    /// Is nothing more to come from this journal? One that is not there any more was finished.
+    pub(super) fn has_all_of(&self, boot: &str) -> bool {
+        !matches!(self.boots.get(boot), Some(Followed::To(_)))
+    }
+
+    /// Up to where the journal of another living process is booked.
+    pub(super) fn place_of(&self, boot: &str) -> Option<Position> {
+        match self.boots.get(boot) {
+            Some(Followed::To(reader)) => Some(reader.at),
+            _ => None,
+        }
+    }
+
+    /// Syncs the files of others up to where they are booked. Those before the last are synced when they are full.
+    pub(super) fn sync_others(&self) -> Result<(), LedgerError> {
+        let mut segments = None;
+        for (boot, followed) in &self.boots {
+            let Followed::To(reader) = followed else { continue };
+            if *boot == self.own {
                 continue;
+            }
+            let all = match &segments {
+                Some(all) => all,
+                None => segments.insert(segment::list(&self.folder)?),
             };
-            let before = reader.at;
-            let dead = segment::dead(&self.folder, &boot)?;
-            let result = self.follow_other(&mut reader, &segments, dead.is_some(), live);
-            self.changed |= dead.is_some() || reader.at != before;
-            let followed = match (&result, &dead) {
-                (Ok(()), Some(_)) => Followed::Finished,
-                _ => Followed::To(Box::new(reader)),
-            };
-            self.boots.insert(boot.clone(), followed);
-            result?;
-            self.let_go(&boot, &segments, dead);
+            if let Some(segment) = all.get(boot).and_then(|segments| segments.get(&reader.at.segment)) {
+                let sync = File::open(&segment.path).and_then(|file| file.sync_data());
+                sync.map_err(segment::io_error(&segment.path))?;
+            }
         }
         Ok(())
     }

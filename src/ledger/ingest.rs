@@ -322,6 +322,7 @@ impl Ingest {
         let keeper = self.keeper.clone();
         let handed = journal.handed();
         let synced = journal.settle_down();
+        keeper.follow_others()?;
         let books = keeper.follow(journal);
         let (end, _) = books.own_place();
         self.take_in_own(End::At(end))?;

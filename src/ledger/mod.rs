@@ -114,6 +114,13 @@ pub enum LedgerError {
     Store(#[from] crate::store::StoreError),
 }
 
+impl LedgerError {
+    /// The store is with the process that takes this one's place.
+    pub fn is_handed_over(&self) -> bool {
+        matches!(self, LedgerError::Store(crate::store::StoreError::HandedOver))
+    }
+}
+
 /// How long a request waits for room in the writer's queue (HARDENING L4).
 pub const ADMIT_WAIT: std::time::Duration = std::time::Duration::from_millis(50);
 
@@ -328,10 +335,10 @@ impl Ledger {
     }
 
     /// Takes store and books up again, which must be this process's. Blocking.
-    pub fn take_back(&self) -> Result<(), LedgerError> {
+    pub fn take_back(&self) {
         let mut threads = self.0.threads.lock();
         let Some(threads) = threads.as_mut().filter(|threads| threads.keeping.is_none()) else {
-            return Ok(());
+            return;
         };
         let Inner {
             journal,
@@ -340,12 +347,19 @@ impl Ledger {
             keeper,
             ..
         } = &*self.0;
-        requests.go_on();
         keeper.go_on();
-        // Of a process that began and failed: its journal.
-        keeper.follow_others()?;
-        threads.keeping = Some(Keeping::start(journal, requests, store, keeper)?);
-        Ok(())
+        requests.go_on();
+        match Keeping::start(journal, requests, store, keeper) {
+            Ok(keeping) => threads.keeping = Some(keeping),
+            Err(error) => {
+                requests.stop();
+                tracing::error!(%error, "the books can't be kept any more: restart the gateway");
+            }
+        }
+        // Of a process that began and failed: its journal. What fails now the thread of the books tries again.
+        if let Err(error) = keeper.follow_others() {
+            tracing::warn!(%error, "the journal of another process could not be read for the books");
+        }
     }
 
     /// Writes all that was handed over into the journal: from then on another process can read it. Blocking; false: it failed, or there
@@ -357,6 +371,11 @@ impl Ledger {
     /// Books what other processes wrote into their journals by now. Blocking.
     pub fn follow_others(&self) -> Result<(), LedgerError> {
         self.0.keeper.follow_others()
+    }
+
+    /// Have the books all of the journal of this name, which nobody writes any more?
+    pub fn has_all_of(&self, boot: &str) -> bool {
+        self.0.keeper.has_all_of(boot)
     }
 
     /// The name of this process's journal.

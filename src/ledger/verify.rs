@@ -180,12 +180,14 @@ fn journals(
     let mut closed = Ids::default();
     for (boot, segments) in segment::list(question.folder)? {
         verdict.files += segments.len() as u64;
+        let is_own = question.own.is_some_and(|(own, _)| *own == boot);
         let end = match question.own {
-            Some((own, end)) if *own == boot => End::At(end),
-            // Where no gateway runs, all are dead; where one does, those that are taken in.
-            _ => End::Dead,
+            Some((_, end)) if is_own => End::At(end),
+            // Another process that lives: as far as it is booked.
+            Some(_) => question.books.place_of(&boot).map_or(End::Dead, End::At),
+            // Where no gateway runs, all are dead.
+            None => End::Dead,
         };
-        let is_own = matches!(end, End::At(_));
         let applied = question.store.rows().applied(&boot)?;
         let (finished, applied_to) = applied.map_or((false, Position::default()), |applied| {
             let at = Position {
@@ -194,9 +196,8 @@ fn journals(
             };
             (applied.finished, at)
         });
-        // Where the gateway runs, the journal of another living process is its own affair.
-        if !is_own && !finished && question.own.is_some() {
-            continue;
+        if !is_own && !finished && question.own.is_some() && matches!(end, End::Dead) {
+            continue; // it came to be a moment ago
         }
         let mut reader = Reader::new(boot.clone(), None);
         if let Some(applied) = applied.filter(|_| !is_own) {

@@ -518,6 +518,34 @@ impl Reservation {
         Some(overshoot)
     }
 
+    /// The same where the row was booked already: by the process which read it in another's journal. `tokens`: what it used, which the
+    /// minute is corrected by.
+    pub fn settle_booked(mut self, tokens: Option<u64>) {
+        let (Some(tokens), None) = (tokens, &self.elsewhere) else {
+            // To another process, which booked it, it is told on as it came.
+            if let Some(Elsewhere { owner, number }) = &self.elsewhere {
+                let number = *number;
+                owner.give_back(Returned::Reservation { number, tokens });
+                self.open = false;
+                metrics::reserved(-1);
+            }
+            return;
+        };
+        self.open = false;
+        metrics::reserved(-1);
+        for (account, ticket) in self.chain.accounts().zip([&self.key, &self.group]) {
+            let mut state = account.state.lock();
+            let handed_over = state.settle_booked(ticket, self.amounts, tokens);
+            let returned =
+                handed_over.then(|| state.settled(account.id(), ticket, self.amounts, tokens, Instant::now()));
+            drop(state);
+            match (returned, account.owner.get()) {
+                (Some(returned), Some(owner)) => owner.give_back(returned),
+                _ => account.lines.wake(Line::Reserve),
+            }
+        }
+    }
+
     fn close(&mut self, spent: Option<Spent>) {
         if !std::mem::take(&mut self.open) {
             return;
@@ -528,7 +556,8 @@ impl Reservation {
             for account in self.chain.accounts().filter(|_| spent.is_some()) {
                 account.book(self.at, spent.unwrap_or_default());
             }
-            owner.give_back(Returned::Reservation(*number));
+            let (number, tokens) = (*number, spent.map(|spent| spent.tokens));
+            owner.give_back(Returned::Reservation { number, tokens });
             return;
         }
         for (account, ticket) in self.chain.accounts().zip([&self.key, &self.group]) {

@@ -50,7 +50,7 @@ impl Inherited {
                     }
                 }
             }
-            Returned::Admission(_) | Returned::Reservation(_) => {}
+            Returned::Admission(_) | Returned::Reservation { .. } => {}
         }
     }
 
@@ -81,7 +81,7 @@ impl Returned {
     pub fn account(&self) -> Option<&AccountId> {
         match self {
             Returned::Left(account) | Returned::Settled { account, .. } => Some(account),
-            Returned::Admission(_) | Returned::Reservation(_) => None,
+            Returned::Admission(_) | Returned::Reservation { .. } => None,
         }
     }
 }
@@ -114,7 +114,12 @@ pub enum Returned {
     /// A request the owner let in is over.
     Admission(u64),
     /// A reservation the owner made is settled.
-    Reservation(u64),
+    Reservation {
+        /// Its number.
+        number: u64,
+        /// The tokens it used, which count in the minute; `None`: it never was.
+        tokens: Option<u64>,
+    },
 }
 
 /// Whose accounts a request is charged to.
@@ -233,7 +238,7 @@ impl Accounts {
                 account.settle_inherited(*windows, *amounts, *tokens, now);
                 account.lines.wake(Line::Reserve);
             }
-            Returned::Admission(_) | Returned::Reservation(_) => {}
+            Returned::Admission(_) | Returned::Reservation { .. } => {}
         }
     }
 }

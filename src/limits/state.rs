@@ -267,6 +267,15 @@ impl State {
 
     /// Gives back what was held, and counts what was used; `None`: the attempt never was. True: another process has to be told.
     pub(super) fn settle(&mut self, ticket: &Ticket, amounts: Amounts, at: UnixMicros, spent: Option<Spent>) -> bool {
+        let handed_over = self.settle_booked(ticket, amounts, spent.map_or(0, |spent| spent.tokens));
+        if let Some(spent) = spent {
+            self.books.add(at, spent);
+        }
+        handed_over
+    }
+
+    /// The same where what was used is in the books already.
+    pub(super) fn settle_booked(&mut self, ticket: &Ticket, amounts: Amounts, used: u64) -> bool {
         let books = &mut self.books;
         for ((held, turn), was) in books.held.iter_mut().zip(books.turns).zip(ticket.turns) {
             if turn == was {
@@ -276,11 +285,7 @@ impl State {
             }
         }
         if let (Some(minutes), Some((second, tokens))) = (&mut self.minutes, ticket.tokens) {
-            let used = spent.map_or(0, |spent| spent.tokens);
             minutes.tokens.correct(second, tokens, used);
-        }
-        if let Some(spent) = spent {
-            books.add(at, spent);
         }
         self.handed_over
     }

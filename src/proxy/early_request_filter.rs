@@ -17,7 +17,7 @@ pub fn execute(gateway: &Gateway, session: &mut Session, ctx: &mut RequestContex
     ctx.in_flight = Some(super::metrics::InFlight::begin());
     // For our own answers too: on HTTP/2 a client without a window would hold them for ever.
     session.set_write_timeout(Some(gateway.config.timeouts.write_stall));
-    let draining = session.is_process_shutting_down() || gateway.is_draining();
+    let draining = session.is_process_shutting_down() || super::ending::closes_connections();
     if draining {
         session.set_keepalive(None);
     } else if session.get_keepalive().is_some() {

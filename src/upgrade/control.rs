@@ -17,6 +17,8 @@ use super::{Order, Step};
 const MAX_ORDER: u64 = 4 << 20;
 /// How long a question may take to come.
 const ASKING: std::time::Duration = std::time::Duration::from_secs(10);
+/// Wait after a failed accept.
+const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// Steps that wait to be read.
 const STEPS: usize = 64;
 
@@ -25,8 +27,26 @@ pub fn path(data: &Path) -> PathBuf {
     data.join("run").join("control.sock")
 }
 
-/// The socket. It takes the place of an older process's in one step, so that there is always one.
-pub fn bind(data: &Path) -> io::Result<UnixListener> {
+/// A socket that is not found yet.
+pub struct Place {
+    fresh: PathBuf,
+    path: PathBuf,
+}
+
+impl Place {
+    /// It takes the place of an older process's, in one step: there is always one that is heard.
+    pub fn take_place(self) {
+        let pid = self.path.with_file_name("tollgate.pid");
+        let taken =
+            fs::rename(&self.fresh, &self.path).and_then(|()| fs::write(pid, format!("{}\n", std::process::id())));
+        if let Err(error) = taken {
+            tracing::error!(%error, socket = %self.path.display(), "`tollgate upgrade` will not find this process");
+        }
+    }
+}
+
+/// The socket, under a name of its own.
+pub fn bind(data: &Path) -> io::Result<(UnixListener, Place)> {
     let path = path(data);
     let folder = path.parent().unwrap_or(data);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -37,9 +57,16 @@ pub fn bind(data: &Path) -> io::Result<UnixListener> {
     }
     let listener = UnixListener::bind(&fresh)?;
     listener.set_nonblocking(true)?;
-    fs::rename(&fresh, &path)?;
-    fs::write(folder.join("tollgate.pid"), format!("{}\n", std::process::id()))?;
-    Ok(listener)
+    // Those of processes that came to nothing.
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("control.") && *name != *"control.sock" && fresh.file_name() != Some(name.as_ref().as_ref())
+        {
+            let _ = fs::remove_file(folder.join(&*name));
+        }
+    }
+    Ok((listener, Place { fresh, path }))
 }
 
 /// Serves the socket for ever. `upgrade` is called for each order, on a thread of its own, and tells its steps.
@@ -49,11 +76,19 @@ where
 {
     let listener = tokio::net::UnixListener::from_std(listener)?;
     loop {
-        let (stream, _) = listener.accept().await?;
-        let peer = stream.peer_cred()?;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // No descriptor left, for instance.
+                tracing::warn!(%error, "an order to upgrade could not be heard");
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+        };
         let own = rustix::process::geteuid().as_raw();
-        if peer.uid() != own && peer.uid() != 0 {
-            continue;
+        match stream.peer_cred() {
+            Ok(peer) if peer.uid() == own || peer.uid() == 0 => {}
+            _ => continue,
         }
         let upgrade = upgrade.clone();
         tokio::spawn(async move {

@@ -17,7 +17,10 @@ use crate::limits::handover::{NotGranted, Owner, Parties, Returned};
 use super::wire::{Answer, FromNew, FromOld};
 
 /// How long an answer may take beyond what the request may wait itself. A process that does not answer is as good as gone.
-const ANSWER: Duration = Duration::from_secs(5);
+pub const ANSWER: Duration = Duration::from_secs(15);
+
+/// How often it is tried again to write the journal, where the disk is full.
+const WRITE_AGAIN: Duration = Duration::from_millis(250);
 
 /// What goes to the new process.
 pub enum Out {
@@ -59,7 +62,10 @@ impl Remote {
             FromNew::Reserved {
                 number,
                 answer: Answer::At(at),
-            } => (number, Answered::Reserved(at), Some(Returned::Reservation(number))),
+            } => {
+                let returned = Returned::Reservation { number, tokens: None };
+                (number, Answered::Reserved(at), Some(returned))
+            }
             FromNew::Entered {
                 number,
                 refused: Some(refused),
@@ -135,21 +141,33 @@ impl Owner for Remote {
 }
 
 /// The remote, and what sends for it: until the link breaks.
-pub fn send(out: &mpsc::Receiver<Out>, sender: &mut super::wire::Sender, write_out: impl Fn()) -> std::io::Result<()> {
-    while let Ok(first) = out.recv() {
-        let mut returned = Vec::new();
-        for message in std::iter::once(first).chain(out.try_iter()) {
+///
+/// What is given back waits until the rows are written (`write_out`): nothing may be neither held nor booked.
+pub fn send(
+    out: &mpsc::Receiver<Out>,
+    sender: &mut super::wire::Sender,
+    write_out: impl Fn() -> bool,
+) -> std::io::Result<()> {
+    let mut returned = Vec::new();
+    loop {
+        let first = match returned.is_empty() {
+            true => out.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+            false => out.recv_timeout(WRITE_AGAIN),
+        };
+        if let Err(mpsc::RecvTimeoutError::Disconnected) = first {
+            return Ok(());
+        }
+        for message in first.into_iter().chain(out.try_iter()) {
             match message {
                 Out::Message(message) => sender.send(&message)?,
                 Out::GivenBack(one) => returned.push(one),
             }
         }
-        if !returned.is_empty() {
-            write_out();
+        if !returned.is_empty() && write_out() {
+            let returned = std::mem::take(&mut returned);
             sender.send(&FromOld::GivenBack { returned })?;
         }
     }
-    Ok(())
 }
 
 /// Both ends of the way out.

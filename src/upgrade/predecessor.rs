@@ -25,6 +25,8 @@ use super::{Conversation, PROTOCOL, Role, SharedSockets, UpgradeError};
 const STEP: Duration = Duration::from_secs(60);
 /// Shortest time between two readings of the old process's journal.
 const FOLLOW: Duration = Duration::from_millis(20);
+/// After what time a journal that could not be read is read again.
+const BOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a process may take to end after it closed the link.
 const END: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(50);
@@ -264,6 +266,8 @@ impl Office {
                 Ok(None) => return,
                 Err(error) => {
                     tracing::warn!(%error, "the link to the process before this one broke");
+                    // So that it asks here no more.
+                    self.sender.lock().hang_up();
                     return;
                 }
             }
@@ -333,7 +337,10 @@ impl Keeper {
     fn follow(mut self, returned: &mpsc::Receiver<Vec<Returned>>) {
         while let Ok(first) = returned.recv() {
             let batch: Vec<Returned> = std::iter::once(first).chain(returned.try_iter()).flatten().collect();
-            self.book();
+            while !self.book() {
+                // Nothing may be neither held nor booked.
+                std::thread::sleep(BOOK_AGAIN);
+            }
             for one in &batch {
                 self.take_away(one);
             }
@@ -341,10 +348,13 @@ impl Keeper {
         }
         // The link is closed. Its rows are all there when its lock is free, and what it left open counts as used.
         let until = Instant::now() + END;
-        while Instant::now() < until && self.ledger.lives(&self.boot).unwrap_or(false) {
+        while Instant::now() < until {
+            let lives = self.ledger.lives(&self.boot).unwrap_or(false);
+            if !lives && self.book() && (self.accounts.are_handed_over() || self.ledger.has_all_of(&self.boot)) {
+                break;
+            }
             std::thread::sleep(LOOK);
         }
-        self.book();
         for one in std::mem::take(&mut self.inherited).into_values() {
             for returned in one.all_returned() {
                 self.accounts.given_back(&returned, Instant::now());
@@ -354,24 +364,33 @@ impl Keeper {
         self.held.admissions.lock().clear();
         metrics::predecessor(0);
         metrics::predecessors_by(-1);
-        metrics::phase(Phase::Serving);
+        if !self.accounts.are_handed_over() {
+            metrics::phase(Phase::Serving);
+        }
         tracing::info!(predecessor = self.pid, "the process before this one has ended");
     }
 
     /// Where the accounts were handed on meanwhile, the next process reads the journals.
-    fn book(&self) {
+    fn book(&self) -> bool {
         if self.accounts.are_handed_over() {
-            return;
+            return true;
         }
-        if let Err(error) = self.ledger.follow_others() {
+        let followed = self.ledger.follow_others();
+        if let Err(error) = &followed {
             tracing::error!(%error, "the journal of the process before this one could not be read for the books; it is tried again");
         }
+        followed.is_ok()
     }
 
     fn take_away(&mut self, returned: &Returned) {
         match returned {
             Returned::Admission(number) => drop(self.held.admissions.lock().remove(number)),
-            Returned::Reservation(number) => drop(self.held.reservations.lock().remove(number)),
+            Returned::Reservation { number, tokens } => {
+                let reservation = self.held.reservations.lock().remove(number);
+                if let Some(reservation) = reservation {
+                    reservation.settle_booked(*tokens);
+                }
+            }
             Returned::Left(_) | Returned::Settled { .. } => {
                 let inherited = returned.account().and_then(|account| self.inherited.get_mut(account));
                 if let Some(inherited) = inherited {

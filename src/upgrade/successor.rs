@@ -16,6 +16,10 @@ use super::owner::{self, Out, Remote};
 use super::wire::{self, FromNew, FromOld, Offered, Receiver, Sender};
 use super::{Conversation, Order, PROTOCOL, SharedSockets, Step, UpgradeError};
 
+/// How long the new process may take from the moment it has the accounts until it serves: all is loaded by then, and requests of this
+/// one wait for it. Less than they wait for an answer ([`owner::ANSWER`]).
+const SWITCH: Duration = Duration::from_secs(10);
+
 /// The running gateway, as an upgrade sees it.
 pub trait Incumbent: Send + Sync {
     /// Its listening sockets, once more.
@@ -291,11 +295,16 @@ impl Attempt {
         self.sender.send(&FromOld::Released)?;
         self.hear(|message| matches!(message, FromNew::Loaded))?;
         told(Step::Loaded);
+        self.until = self.until.min(Instant::now() + SWITCH);
+        self.sender.patience(Some(SWITCH))?;
         let switched = Switched::switch(accounts, ledger, incumbent.conversations(), self)?;
         // Answers to requests that come meanwhile may be among what it says.
         loop {
             match self.next() {
-                Ok(FromNew::Serving) => return Ok(switched),
+                Ok(FromNew::Serving) => {
+                    self.sender.patience(None)?;
+                    return Ok(switched);
+                }
                 Ok(message) => switched.remote.answered(message),
                 Err(error) => {
                     self.child.end();
@@ -341,7 +350,9 @@ impl Switched {
             kept: false,
         };
         // What was settled before is in the journal before the new process reads it.
-        ledger.write_out();
+        if !ledger.write_out() {
+            return Err(UpgradeError::Release("the journal can't be written".into()));
+        }
         attempt.sender.send(&FromOld::Switch {
             accounts: inherited,
             conversations,
@@ -350,9 +361,7 @@ impl Switched {
         let ledger = ledger.clone();
         std::thread::Builder::new().name("successor".into()).spawn(move || {
             // An error is the other's end, which the reader sees.
-            let _ = owner::send(&outbox, &mut sender, || {
-                ledger.write_out();
-            });
+            let _ = owner::send(&outbox, &mut sender, || ledger.write_out());
         })?;
         Ok(switched)
     }
@@ -369,8 +378,9 @@ impl Switched {
 impl Drop for Switched {
     fn drop(&mut self) {
         if !self.kept {
-            self.remote.close();
+            // In this order: who asked there asks here again.
             self.accounts.take_back();
+            self.remote.close();
         }
     }
 }
@@ -384,8 +394,8 @@ fn listen(mut receiver: Receiver, remote: Arc<Remote>, accounts: Arc<Accounts>, 
             }
         }
         tracing::error!("the process that took this one's place is gone; this one finishes what it began by itself");
-        remote.close();
         accounts.take_back();
+        remote.close();
         if let Some(mut child) = child {
             let _ = child.wait();
         }

@@ -129,6 +129,16 @@ pub fn link(stream: UnixStream) -> io::Result<(Sender, Receiver)> {
 }
 
 impl Sender {
+    /// How long the other process may take to read what is sent; `None`: for ever.
+    pub fn patience(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.0.set_write_timeout(patience)
+    }
+
+    /// Ends both directions: the other process hears it at once.
+    pub fn hang_up(&self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Sender(self.0.try_clone()?))
     }

@@ -45,7 +45,7 @@ fn problems_of_routes() {
          4  route[0]\n    targets is missing. Write targets = [ { provider = \"NAME\" } ].\n\
          6  route[0].target\n    there is no field of this name. Did you mean \"targets\"?   (known: name, model, \
          when, targets, fallback, fallback_on, strategy, attempts, require, affinity, set, default, remove, system, \
-         timeouts, on_loss, upstream_stream, queue, critical, on_abort and 1 more)\n",
+         timeouts, on_loss, upstream_stream, queue, critical, on_abort, unknown_price)\n",
     );
     says(
         &route("name = \"r\"\nmodel = \"m\"\ntargets = [{ provider = \"deepsek\" }]")

@@ -206,7 +206,10 @@ async fn an_upgrade_while_the_one_before_still_drains() {
         streams.push((*dialect, connection));
         gateway.upgrade().await;
     }
-    assert!(gateway.metric("tollgate_upgrade_predecessor_in_flight").await > 0.0);
+    until("the streams of the processes before are told", PATIENCE, || async {
+        (gateway.metric("tollgate_upgrade_predecessor_in_flight").await > 0.0).then_some(())
+    })
+    .await;
     for (dialect, mut connection) in streams {
         let reply = connection.try_reply(false).await.expect("a whole answer");
         assert!(reply.text().contains(dialect.last_word()), "{}", reply.text());

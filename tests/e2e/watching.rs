@@ -18,9 +18,6 @@ use crate::support::tls_client::{Client, Speaks};
 use crate::support::tls_front::TlsFront;
 use crate::support::until;
 
-/// Metrics of parts that are being built elsewhere.
-const DECLARED_ELSEWHERE: [&str; 1] = ["tollgate_shed_total"];
-
 /// Labels which Prometheus adds.
 const OF_PROMETHEUS: [&str; 2] = ["instance", "job"];
 
@@ -121,9 +118,6 @@ impl Page {
         let matcher = Regex::new(r#"(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)""#).unwrap();
         for found in selector.captures_iter(&question.expr) {
             let (name, matchers) = (&found[1], &found[2]);
-            if self.is_elsewhere(name) {
-                continue;
-            }
             for found in matcher.captures_iter(matchers) {
                 let (label, how, value) = (&found[1], &found[2], &found[3]);
                 if !self.has_label(name, label) {
@@ -155,13 +149,12 @@ impl Page {
             r"\b((?:tollgate|gen_ai|process)_\w+)",
             &bare.replace_all(&question.expr, ""),
         );
-        for name in names.iter().filter(|name| !self.is_elsewhere(name)) {
+        for name in &names {
             if !self.0.contains_key(name) {
                 lacks.push(format!("no {name}"));
             }
         }
-        let elsewhere = names.iter().any(|name| self.is_elsewhere(name));
-        for label in labels.iter().filter(|_| !elsewhere) {
+        for label in &labels {
             if !names.iter().any(|name| self.has_label(name, label)) && !question.expr.starts_with("up{") {
                 lacks.push(format!("nothing has a label {label}"));
             }
@@ -170,10 +163,6 @@ impl Page {
             lacks.push("it asks for no metric".to_owned());
         }
         lacks
-    }
-
-    fn is_elsewhere(&self, name: &str) -> bool {
-        DECLARED_ELSEWHERE.contains(&name) && !self.0.contains_key(name)
     }
 }
 

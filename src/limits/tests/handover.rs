@@ -55,9 +55,11 @@ impl Link {
             self.admissions
                 .lock()
                 .retain(|number, _| returned != Returned::Admission(*number));
-            self.reservations
-                .lock()
-                .retain(|number, _| returned != Returned::Reservation(*number));
+            if let Returned::Reservation { number, tokens } = returned
+                && let Some(reservation) = self.reservations.lock().remove(&number)
+            {
+                reservation.settle_booked(tokens);
+            }
             self.to.given_back(&returned, self.now);
         }
     }
