@@ -51,7 +51,6 @@ use crate::routing::affinity::Affinities;
 use crate::rules::{self, Live};
 use crate::secrets::Vault;
 use crate::store::Store;
-use crate::upgrade::control::Place;
 use crate::upgrade::{self, Predecessor, Role, UpgradeError};
 use crate::upstream::health::ByRules;
 use crate::upstream::{Checks, LiveFleet, Memory, RetryBudget};
@@ -324,8 +323,7 @@ pub fn run(
     if let Some(switched) = &mut switched {
         incumbent::recall(&affinities, std::mem::take(&mut switched.conversations));
     }
-    let takes_over = switched.is_some();
-    let mut orders = Some(control.serve_upgrades(Running {
+    let place = control.serve_upgrades(Running {
         config: config.clone(),
         accounts,
         ledger: ledger.clone(),
@@ -346,10 +344,14 @@ pub fn run(
         proxy,
         leave,
         runtime: control.handle().clone(),
-    })?);
-    if !takes_over {
-        orders.take().map(Place::take_place);
-    }
+    })?;
+    let place = match &switched {
+        Some(_) => Some(place),
+        None => {
+            place.take_place();
+            None
+        }
+    };
     control.announce(acceptors.accepting.subscribe(), served, {
         let config = config.clone();
         move |serves| {
@@ -360,7 +362,9 @@ pub fn run(
                 }
                 std::process::exit(2);
             }
-            orders.map(Place::take_place);
+            if let Some(place) = place {
+                place.take_place();
+            }
             if let Some(switched) = switched {
                 switched.serving();
             }

@@ -7,6 +7,8 @@ use crate::config::Config;
 
 /// Kept for files (journal, store, logs, rules), listeners, the admin API and the metrics page.
 const KEPT: usize = 256;
+/// What a process begins with is often 1,024, for programs that use `select`. It is raised as far as the system lets us, at most to this.
+const MOST_FILES: u64 = 1 << 20;
 /// Least of each bound, however few descriptors there are.
 const LEAST: usize = 16;
 
@@ -22,13 +24,21 @@ pub struct Bounds {
 /// Raises the limit of this process to what the system allows, and says what fits into it.
 pub fn bounds(config: &Config) -> Bounds {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    let limit = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
+    let wanted = limit.maximum.map_or(MOST_FILES, |maximum| maximum.min(MOST_FILES));
+    let limit = if limit.current.is_none_or(|current| current >= wanted) {
+        limit.current
+    } else {
+        let raised = Rlimit {
+            current: Some(wanted),
+            maximum: limit.maximum,
+        };
+        match setrlimit(Resource::Nofile, raised) {
+            Ok(()) => raised.current,
+            Err(error) => {
+                tracing::warn!(%error, "the limit of open files could not be raised");
+                limit.current
+            }
+        }
     };
     let descriptors = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let wanted = Bounds {

@@ -44,7 +44,6 @@ impl Run {
             tracing::warn!(file = %warning.file.display(), line = warning.line, what = warning.what, help = warning.help, "configuration");
         }
         harden();
-        raise_open_files();
         app::run(config, predecessor, announce).map_err(|error| match error {
             StartError::Rules(problems) | StartError::Certificates(problems) => given(&problems),
             error => Failure::NotDone(error.into()),
@@ -69,26 +68,6 @@ fn harden() {
             maximum: Some(0),
         },
     );
-}
-
-/// Most files that may be open: each connection is one, and each answer that is passed on another.
-const MOST_FILES: u64 = 1 << 20;
-
-/// As many open files as the system lets us have: what a process begins with is often 1,024, for programs that use `select`.
-fn raise_open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let wanted = maximum.map_or(MOST_FILES, |maximum| maximum.min(MOST_FILES));
-    if current.is_none_or(|current| current >= wanted) {
-        return;
-    }
-    let raised = Rlimit {
-        current: Some(wanted),
-        maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit of open files could not be raised");
-    }
 }
 
 /// Says where the gateway serves and, on a first start, how to try it.

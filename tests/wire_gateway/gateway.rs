@@ -52,7 +52,7 @@ impl Gateway {
             let (proxy, admin) = (free_port(), free_port());
             let conf = format!(
                 "[[listener]]\nlisten = \"{proxy}\"\n[admin]\nlisten = \"{admin}\"\n[metrics]\nlisten = \"off\"\n\
-                 [sandbox]\nlisten = \"off\"\n[limits]\nattempts = 1\nrequests_per_address = 1000000\n"
+                 [sandbox]\nlisten = \"off\"\n[overload]\nlag = \"off\"\n[limits]\nattempts = 1\nrequests_per_address = 1000000\n"
             );
             std::fs::write(folder.path().join("conf/tollgate.toml"), conf).unwrap();
             std::fs::write(folder.path().join("rules/replay.toml"), rules(provider)).unwrap();
