@@ -247,6 +247,9 @@ fn journals(
             verdict.open = reader.open().len() as u64;
             continue;
         }
+        if matches!(end, End::At(_)) {
+            continue; // what is open there is under way
+        }
         for opening in reader.left_open(&segments)? {
             if opening.at.0 >= removed_before {
                 closed.add(opening.id);

@@ -198,14 +198,23 @@ async fn sigterm_ends_streams_likewise_and_the_exit_code_is_0() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_while_the_one_before_still_drains() {
     let (gateway, _provider) = setting("", "").await;
-    let mut streams = Vec::new();
+    let (mut streams, mut short) = (Vec::new(), Vec::new());
     for dialect in &ALL[..3] {
         let mut connection = Connection::open(gateway.ports.http).await;
-        begin(&mut connection, &gateway, *dialect, "chat,tokens=120,pace=50ms", true).await;
+        begin(&mut connection, &gateway, *dialect, "chat,tokens=400,pace=50ms", true).await;
         begun(&mut connection).await;
         streams.push((*dialect, connection));
+        let mut connection = Connection::open(gateway.ports.http).await;
+        begin(&mut connection, &gateway, *dialect, "chat,tokens=40,pace=50ms", true).await;
+        short.push(connection);
         gateway.upgrade().await;
     }
+    // Rows which a process writes that only drains are in the books, and not in the store.
+    for mut connection in short {
+        assert!(connection.try_reply(false).await.is_some_and(|reply| reply.complete));
+    }
+    let verdict = gateway.admin("GET", "/api/v1/ledger/verify", None).await.json();
+    assert_eq!(verdict["ok"], true, "{verdict}");
     until("the streams of the processes before are told", PATIENCE, || async {
         (gateway.metric("tollgate_upgrade_predecessor_in_flight").await > 0.0).then_some(())
     })
@@ -216,7 +225,7 @@ async fn an_upgrade_while_the_one_before_still_drains() {
     }
     gateway.alone(PATIENCE).await;
     assert_eq!(gateway.metric("tollgate_upgrade_predecessor_in_flight").await, 0.0);
-    let rows = gateway.settled_rows(3).await;
+    let rows = gateway.settled_rows(6).await;
     assert!(rows.iter().all(|row| row["ended"] == "complete"), "{rows:#?}");
 }
 
@@ -435,4 +444,33 @@ async fn conversations_stay_where_they_were_and_minutes_go_on() {
         statuses.push(reply.status);
     }
     assert_eq!(statuses, [200, 429], "three a minute, over both processes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_of_a_minute_hold_over_both_processes() {
+    let (gateway, _provider) = setting("", "idle = \"60s\"").await;
+    let made = json!({ "name": "few", "policy": { "tokens_per_minute": 400 } });
+    let reply = gateway.admin("POST", "/api/v1/keys", Some(made)).await;
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    let key = reply.json()["key"].as_str().unwrap().to_owned();
+    let ask = async |connection: &mut Connection| {
+        let body =
+            br#"{"model":"chat,prompt=50,tokens=100","max_tokens":100,"messages":[{"role":"user","content":"Hi"}]}"#;
+        let headers = [
+            ("authorization", format!("Bearer {key}")),
+            ("content-length", body.len().to_string()),
+        ];
+        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let head = client::head("POST", "/v1/chat/completions", &headers);
+        connection.send(&[&head[..], body].concat()).await;
+        connection.try_reply(false).await.expect("an answer").status
+    };
+    let mut kept = Connection::open(gateway.ports.http).await;
+    assert_eq!(ask(&mut kept).await, 200);
+    gateway.upgrade().await;
+    // 150 were used in the old process before, 150 are by what it asks the new one for; 100 are left.
+    assert_eq!(ask(&mut kept).await, 200, "the old process's last request");
+    gateway.settled_rows(1).await;
+    let mut fresh = Connection::open(gateway.ports.http).await;
+    assert_eq!(ask(&mut fresh).await, 429, "both count here");
 }

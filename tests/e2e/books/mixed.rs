@@ -15,8 +15,10 @@ use crate::support::gateway::Options;
 use crate::support::{HEAVY, Random, until};
 
 const CLIENTS: u64 = 12;
-/// Long streams at once, while the binary is replaced.
-const LONG_STREAMS: u64 = 20;
+/// Clients, and long streams at once, while the binary is replaced: with time taken 300 requests a second, about.
+fn while_replaced() -> (u64, u64) {
+    if is_long() { (40, 100) } else { (CLIENTS, 20) }
+}
 
 /// Names, and the dialects they speak: what is asked in another is converted.
 const PROVIDERS: [(&str, &[&str]); 5] = [
@@ -354,7 +356,8 @@ async fn mixed(time: Duration, upgrades: u32) {
     let seen: Arc<Mutex<Seen>> = Arc::default();
     let end = Instant::now() + time;
     let mut clients = JoinSet::new();
-    for number in 0..CLIENTS {
+    let (callers, long_streams) = if upgrades == 0 { (CLIENTS, 0) } else { while_replaced() };
+    for number in 0..callers {
         clients.spawn(client(
             number,
             gateway.clone(),
@@ -364,7 +367,7 @@ async fn mixed(time: Duration, upgrades: u32) {
             end,
         ));
     }
-    for number in 0..if upgrades == 0 { 0 } else { LONG_STREAMS } {
+    for number in 0..long_streams {
         clients.spawn(streams(
             number,
             gateway.clone(),
