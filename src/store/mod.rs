@@ -38,7 +38,7 @@ use slot::Slot;
 const FLUSH_EVERY_MS: u64 = 500;
 /// How often, and after how long a wait, sled's lock is tried again: it gives it back some 20 to 70 ms after its last handle is
 /// gone (PINGORA.md, "sled").
-const HELD_TRIES: u32 = 20;
+const HELD_TRIES: u32 = 60;
 const HELD_WAIT: std::time::Duration = std::time::Duration::from_millis(25);
 /// Indexes moved aside which are kept for people to look at; older ones are removed.
 const BROKEN_KEPT: usize = 2;

@@ -198,3 +198,31 @@ fn blocks_are_found_by_key() {
     assert_eq!(rows.total().unwrap(), 6);
     assert_eq!(rows.journals().unwrap(), ["boot"]);
 }
+
+#[test]
+fn a_store_is_given_away_and_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), CACHE).unwrap();
+    store.keys().put("a", b"1").unwrap();
+    store.close().unwrap();
+    store.close().unwrap();
+    assert!(matches!(store.keys().put("a", b"2"), Err(StoreError::HandedOver)));
+    assert!(matches!(store.keys().get("a"), Err(StoreError::HandedOver)));
+    assert!(matches!(store.rows().total(), Err(StoreError::HandedOver)));
+    assert_eq!(store.rows().spans(BlockKey(0)).filter(Result::is_err).count(), 1);
+    assert!(matches!(store.drop_superseded_facts(), Err(StoreError::HandedOver)));
+    let other = Store::open(folder.path(), CACHE).unwrap();
+    assert_eq!(other.keys().get("a").unwrap().unwrap(), b"1");
+    other.keys().put("b", b"of the other").unwrap();
+    assert!(matches!(store.reopen(), Err(StoreError::Held)), "the other has it");
+    drop(other);
+    store.reopen().unwrap();
+    store.reopen().unwrap();
+    assert_eq!(store.keys().get("b").unwrap().unwrap(), b"of the other");
+    store.keys().put("c", b"3").unwrap();
+    drop(store);
+    assert_eq!(
+        Store::open(folder.path(), CACHE).unwrap().keys().all().unwrap().len(),
+        3
+    );
+}
