@@ -35,7 +35,7 @@ use crate::admin::{self, AdminState, Pause};
 use crate::alerts::{self, Alerts};
 use crate::clock::Clock;
 use crate::config::{Config, MAX_ATTEMPTS, Problems};
-use crate::egress::{Names, Policy, Probe};
+use crate::egress::{Machine, Names, Policy, Probe};
 use crate::keys::{Keys, MasterKey, Tokens, envelope};
 use crate::ledger::Ledger;
 use crate::limits::Accounts;
@@ -61,7 +61,7 @@ use first_run::FirstRun;
 use incumbent::Running;
 use listeners::Acceptors;
 use sockets::Sockets;
-use surroundings::{Beforehand, Surroundings};
+use surroundings::Surroundings;
 use vitals::Vitals;
 
 /// The name which stands for the sandbox provider inside the gateway, in base URLs.
@@ -133,7 +133,7 @@ pub fn run(
     upgrade::metrics::declare();
     if let Some(predecessor) = &mut predecessor {
         // The store's secrets are taken to be there, as the store is not ours yet.
-        rules::compile_with(&config.rules, &clock, &Beforehand).map_err(StartError::Rules)?;
+        rules::compile_with(&config.rules, &clock, &Machine).map_err(StartError::Rules)?;
         predecessor.checked(&config.data)?;
     }
     let was_used = first_run::was_used(&config.data);
@@ -335,7 +335,6 @@ pub fn run(
         affinities,
         pause,
         paused: Mutex::default(),
-        released: AtomicBool::new(false),
         sockets,
         acceptors: acceptors.clone(),
         checks,

@@ -50,9 +50,8 @@ pub struct Running {
     pub clock: Clock,
     pub affinities: Arc<Affinities>,
     pub pause: Pause,
+    /// While store, books and audit log are not here.
     pub paused: Mutex<Option<Paused>>,
-    /// Store, books and audit log were let go.
-    pub released: AtomicBool,
     pub sockets: Arc<Sockets>,
     pub acceptors: Acceptors,
     pub checks: Checks,
@@ -96,22 +95,6 @@ impl Running {
             }
         }
     }
-
-    fn let_go(&self) -> Result<(), String> {
-        let paused = self.runtime.block_on(self.pause.pause());
-        *self.paused.lock() = Some(paused.ok_or("a call of the admin API takes too long")?);
-        if self.ledger.is_full() {
-            // The store does not survive a full disk.
-            return Err("the disk is full".into());
-        }
-        self.released.store(true, Ordering::Release);
-        let memory = self.fleet.load().remember(Instant::now(), self.clock.now());
-        if let Err(error) = memory.save(&self.cooldowns) {
-            tracing::warn!(%error, "cooldowns can't be written down");
-        }
-        self.ledger.hand_over();
-        self.store.close().map_err(|error| error.to_string())
-    }
 }
 
 /// Tries something until it succeeds, for a minute. Blocking.
@@ -149,21 +132,33 @@ impl Incumbent for Running {
     }
 
     fn release(&self) -> Result<(), String> {
-        self.let_go()
+        if self.ledger.is_full() {
+            // The store does not survive a full disk.
+            return Err("the disk is full".into());
+        }
+        let paused = self.runtime.block_on(self.pause.pause());
+        *self.paused.lock() = Some(paused.ok_or("a call of the admin API takes too long")?);
+        let memory = self.fleet.load().remember(Instant::now(), self.clock.now());
+        if let Err(error) = memory.save(&self.cooldowns) {
+            tracing::warn!(%error, "cooldowns can't be written down");
+        }
+        self.ledger.hand_over();
+        self.store.close().map_err(|error| error.to_string())
     }
 
     fn take_back(&self) {
-        if self.released.swap(false, Ordering::AcqRel) {
-            // Each by itself: what can be had again is had again.
-            match again(|| self.store.reopen()) {
-                Ok(()) => self.ledger.take_back(),
-                Err(error) => tracing::error!(%error, "the store can't be opened again: restart the gateway"),
-            }
-            if let Err(error) = again(|| self.audit.reopen()) {
-                tracing::error!(%error, "the audit log can't be opened again: restart the gateway");
-            }
+        let Some(paused) = self.paused.lock().take() else {
+            return; // nothing was let go
+        };
+        // Each by itself: what can be had again is had again.
+        match again(|| self.store.reopen()) {
+            Ok(()) => self.ledger.take_back(),
+            Err(error) => tracing::error!(%error, "the store can't be opened again: restart the gateway"),
         }
-        self.paused.lock().take();
+        if let Err(error) = again(|| self.audit.reopen()) {
+            tracing::error!(%error, "the audit log can't be opened again: restart the gateway");
+        }
+        drop(paused);
     }
 
     fn conversations(&self) -> Vec<Conversation> {
@@ -210,12 +205,11 @@ async fn finish(
     let nobody = accepting.wait_for(|accepting| accepting.on == 0);
     let _ = tokio::time::timeout(ACCEPTED, nobody).await;
     tokio::time::sleep(LOOK).await;
-    let mut busy = begun;
-    let mut told: Option<Instant> = None;
+    let (mut busy, mut told) = (begun, begun);
     loop {
         let now = Instant::now();
-        if told.is_none_or(|told| now.duration_since(told) >= TELL) {
-            told = Some(now);
+        if now.duration_since(told) >= TELL {
+            told = now;
             successor.draining(under_way_here(), connections());
         }
         let waited_for = upgrade::metrics::predecessors() > 0;

@@ -48,20 +48,3 @@ impl Environment for Surroundings {
         Machine.check(files)
     }
 }
-
-/// The machine, before the store is ours: what rules want of it is taken to be there, and asked for again when it is.
-pub struct Beforehand;
-
-impl Environment for Beforehand {
-    fn raw(&self, name: &str) -> Option<OsString> {
-        Machine.raw(name)
-    }
-
-    fn stored(&self, name: &str) -> Result<Secret, String> {
-        Ok(Secret::new(name.to_owned()))
-    }
-
-    fn check(&self, files: &TlsFiles) -> Result<(), String> {
-        Machine.check(files)
-    }
-}

@@ -157,12 +157,14 @@ fn first_of<'a>(names: impl ExactSizeIterator<Item = &'a str>, most: usize) -> S
 
 /// The configuration; what is wrong with it is what was given.
 fn configuration(conf: &Path) -> Result<Config, Failure> {
-    let (config, _) = config::load::load(conf).map_err(|problems| {
-        let wrong = problems.iter().filter(|problem| !problem.warning);
-        let told: Vec<String> = wrong.map(ToString::to_string).collect();
-        Failure::Given(told.join("\n"))
-    })?;
+    let (config, _) = config::load::load(conf).map_err(|problems| Failure::Given(wrong(&problems)))?;
     Ok(config)
+}
+
+/// What is wrong, without warnings.
+fn wrong(problems: &config::Problems) -> String {
+    let wrong = problems.iter().filter(|problem| !problem.warning);
+    wrong.map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Writes to standard output. That nobody reads on (`| head`) is no failure.

@@ -52,9 +52,7 @@ impl Run {
 }
 
 fn given(problems: &config::Problems) -> Failure {
-    let wrong = problems.iter().filter(|problem| !problem.warning);
-    let told: Vec<String> = wrong.map(ToString::to_string).collect();
-    Failure::Given(told.join("\n") + "\nnothing was started; `tollgate check` looks again")
+    Failure::Given(super::wrong(problems) + "\nnothing was started; `tollgate check` looks again")
 }
 
 /// No core dumps, no debugger of other processes: this one holds keys (HARDENING S7).

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::app::surroundings::Beforehand;
 use crate::clock::Clock;
-use crate::config::Problems;
+use crate::egress::Machine;
 use crate::rules;
 use crate::upgrade::{Order, Step, control};
 
-use super::{Failure, configuration, print};
+use super::{Failure, configuration, print, wrong};
 
 /// How long the running gateway may say nothing. It bounds the upgrade itself (`upgrade.prepare`).
 const SILENCE: Duration = Duration::from_secs(24 * 3600);
@@ -37,7 +36,9 @@ impl Upgrade {
     /// Exit code 1: configuration or rules are wrong, or the new process says so. 2: there is no gateway, or it did not come about.
     pub fn execute(self, conf: &Path) -> Result<(), Failure> {
         let config = configuration(conf)?;
-        rules::compile_with(&config.rules, &Clock::system(), &Beforehand).map_err(|problems| wrong(&problems))?;
+        rules::compile_with(&config.rules, &Clock::system(), &Machine).map_err(|problems| {
+            Failure::Given(wrong(&problems) + "\nnothing was replaced; `tollgate check` looks again")
+        })?;
         let order = Order {
             program: std::env::current_exe().context("which program this is can't be told")?,
             conf: conf.canonicalize().with_context(|| conf.display().to_string())?,
@@ -128,10 +129,4 @@ impl Upgrade {
         };
         print(&(text + "\n"))
     }
-}
-
-fn wrong(problems: &Problems) -> Failure {
-    let wrong = problems.iter().filter(|problem| !problem.warning);
-    let told: Vec<String> = wrong.map(ToString::to_string).collect();
-    Failure::Given(told.join("\n") + "\nnothing was replaced; `tollgate check` looks again")
 }

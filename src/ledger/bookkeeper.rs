@@ -15,7 +15,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use crate::limits::{AccountId, Accounts, Balance, Spent, Window};
 
 use super::LedgerError;
-use super::books::Books;
+use super::books::{Books, over_renames};
 use super::checkpoint::{Checkpoint, Files};
 use super::disk::Ballast;
 use super::journal::Journal;
@@ -170,16 +170,8 @@ impl Bookkeeper {
     pub(super) fn follow(&self, journal: &Journal) -> MutexGuard<'_, Books> {
         let mut books = self.books.lock();
         let end = journal.synced_end.lock().position;
-        // A segment may be renamed between being listed and being opened: then it is there under its new name.
-        for _ in 0..3 {
-            match books.follow(end) {
-                Ok(()) => break,
-                Err(LedgerError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    tracing::error!(%error, "the journal could not be read for the books; it is tried again");
-                    break;
-                }
-            }
+        if let Err(error) = over_renames(|| books.follow(end)) {
+            tracing::error!(%error, "the journal could not be read for the books; it is tried again");
         }
         if let Some(metrics) = metrics() {
             metrics.duplicates.inc_by(books.twice - books.told_twice);

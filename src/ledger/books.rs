@@ -149,17 +149,7 @@ impl Books {
     ///
     /// One that can't be read keeps none of the others from being read; the first error is told.
     pub(super) fn follow_others(&mut self, live: bool) -> Result<(), LedgerError> {
-        let mut result = self.follow_each(live);
-        // A segment may be renamed between being listed and being opened: then it is there under its new name.
-        for _ in 0..2 {
-            match &result {
-                Err(LedgerError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                    result = self.follow_each(live);
-                }
-                _ => break,
-            }
-        }
-        result
+        over_renames(|| self.follow_each(live))
     }
 
     fn follow_each(&mut self, live: bool) -> Result<(), LedgerError> {
@@ -214,19 +204,13 @@ impl Books {
 
     /// Syncs the files of others up to where they are booked. Those before the last are synced when they are full.
     pub(super) fn sync_others(&self) -> Result<(), LedgerError> {
-        let mut segments = None;
-        for (boot, followed) in &self.boots {
+        for (boot, followed) in self.boots.iter().filter(|(boot, _)| **boot != self.own) {
             let Followed::To(reader) = followed else { continue };
-            if *boot == self.own {
-                continue;
-            }
-            let all = match &segments {
-                Some(all) => all,
-                None => segments.insert(segment::list(&self.folder)?),
-            };
-            if let Some(segment) = all.get(boot).and_then(|segments| segments.get(&reader.at.segment)) {
-                let sync = File::open(&segment.path).and_then(|file| file.sync_data());
-                sync.map_err(segment::io_error(&segment.path))?;
+            let path = segment::segment_path(&self.folder, boot, reader.at.segment);
+            match File::open(&path).and_then(|file| file.sync_data()) {
+                // Under another name it is taken in, and so was synced before.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                synced => synced.map_err(segment::io_error(&path))?,
             }
         }
         Ok(())
@@ -338,6 +322,20 @@ impl Books {
             _ => (Position::default(), 0),
         }
     }
+}
+
+/// Reads once more where a segment was renamed between being listed and being opened: then it is there under its new name.
+pub(super) fn over_renames(mut read: impl FnMut() -> Result<(), LedgerError>) -> Result<(), LedgerError> {
+    /// Further readings; each may meet another renaming.
+    const AGAIN: u32 = 2;
+    let mut result = read();
+    for _ in 0..AGAIN {
+        match &result {
+            Err(LedgerError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => result = read(),
+            _ => break,
+        }
+    }
+    result
 }
 
 /// The accounts of a row.

@@ -519,54 +519,40 @@ impl Reservation {
     }
 
     /// The same where the row was booked already: by the process which read it in another's journal. `tokens`: what it used, which the
-    /// minute is corrected by.
+    /// minute is corrected by; `None`: it never was.
     pub fn settle_booked(mut self, tokens: Option<u64>) {
-        let (Some(tokens), None) = (tokens, &self.elsewhere) else {
-            // To another process, which booked it, it is told on as it came.
-            if let Some(Elsewhere { owner, number }) = &self.elsewhere {
-                let number = *number;
-                owner.give_back(Returned::Reservation { number, tokens });
-                self.open = false;
-                metrics::reserved(-1);
-            }
-            return;
-        };
-        self.open = false;
-        metrics::reserved(-1);
-        for (account, ticket) in self.chain.accounts().zip([&self.key, &self.group]) {
-            let mut state = account.state.lock();
-            let handed_over = state.settle_booked(ticket, self.amounts, tokens);
-            let returned =
-                handed_over.then(|| state.settled(account.id(), ticket, self.amounts, tokens, Instant::now()));
-            drop(state);
-            match (returned, account.owner.get()) {
-                (Some(returned), Some(owner)) => owner.give_back(returned),
-                _ => account.lines.wake(Line::Reserve),
-            }
-        }
+        self.give_back(tokens, None);
     }
 
     fn close(&mut self, spent: Option<Spent>) {
+        self.give_back(spent.map(|spent| spent.tokens), spent);
+    }
+
+    /// `tokens`: used, of the minute; `book`: what is entered in the books here.
+    fn give_back(&mut self, tokens: Option<u64>, book: Option<Spent>) {
         if !std::mem::take(&mut self.open) {
             return;
         }
         metrics::reserved(-1);
         if let Some(Elsewhere { owner, number }) = &self.elsewhere {
             // Should the accounts come back, they have what was used.
-            for account in self.chain.accounts().filter(|_| spent.is_some()) {
-                account.book(self.at, spent.unwrap_or_default());
+            if let Some(spent) = book {
+                self.chain.accounts().for_each(|account| account.book(self.at, spent));
             }
-            let (number, tokens) = (*number, spent.map(|spent| spent.tokens));
+            let number = *number;
             owner.give_back(Returned::Reservation { number, tokens });
             return;
         }
+        let used = tokens.unwrap_or_default();
         for (account, ticket) in self.chain.accounts().zip([&self.key, &self.group]) {
             let mut state = account.state.lock();
-            let handed_over = state.settle(ticket, self.amounts, self.at, spent);
-            let returned = handed_over.then(|| {
-                let tokens = spent.map_or(0, |spent| spent.tokens);
-                state.settled(account.id(), ticket, self.amounts, tokens, Instant::now())
-            });
+            state.settle(ticket, self.amounts, used);
+            if let Some(spent) = book {
+                state.book(self.at, spent);
+            }
+            let returned = state
+                .is_handed_over()
+                .then(|| state.settled(account.id(), ticket, self.amounts, used, Instant::now()));
             drop(state);
             match (returned, account.owner.get()) {
                 (Some(returned), Some(owner)) => owner.give_back(returned),

@@ -99,6 +99,18 @@ struct Minutes {
     tokens: Minute,
 }
 
+fn hold(held: &mut [u128; 3], amounts: Amounts) {
+    for (held, amount) in held.iter_mut().zip(amounts) {
+        *held += u128::from(amount);
+    }
+}
+
+fn give_back(held: &mut [u128; 3], amounts: Amounts) {
+    for (held, amount) in held.iter_mut().zip(amounts) {
+        *held = held.saturating_sub(u128::from(amount));
+    }
+}
+
 impl Spent {
     pub(super) fn amounts(&self) -> Amounts {
         [self.requests, self.tokens, self.charge.0]
@@ -250,9 +262,7 @@ impl State {
 
     pub(super) fn reserve(&mut self, amounts: Amounts, tokens: u64) -> Ticket {
         for held in &mut self.books.held {
-            for (held, amount) in held.iter_mut().zip(amounts) {
-                *held += u128::from(amount);
-            }
+            hold(held, amounts);
         }
         let tokens = self.minutes.as_mut().zip(self.most.tokens).map(|(minutes, limit)| {
             let tokens = within(tokens, limit);
@@ -265,29 +275,17 @@ impl State {
         }
     }
 
-    /// Gives back what was held, and counts what was used; `None`: the attempt never was. True: another process has to be told.
-    pub(super) fn settle(&mut self, ticket: &Ticket, amounts: Amounts, at: UnixMicros, spent: Option<Spent>) -> bool {
-        let handed_over = self.settle_booked(ticket, amounts, spent.map_or(0, |spent| spent.tokens));
-        if let Some(spent) = spent {
-            self.books.add(at, spent);
-        }
-        handed_over
-    }
-
-    /// The same where what was used is in the books already.
-    pub(super) fn settle_booked(&mut self, ticket: &Ticket, amounts: Amounts, used: u64) -> bool {
+    /// Gives back what was held; `used`: tokens that count in the minute instead. What was used in all is booked apart ([`State::book`]).
+    pub(super) fn settle(&mut self, ticket: &Ticket, amounts: Amounts, used: u64) {
         let books = &mut self.books;
         for ((held, turn), was) in books.held.iter_mut().zip(books.turns).zip(ticket.turns) {
             if turn == was {
-                for (held, amount) in held.iter_mut().zip(amounts) {
-                    *held = held.saturating_sub(u128::from(amount));
-                }
+                give_back(held, amounts);
             }
         }
         if let (Some(minutes), Some((second, tokens))) = (&mut self.minutes, ticket.tokens) {
             minutes.tokens.correct(second, tokens, used);
         }
-        self.handed_over
     }
 
     /// `wants`: `None` of what is not asked for. The rule of every budget: used up is used up; what is not lets pass what
@@ -413,9 +411,7 @@ impl State {
         self.in_flight += inherited.in_flight;
         for (index, window) in inherited.held.iter().enumerate() {
             if window.from == self.books.balance.0[index].from {
-                for (held, amount) in self.books.held[index].iter_mut().zip(window.amounts) {
-                    *held += u128::from(amount);
-                }
+                hold(&mut self.books.held[index], window.amounts);
             }
         }
         if inherited.requests.is_empty() && inherited.tokens.is_empty() {
@@ -441,9 +437,7 @@ impl State {
     ) -> bool {
         for (index, from) in windows.into_iter().enumerate() {
             if from == Some(self.books.balance.0[index].from) {
-                for (held, amount) in self.books.held[index].iter_mut().zip(amounts) {
-                    *held = held.saturating_sub(u128::from(amount));
-                }
+                give_back(&mut self.books.held[index], amounts);
             }
         }
         if let (Some(minutes), Some((age, was, is))) = (&mut self.minutes, tokens) {

@@ -48,17 +48,12 @@ pub struct Successor {
 }
 
 impl Successor {
-    /// Tells how much is still under way here. False: nobody listens any more.
-    pub fn draining(&self, in_flight: u64, connections: u64) -> bool {
+    /// Tells how much is still under way here.
+    pub fn draining(&self, in_flight: u64, connections: u64) {
         let message = FromOld::Draining { in_flight, connections };
-        self.out.send(Out::Message(message)).is_ok()
+        // Where nobody listens any more, nobody has to know.
+        let _ = self.out.send(Out::Message(message));
     }
-}
-
-/// What is started in place of `order.program run`, with this end of the link as its standard input.
-pub struct Started {
-    /// The process.
-    pub child: Child,
 }
 
 /// Ends a new process that did not come to serve.
@@ -79,7 +74,8 @@ impl Drop for Unborn {
     }
 }
 
-fn start(order: &Order, theirs: UnixStream) -> io::Result<Started> {
+/// Starts the new program, with its end of the link as its standard input.
+fn start(order: &Order, theirs: UnixStream) -> io::Result<Child> {
     let mut command = Command::new(&order.program);
     command.arg("--conf").arg(&order.conf).args(["run", "--take-over"]);
     if let Some(environment) = &order.environment {
@@ -97,8 +93,7 @@ fn start(order: &Order, theirs: UnixStream) -> io::Result<Started> {
         }
     }
     let theirs = std::os::fd::OwnedFd::from(theirs);
-    let child = command.stdin(Stdio::from(theirs)).spawn()?;
-    Ok(Started { child })
+    command.stdin(Stdio::from(theirs)).spawn()
 }
 
 /// Replaces this process by a new one. Blocking; `prepare` bounds the time until the new one serves; `told` hears of each step. After an
@@ -154,7 +149,7 @@ impl Attempt {
         let until = Instant::now() + prepare;
         let shared = incumbent.sockets()?;
         let (ours, theirs) = UnixStream::pair()?;
-        let Started { child } = start(order, theirs).map_err(|source| UpgradeError::Start {
+        let child = start(order, theirs).map_err(|source| UpgradeError::Start {
             program: order.program.clone(),
             source,
         })?;
@@ -237,15 +232,6 @@ impl Attempt {
         UpgradeError::Ended("it closed the link".into())
     }
 
-    fn hear(&mut self, is_it: impl Fn(&FromNew) -> bool) -> Result<FromNew, UpgradeError> {
-        let message = self.next()?;
-        if is_it(&message) {
-            Ok(message)
-        } else {
-            Err(UpgradeError::Unexpected(format!("{message:?}")))
-        }
-    }
-
     fn hand_over(
         mut self,
         incumbent: &Arc<dyn Incumbent>,
@@ -253,18 +239,21 @@ impl Attempt {
         ledger: &Ledger,
         told: &dyn Fn(Step),
     ) -> Result<u32, UpgradeError> {
-        let mut released = Released(None);
-        let switched = match self.steps(incumbent, accounts, ledger, told, &mut released) {
-            Ok(switched) => switched,
+        let mut given = Given {
+            incumbent,
+            accounts,
+            released: false,
+            switched: None,
+        };
+        let successor = match self.steps(&mut given, ledger, told).and_then(|()| given.keep()) {
+            Ok(successor) => successor,
             Err(error) => {
                 // What it holds can be taken back only when it is gone.
-                drop(self.child);
+                self.child.end();
                 return Err(error);
             }
         };
-        released.0 = None;
         metrics::ended(true);
-        let successor = switched.succeed();
         listen(
             self.receiver,
             successor.remote.clone(),
@@ -276,111 +265,89 @@ impl Attempt {
     }
 
     /// Up to the moment the new process serves.
-    fn steps<'a>(
-        &mut self,
-        incumbent: &'a Arc<dyn Incumbent>,
-        accounts: &Arc<Accounts>,
-        ledger: &Ledger,
-        told: &dyn Fn(Step),
-        released: &mut Released<'a>,
-    ) -> Result<Switched, UpgradeError> {
-        match self.hear(|message| matches!(message, FromNew::Checked { .. }))? {
+    fn steps(&mut self, given: &mut Given<'_>, ledger: &Ledger, told: &dyn Fn(Step)) -> Result<(), UpgradeError> {
+        match self.next()? {
             FromNew::Checked { protocol, version, .. } if protocol == PROTOCOL => told(Step::Checked { version }),
             other => return Err(UpgradeError::Unexpected(format!("{other:?}"))),
         }
         metrics::phase(Phase::HandingOver);
-        released.0 = Some(incumbent);
-        incumbent.release().map_err(UpgradeError::Release)?;
+        given.released = true;
+        given.incumbent.release().map_err(UpgradeError::Release)?;
         told(Step::Released);
         self.sender.send(&FromOld::Released)?;
-        self.hear(|message| matches!(message, FromNew::Loaded))?;
-        told(Step::Loaded);
+        match self.next()? {
+            FromNew::Loaded => told(Step::Loaded),
+            other => return Err(UpgradeError::Unexpected(format!("{other:?}"))),
+        }
         self.until = self.until.min(Instant::now() + SWITCH);
         self.sender.patience(Some(SWITCH))?;
-        let switched = Switched::switch(accounts, ledger, incumbent.conversations(), self)?;
+        let remote = self.switch(given, ledger)?;
         // Answers to requests that come meanwhile may be among what it says.
         loop {
-            match self.next() {
-                Ok(FromNew::Serving) => {
-                    self.sender.patience(None)?;
-                    return Ok(switched);
-                }
-                Ok(message) => switched.remote.answered(message),
-                Err(error) => {
-                    self.child.end();
-                    return Err(error);
-                }
+            match self.next()? {
+                FromNew::Serving => break,
+                message => remote.answered(message),
             }
         }
+        Ok(self.sender.patience(None)?)
     }
-}
 
-/// What was released comes back if this is dropped.
-struct Released<'a>(Option<&'a Arc<dyn Incumbent>>);
-
-impl Drop for Released<'_> {
-    fn drop(&mut self) {
-        if let Some(incumbent) = self.0 {
-            incumbent.take_back();
-        }
-    }
-}
-
-/// The accounts are with the new process; they come back if this is dropped.
-struct Switched {
-    accounts: Arc<Accounts>,
-    remote: Arc<Remote>,
-    out: mpsc::Sender<Out>,
-    kept: bool,
-}
-
-impl Switched {
-    fn switch(
-        accounts: &Arc<Accounts>,
-        ledger: &Ledger,
-        conversations: Vec<Conversation>,
-        attempt: &mut Attempt,
-    ) -> Result<Self, UpgradeError> {
+    /// Gives the accounts to the new process.
+    fn switch(&mut self, given: &mut Given<'_>, ledger: &Ledger) -> Result<Arc<Remote>, UpgradeError> {
+        let conversations = given.incumbent.conversations();
         let (remote, out, outbox) = owner::remote();
-        let inherited = accounts.hand_over(remote.clone(), Instant::now());
-        let switched = Switched {
-            accounts: accounts.clone(),
-            remote,
+        let accounts = given.accounts.hand_over(remote.clone(), Instant::now());
+        given.switched = Some(Successor {
+            remote: remote.clone(),
             out,
-            kept: false,
-        };
+        });
         // What was settled before is in the journal before the new process reads it.
         if !ledger.write_out() {
             return Err(UpgradeError::Release("the journal can't be written".into()));
         }
-        attempt.sender.send(&FromOld::Switch {
-            accounts: inherited,
+        self.sender.send(&FromOld::Switch {
+            accounts,
             conversations,
         })?;
-        let mut sender = attempt.sender.try_clone()?;
+        let mut sender = self.sender.try_clone()?;
         let ledger = ledger.clone();
         std::thread::Builder::new().name("successor".into()).spawn(move || {
             // An error is the other's end, which the reader sees.
             let _ = owner::send(&outbox, &mut sender, || ledger.write_out());
         })?;
-        Ok(switched)
-    }
-
-    fn succeed(mut self) -> Successor {
-        self.kept = true;
-        Successor {
-            remote: self.remote.clone(),
-            out: self.out.clone(),
-        }
+        Ok(remote)
     }
 }
 
-impl Drop for Switched {
+/// What the new process was given. It comes back if this is dropped.
+struct Given<'a> {
+    incumbent: &'a Arc<dyn Incumbent>,
+    accounts: &'a Arc<Accounts>,
+    /// Store, books and audit log.
+    released: bool,
+    /// The accounts.
+    switched: Option<Successor>,
+}
+
+impl Given<'_> {
+    /// The new process keeps it.
+    fn keep(&mut self) -> Result<Successor, UpgradeError> {
+        let unasked = || UpgradeError::Unexpected("it serves without the accounts".into());
+        let successor = self.switched.take().ok_or_else(unasked)?;
+        self.released = false;
+        Ok(successor)
+    }
+}
+
+impl Drop for Given<'_> {
     fn drop(&mut self) {
-        if !self.kept {
+        if let Some(successor) = self.switched.take() {
             // In this order: who asked there asks here again.
             self.accounts.take_back();
-            self.remote.close();
+            successor.remote.close();
+        }
+        if self.released {
+            self.incumbent.take_back();
         }
     }
 }
