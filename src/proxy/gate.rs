@@ -35,7 +35,6 @@ use tokio::time::{Instant, Sleep};
 use crate::ir::StreamEnd;
 
 use super::abort;
-use super::ending;
 use super::held::{Due, Expired, HOLD_STREAM, Held, Release, Unsent};
 
 /// Smallest piece in which a request body is handed to the upstream pipe.
@@ -140,9 +139,13 @@ impl Gate {
                 held.body = Bytes::new();
                 self.sent_of_body = 0;
             }
-            (end && held.release == Release::AtEnd, held.close, held.masker.clone())
+            (
+                end && held.release == Release::AtEnd,
+                held.closes(),
+                held.masker.clone(),
+            )
         };
-        if close || ending::closes_connections() {
+        if close {
             self.inner_mut().set_keepalive(None);
         }
         let mut tasks = Vec::with_capacity(3);

@@ -143,7 +143,7 @@ pub struct Held {
     pub unsent: Option<Unsent>,
     /// The end of the answer was seen and its tail was given out.
     pub ended: Option<StreamEnd>,
-    /// Close the connection after the answer.
+    /// The connection was to be closed when the request came; [`Held::closes`] says whether it is now.
     pub close: bool,
     /// Clocks; `None` until an attempt begins.
     pub clocks: Option<Clocks>,
@@ -213,6 +213,11 @@ impl Held {
         if self.clocks.is_some_and(|clocks| clocks.min_pace > 0) {
             self.pace = Some((now, now + PACE_AFTER));
         }
+    }
+
+    /// The connection closes after the answer.
+    pub(super) fn closes(&self) -> bool {
+        self.close || ending::closes_connections()
     }
 
     /// A stream that is held back has content, or an end worth telling.

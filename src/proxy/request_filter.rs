@@ -101,7 +101,7 @@ async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCont
         let mut held = gate.lock();
         held.request_id = ctx.client.request_id.0.clone();
         held.words = ctx.route.as_ref().map(|stage| stage.masker.clone());
-        held.close = session.is_process_shutting_down() || super::ending::closes_connections();
+        held.close = session.is_process_shutting_down();
         if ctx.wants_stream() && target.operation == Operation::Chat {
             held.listener = Some(Listener {
                 dialect: target.dialect,

@@ -169,7 +169,7 @@ async fn one_healthy_provider_of_five_is_enough() {
                 if dialect != Dialect::Chat || !stream {
                     assert_eq!(reply.body, *expected, "request {n}: the healthy one's bytes");
                 }
-                if reply.header("connection") == Some("close") {
+                if reply.closes() {
                     connection = Connection::open(address).await;
                 }
             }

@@ -54,12 +54,6 @@ async fn asked(connection: &mut Connection, gateway: &Gateway, model: &str) -> R
     connection.try_reply(false).await.expect("a whole answer")
 }
 
-fn closes(reply: &Reply) -> bool {
-    reply
-        .header("connection")
-        .is_some_and(|value| value.eq_ignore_ascii_case("close"))
-}
-
 /// The process ended.
 async fn ended(pid: u32) {
     until("the old process ends", PATIENCE, || async move {
@@ -81,19 +75,19 @@ async fn kept_connections_are_answered_and_then_closed_by_the_client() {
     );
     for connection in [&mut first, &mut second] {
         let reply = asked(connection, &gateway, "echo").await;
-        assert!(reply.status == 200 && !closes(&reply));
+        assert!(reply.status == 200 && !reply.closes());
     }
     let old = gateway.pid();
     gateway.upgrade().await;
     assert_ne!(gateway.pid(), old);
     // The connection is still the old process's, which lives for it.
     let reply = asked(&mut first, &gateway, "echo").await;
-    assert!(reply.status == 200 && closes(&reply), "{reply:?}");
+    assert!(reply.status == 200 && reply.closes(), "{reply:?}");
     let mut fresh = Connection::open(gateway.ports.http).await;
     let reply = asked(&mut fresh, &gateway, "echo").await;
-    assert!(reply.status == 200 && !closes(&reply), "a new one is the new process's");
+    assert!(reply.status == 200 && !reply.closes(), "a new one is the new process's");
     let reply = asked(&mut second, &gateway, "echo").await;
-    assert!(reply.status == 200 && closes(&reply));
+    assert!(reply.status == 200 && reply.closes());
     ended(old).await;
     gateway.alone(PATIENCE).await;
     assert_eq!(gateway.settled_rows(5).await.len(), 5);
@@ -196,6 +190,23 @@ async fn sigterm_ends_streams_likewise_and_the_exit_code_is_0() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_which_a_ping_begins_closes_its_connection_too() {
+    let (mut gateway, _provider) = setting("ping_before = \"2s\"", "").await;
+    let mut connection = Connection::open(gateway.ports.http).await;
+    let model = "chat,tokens=5,first=4s";
+    begin(&mut connection, &gateway, Dialect::Messages, model, true).await;
+    until("it is under way", PATIENCE, || async {
+        (gateway.metric("tollgate_requests_in_flight").await > 0.0).then_some(())
+    })
+    .await;
+    gateway.signal(Signal::TERM);
+    let reply = connection.try_reply(false).await.expect("its answer");
+    assert!(reply.complete && reply.text().starts_with("event: ping"), "{reply:?}");
+    assert!(reply.closes(), "{reply:?}");
+    assert_eq!(gateway.wait().await, 0, "{}", gateway.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_while_the_one_before_still_drains() {
     let (gateway, _provider) = setting("", "").await;
     let (mut streams, mut short) = (Vec::new(), Vec::new());
@@ -295,7 +306,7 @@ async fn a_new_process_that_fails_leaves_the_old_one_serving() {
         let reply = gateway.admin("POST", "/api/v1/keys", Some(made)).await;
         assert_eq!(reply.status, 201, "{number}: {}", reply.text());
         let reply = asked(&mut kept, &gateway, "echo").await;
-        assert!(reply.status == 200 && !closes(&reply), "{number}");
+        assert!(reply.status == 200 && !reply.closes(), "{number}");
         let verdict = gateway.admin("GET", "/api/v1/ledger/verify", None).await.json();
         assert_eq!(verdict["ok"], true, "{number}: {verdict}");
         assert_eq!(gateway.metric("tollgate_upgrade_phase{phase=\"serving\"}").await, 1.0);

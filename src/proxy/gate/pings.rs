@@ -24,7 +24,7 @@ impl Gate {
                 if self.inner().req_header().version == Version::HTTP_11 {
                     header.insert_header(header::TRANSFER_ENCODING, "chunked")?;
                 }
-                if self.control.lock().close {
+                if self.control.lock().closes() {
                     self.inner_mut().set_keepalive(None);
                 }
                 Some(Box::new(header))

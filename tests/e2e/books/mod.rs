@@ -207,10 +207,7 @@ async fn ask_over(kept: &mut Option<Connection>, http: SocketAddr, call: &Call<'
         return None;
     }
     let reply = connection.try_reply(false).await?;
-    if reply
-        .header("connection")
-        .is_none_or(|value| !value.eq_ignore_ascii_case("close"))
-    {
+    if !reply.closes() {
         *kept = Some(connection);
     }
     reply.complete.then_some(reply)

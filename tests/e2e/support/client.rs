@@ -32,6 +32,12 @@ impl Reply {
             .map(|(_, value)| value.as_str())
     }
 
+    /// The connection ends with it.
+    pub fn closes(&self) -> bool {
+        self.header("connection")
+            .is_some_and(|value| value.eq_ignore_ascii_case("close"))
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
