@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 
 use crate::client::{self, Connection, Target};
+use crate::machine;
 use crate::rps::histogram;
 
 /// More requests than can be served: an open loop at a fixed rate.
@@ -109,9 +110,7 @@ impl Flood {
 
     /// In bytes; `None`: of whom nobody asked.
     fn resident(&self) -> Option<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid?)).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        Some(line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()? * 1024)
+        machine::resident(self.pid?).ok()
     }
 
     /// One connection, which takes the next request whenever it is free.

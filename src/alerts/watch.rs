@@ -65,18 +65,11 @@ pub struct Sources {
 /// What is known elsewhere in the process, by whoever puts it together.
 pub trait Outside: Send + Sync {
     /// The certificates which the gateway itself shows, and when they end.
-    fn certificates(&self) -> Vec<Expiry> {
-        Vec::new()
-    }
+    fn certificates(&self) -> Vec<Expiry>;
 
     /// Why the last attempt to replace the process failed; `None`: it did not, or there was none.
-    fn failed_upgrade(&self) -> Option<String> {
-        None
-    }
+    fn failed_upgrade(&self) -> Option<String>;
 }
-
-/// Nothing is.
-impl Outside for () {}
 
 /// When a certificate ends.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 
 use super::Failure;
 use super::client::Client;
-use super::keys::How;
+use super::keys::{How, to_the_second};
 use super::table::Table;
 use crate::admin::alerts::{AlertsView, TestDone, TestWanted};
 
@@ -80,8 +80,7 @@ fn told(view: &AlertsView) -> String {
             .text("SINCE")
             .text("WHAT");
         for one in &view.active {
-            let since = one.since.split_once('.').map_or(&*one.since, |(time, _)| time);
-            table.row([&*one.condition, &*one.severity, since, &*one.what]);
+            table.row([&*one.condition, &*one.severity, to_the_second(&one.since), &*one.what]);
         }
         text.push_str(&table.render());
     }
@@ -105,8 +104,7 @@ fn told(view: &AlertsView) -> String {
             None => "none".to_owned(),
             Some(last) => {
                 let came = last.failure.as_deref().unwrap_or("delivered");
-                let at = last.at.split_once('.').map_or(&*last.at, |(time, _)| time);
-                format!("{at} {}: {came}", last.event)
+                format!("{} {}: {came}", to_the_second(&last.at), last.event)
             }
         };
         table.row([&*one.name, &*one.kind, &*state, &*last]);

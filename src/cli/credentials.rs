@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Failure;
 use super::client::Client;
-use super::keys::How;
+use super::keys::{How, to_the_second};
 use super::table::{MAX_CELL, Table};
 use super::typed::Typed;
 use crate::admin::added::LimitsWanted;
@@ -332,9 +332,4 @@ fn table(credentials: &[CredentialStatus]) -> String {
         ]);
     }
     table.render() + &whole
-}
-
-/// `2026-01-31T12:00:00`: people need no microseconds.
-fn to_the_second(time: &str) -> &str {
-    time.split_once('.').map_or(time, |(time, _)| time)
 }

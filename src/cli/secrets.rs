@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Failure;
 use super::client::Client;
-use super::keys::How;
+use super::keys::{How, to_the_second};
 use super::table::Table;
 use super::typed::Typed;
 use crate::admin::secrets::{SecretList, SecretView};
@@ -125,11 +125,6 @@ fn table(secrets: &[SecretView]) -> String {
         ]);
     }
     table.render()
-}
-
-/// `2026-01-31T12:00:00`: people need no microseconds.
-fn to_the_second(time: &str) -> &str {
-    time.split_once('.').map_or(time, |(time, _)| time)
 }
 
 /// Whatever interrupts it: said again, it goes on.

@@ -81,9 +81,6 @@ impl Upgrade {
                 serves = true;
             }
             let draining = matches!(step, Step::Draining { .. });
-            if draining && !self.wait && told_draining {
-                break;
-            }
             if !self.json {
                 self.tell(&step, told_draining)?;
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::fields::Fields;
 use super::load::{count, time_or_off_within};
+use super::name;
 use super::pools::percent;
 use super::reference::Reference;
 use super::value::Value;
@@ -13,8 +14,6 @@ use super::value::Value;
 pub const MAX_WEBHOOKS: usize = 16;
 /// Most thresholds of budgets.
 const MAX_THRESHOLDS: usize = 8;
-/// Longest name of a webhook, in bytes.
-const MAX_NAME: usize = 64;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -273,7 +272,9 @@ fn webhooks(value: &Value<'_>) -> Vec<Webhook> {
 }
 
 fn webhook(mut fields: Fields<'_>) -> Option<Webhook> {
-    let name = fields.need("name", "name = \"ops\"").and_then(|value| name(&value));
+    let name = fields
+        .need("name", "name = \"ops\"")
+        .and_then(|value| name::check(&value));
     let kind = fields
         .need("kind", "kind = \"slack\", \"feishu\" or \"generic\"")
         .and_then(|value| value.word_of(WebhookKind::ALL, WebhookKind::as_str));
@@ -313,23 +314,11 @@ fn webhook(mut fields: Fields<'_>) -> Option<Webhook> {
         .and_then(|value| value.word_of(Severity::ALL, Severity::as_str));
     fields.finish();
     Some(Webhook {
-        name: name?,
+        name: name?.to_owned(),
         kind: kind?,
         url: url?,
         secret,
         conditions: conditions.unwrap_or_default(),
         min_severity: min_severity.unwrap_or(Severity::Info),
     })
-}
-
-fn name(value: &Value<'_>) -> Option<String> {
-    let name = value.string()?;
-    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
-    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(fits) {
-        value.problem(format!(
-            "a name has 1 to {MAX_NAME} of the characters a-z, 0-9, - and _"
-        ));
-        return None;
-    }
-    Some(name.to_owned())
 }

@@ -120,7 +120,7 @@ pub fn read_source(source: &Source, report: &Report) -> Config {
         ledger: ledger(root.table("ledger")),
         store_cache: store(root.table("store")),
         sandbox: address_only(root.table("sandbox"), local(0), "sandbox.listen", &mut seen),
-        upgrade: upgrade(root.table("upgrade"), &mut seen),
+        upgrade: upgrade(root.table("upgrade")),
     };
     sound::check(&config, &mut root, &seen);
     root.finish();
@@ -252,18 +252,12 @@ fn timeouts<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Timeouts {
     timeouts
 }
 
-fn upgrade<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Upgrade {
+fn upgrade(mut fields: Fields<'_>) -> Upgrade {
     let default = Upgrade::default();
-    let mut time = |name, default| {
-        let value = fields.get(name);
-        let read = value.as_ref().and_then(|v| v.duration(TIMES)).unwrap_or(default);
-        seen.note(value);
-        read
-    };
     let upgrade = Upgrade {
-        prepare: time("prepare", default.prepare),
-        grace: time("grace", default.grace),
-        idle: time("idle", default.idle),
+        prepare: fields.duration("prepare", TIMES).unwrap_or(default.prepare),
+        grace: fields.duration("grace", TIMES).unwrap_or(default.grace),
+        idle: fields.duration("idle", TIMES).unwrap_or(default.idle),
     };
     fields.finish();
     upgrade
@@ -284,7 +278,7 @@ pub(super) fn time_or_off_within(
     let Some(value) = fields.get(name) else {
         return default;
     };
-    match value.is_string().then(|| value.string()).flatten() {
+    match value.text() {
         Some("off") => None,
         _ => value.duration(times).or(default),
     }

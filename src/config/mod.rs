@@ -8,6 +8,7 @@ pub mod fields;
 pub mod json;
 mod listen;
 pub mod load;
+pub mod name;
 pub mod overload;
 mod pools;
 pub mod problem;

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::fields::Fields;
-use super::load::count;
+use super::load::{count, time_or_off_within};
 use super::pools::percent;
 use super::value::Value;
 
@@ -67,12 +67,7 @@ pub(super) fn overload(mut fields: Fields<'_>) -> Overload {
         Some(share)
     });
     let tags = fields.get("critical_tags").map(|value| tags(&value));
-    let lag = fields
-        .get("lag")
-        .and_then(|value| match value.is_string().then(|| value.string()).flatten() {
-            Some("off") => Some(None),
-            _ => value.duration(LAGS).map(Some),
-        });
+    let lag = time_or_off_within(&mut fields, "lag", default.lag, LAGS);
     fields.finish();
     Overload {
         concurrent: concurrent.map_or(default.concurrent, count),
@@ -80,7 +75,7 @@ pub(super) fn overload(mut fields: Fields<'_>) -> Overload {
         wait: wait.unwrap_or(default.wait),
         critical_share: share.unwrap_or(default.critical_share),
         critical_tags: tags.unwrap_or(default.critical_tags),
-        lag: lag.unwrap_or(default.lag),
+        lag,
     }
 }
 

@@ -134,8 +134,9 @@ pub(super) fn retries<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Retrie
 
 /// `"20%"`.
 pub(super) fn percent(value: &Value<'_>) -> Option<u32> {
-    let number = value.is_string().then(|| value.string()).flatten();
-    let percent = number.and_then(|text| text.strip_suffix('%')?.trim_end().parse().ok());
+    let percent = value
+        .text()
+        .and_then(|text| text.strip_suffix('%')?.trim_end().parse().ok());
     if let Some(percent @ 0..=100) = percent {
         return Some(percent);
     }

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+/// Most problems written to the log at once; `tollgate check` tells all.
+const MAX_LOGGED: usize = 50;
+
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -53,6 +56,16 @@ pub(crate) fn place(file: &std::path::Path, line: usize) -> String {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}  {}\n    {}", self.place(), self.what, self.help)
+    }
+}
+
+/// Writes them to the log, the first of them where they are many.
+pub(crate) fn log(problems: &[Problem]) {
+    for p in problems.iter().take(MAX_LOGGED) {
+        match p.warning {
+            true => tracing::warn!(at = %p.place(), what = %p.what, "{}", p.help),
+            false => tracing::error!(at = %p.place(), what = %p.what, "{}", p.help),
+        }
     }
 }
 

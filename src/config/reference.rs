@@ -13,7 +13,7 @@ use super::value::{Value, looks_secret};
 const MAX_BYTES: usize = 16 << 10;
 
 /// Longest name of a variable, in bytes.
-const MAX_NAME: usize = 128;
+const MAX_VARIABLE: usize = 128;
 
 /// Where a secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Reference {
         let value = value.secret();
         let (kind, rest) = value.string()?.split_once(':').unwrap_or_default();
         match kind {
-            "env" if is_name(rest) && !is_key(rest) => return Some(Reference::Env(rest.to_owned())),
+            "env" if is_variable(rest) && !is_key(rest) => return Some(Reference::Env(rest.to_owned())),
             "env" => value.problem(format!(
                 "after env: stands the name of an environment variable (letters, digits and _), not the {thing} itself"
             )),
@@ -74,14 +74,15 @@ impl Reference {
     }
 }
 
-fn is_name(name: &str) -> bool {
-    name.len() <= MAX_NAME
+/// Whether it can be a variable's name.
+pub(crate) fn is_variable(name: &str) -> bool {
+    name.len() <= MAX_VARIABLE
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && !name.bytes().next().is_none_or(|b| b.is_ascii_digit())
 }
 
 /// A secret put where its variable's name belongs: names are told in logs, so that this must be noticed.
-fn is_key(name: &str) -> bool {
+pub(crate) fn is_key(name: &str) -> bool {
     looks_secret(name) && name.contains(|c: char| c.is_ascii_lowercase())
 }
 

@@ -5,7 +5,7 @@
 //! it becomes `....gz`.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -287,20 +287,33 @@ fn compress(path: &Path, stop: &AtomicBool) -> io::Result<bool> {
         Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
         locked => locked?,
     }
-    let before = file.metadata()?;
-    let (done, unfinished) = (with_suffix(path, "gz"), with_suffix(path, "gz.tmp"));
+    let unfinished = with_suffix(path, "gz.tmp");
+    let done = write_compressed(&file, &unfinished, stop).and_then(|whole| {
+        if whole {
+            fs::rename(&unfinished, with_suffix(path, "gz"))?;
+            fs::remove_file(path)?;
+        }
+        Ok(whole)
+    });
+    if !matches!(done, Ok(true)) {
+        let _ = fs::remove_file(&unfinished);
+    }
+    done
+}
+
+/// `false`: somebody still writes into it, or it was told to stop.
+fn write_compressed(mut from: &File, to: &Path, stop: &AtomicBool) -> io::Result<bool> {
+    let before = from.metadata()?;
     let to = File::options()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o640)
-        .open(&unfinished)?;
+        .open(to)?;
     let mut to = GzEncoder::new(to, Compression::default());
-    let mut from = BufReader::with_capacity(PIECE, &file);
     let mut piece = vec![0; PIECE];
     loop {
         if stop.load(Ordering::Relaxed) {
-            fs::remove_file(&unfinished)?;
             return Ok(false);
         }
         match from.read(&mut piece)? {
@@ -309,14 +322,8 @@ fn compress(path: &Path, stop: &AtomicBool) -> io::Result<bool> {
         }
     }
     to.finish()?.sync_all()?;
-    let after = file.metadata()?;
-    if (before.len(), changed(&before)?) != (after.len(), changed(&after)?) {
-        fs::remove_file(&unfinished)?;
-        return Ok(false);
-    }
-    fs::rename(&unfinished, &done)?;
-    fs::remove_file(path)?;
-    Ok(true)
+    let after = from.metadata()?;
+    Ok((before.len(), changed(&before)?) == (after.len(), changed(&after)?))
 }
 
 #[cfg(test)]

@@ -45,7 +45,8 @@ fn read(hop: &[u8]) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+/// Whether it is in one of these networks.
+pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|net| net.contains(&address))
 }
 

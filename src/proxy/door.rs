@@ -3,7 +3,6 @@
 //! that is done here, around its HTTP application.
 
 use std::cell::Cell;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +26,7 @@ use super::crowd::{Crowd, Member};
 use super::metrics::Shed;
 use super::overload::lag::Lag;
 use super::tls::Handshake;
-use super::{Gateway, metrics};
+use super::{Gateway, client_address, metrics};
 
 /// After a refusal for want of time a connection's next request is not read for as long as its client was told to wait, less up to so
 /// many milliseconds.
@@ -145,10 +144,6 @@ impl Door {
         }
     }
 
-    fn is_trusted(&self, address: Option<IpAddr>) -> bool {
-        address.is_some_and(|address| self.trusted.iter().any(|net| net.contains(&address)))
-    }
-
     /// Serves the connection. A header must come whole within its time; HTTP/2 has no such bound of its own, nor has its preface.
     async fn serve(&self, stream: Stream, member: &Member, shutdown: &ShutdownWatch) -> Option<Stream> {
         let stream = match &self.tls {
@@ -189,7 +184,7 @@ impl ServerApp for Door {
         let badge = Badge {
             member: member.clone(),
             lag: self.lag.clone(),
-            single: !self.is_trusted(address),
+            single: !address.is_some_and(|address| client_address::is_trusted(address, &self.trusted)),
         };
         let response = Box::new(ResponseHeader::build(200, Some(0)).ok()?);
         stream.set_proxy_digest(ProxyDigest::new(response, Some(Box::new(badge))));

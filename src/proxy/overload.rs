@@ -22,7 +22,7 @@ use crate::random;
 use super::context::RequestContext;
 use super::metrics::{self, Shed};
 use super::request_filter::Stop;
-use super::{Gateway, door, intake};
+use super::{Gateway, door, intake, refuse};
 
 /// Clients are told to come back after 1 to so many seconds, so that they don't come back together.
 const RETRY_SPREAD: usize = 4;
@@ -232,9 +232,8 @@ async fn refuse(session: &mut Session, why: Shed) -> ApiError {
         door::was_shed(refusal.retry_after_secs.unwrap_or_default());
     }
     let small = intake::declared_length(session).is_some_and(|length| length <= READ_ON);
-    if small && session.get_header(http::header::EXPECT).is_none() {
-        let rest = async { while let Ok(Some(_)) = session.as_downstream_mut().read_request_body().await {} };
-        let _ = tokio::time::timeout(READ_ON_TIME, rest).await;
+    if small && !refuse::expects_continue(session) {
+        refuse::read_off(session, READ_ON_TIME, READ_ON).await;
     }
     refusal
 }

@@ -13,6 +13,7 @@ use super::Gateway;
 use super::admit;
 use super::context::{RequestContext, RouteStage};
 use super::intake::declared_length;
+use super::refuse;
 use super::request_filter::{Stop, not_admitted};
 
 /// What such paths begin with.
@@ -82,7 +83,7 @@ pub(super) async fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut 
     };
     admit::enter(gateway, session, ctx).await?;
     gateway.ledger.admit().await.map_err(not_admitted)?;
-    if session.get_header(http::header::EXPECT).is_some() {
+    if refuse::expects_continue(session) {
         // The header does not pass on, so nobody else will say it. A client that is gone is noticed when it is read from.
         let _ = session.as_downstream_mut().write_continue_response().await;
     }

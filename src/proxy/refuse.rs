@@ -24,7 +24,7 @@ use super::{abort, failover, limit_headers, local};
 const LINGER: Duration = Duration::from_secs(2);
 
 /// … and at most this much of it.
-const LINGER_BYTES: usize = 64 * 1024 * 1024;
+const LINGER_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Tells the official SDKs (OpenAI's, Anthropic's) whether to try again, whatever the status.
 const SHOULD_RETRY: &str = "x-should-retry";
@@ -95,26 +95,28 @@ pub async fn send_json(
         session.write_response_body(Some(body), true).await?;
     }
     if unread && !expects_continue(session) {
-        linger(session).await;
+        read_off(session, LINGER, LINGER_BYTES).await;
     }
     Ok(())
 }
 
-fn expects_continue(session: &Session) -> bool {
+/// Nothing of the body comes before its client is told to send it.
+pub(super) fn expects_continue(session: &Session) -> bool {
     session.get_header(header::EXPECT).is_some()
 }
 
-async fn linger(session: &mut Session) {
+/// Reads the rest of the body and throws it away, for at most this time and until it is more than `most` bytes.
+pub(super) async fn read_off(session: &mut Session, time: Duration, most: u64) {
     let read = async {
         let mut bytes = 0;
         while let Ok(Some(chunk)) = session.as_downstream_mut().read_request_body().await {
-            bytes += chunk.len();
-            if bytes > LINGER_BYTES {
+            bytes += chunk.len() as u64;
+            if bytes > most {
                 break;
             }
         }
     };
-    let _ = tokio::time::timeout(LINGER, read).await;
+    let _ = tokio::time::timeout(time, read).await;
 }
 
 /// The dialect in which the client is answered: that of its path (even with a wrong method), else the one its headers

@@ -23,10 +23,6 @@ use pingora::tls::{ServerTlsStream, TlsAcceptor};
 use prometheus::{IntCounterVec, register_int_counter_vec};
 use rustls::{AlertDescription, Error, HandshakeKind, PeerIncompatible, ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::Sleep;
-
-/// How an HTTP/2 connection begins, in bytes (RFC 9113, section 3.4).
-const PREFACE: usize = 24;
 
 /// Handshakes that succeeded. `None` only if something else took the name.
 static HANDSHAKES: LazyLock<Option<IntCounterVec>> = LazyLock::new(|| {
@@ -45,13 +41,11 @@ pub struct Handshake {
     config: ArcSwap<ServerConfig>,
     /// The whole handshake.
     deadline: Duration,
-    /// From the handshake to the end of HTTP/2's preface.
-    preface: Duration,
 }
 
 impl Handshake {
-    /// With `config`; a handshake takes at most `deadline`, the preface of HTTP/2 then at most `preface`.
-    pub fn new(config: Arc<ServerConfig>, deadline: Duration, preface: Duration) -> Self {
+    /// With `config`; a handshake takes at most `deadline`. What comes after it has its time from the door.
+    pub fn new(config: Arc<ServerConfig>, deadline: Duration) -> Self {
         if let Some(handshakes) = &*HANDSHAKES {
             for (version, resumed) in [("1.2", "no"), ("1.2", "yes"), ("1.3", "no"), ("1.3", "yes")] {
                 handshakes.with_label_values(&[version, resumed]);
@@ -65,7 +59,6 @@ impl Handshake {
         Handshake {
             config: ArcSwap::new(config),
             deadline,
-            preface,
         }
     }
 
@@ -78,7 +71,7 @@ impl Handshake {
     pub async fn shake(&self, stream: Stream) -> Option<Stream> {
         let acceptor = TlsAcceptor::from(self.config.load_full());
         let reason = match tokio::time::timeout(self.deadline, acceptor.accept(stream)).await {
-            Ok(Ok(tls)) => return Some(Box::new(Secured::new(tls, self.preface))),
+            Ok(Ok(tls)) => return Some(Box::new(Secured::new(tls))),
             Ok(Err(error)) => Reason::of(&error),
             Err(_) => Reason::Timeout,
         };
@@ -182,17 +175,10 @@ impl Reason {
 struct Secured {
     tls: ServerTlsStream<Stream>,
     digest: Arc<SslDigest>,
-    preface: Option<Preface>,
-}
-
-/// HTTP/2's preface is still to come: Pingora waits for it without a limit.
-struct Preface {
-    missing: usize,
-    deadline: Pin<Box<Sleep>>,
 }
 
 impl Secured {
-    fn new(tls: ServerTlsStream<Stream>, preface: Duration) -> Self {
+    fn new(tls: ServerTlsStream<Stream>) -> Self {
         let session = tls.get_ref().1;
         let (version, digest) = match session.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => ("1.3", "TLSv1.3"),
@@ -208,7 +194,6 @@ impl Secured {
         let suite = session
             .negotiated_cipher_suite()
             .and_then(|suite| suite.suite().as_str());
-        let h2 = session.alpn_protocol() == Some(b"h2");
         Secured {
             // Nothing of a client's certificate: it lets in, and says no more.
             digest: Arc::new(SslDigest::new(
@@ -218,10 +203,6 @@ impl Secured {
                 None,
                 Vec::new(),
             )),
-            preface: h2.then(|| Preface {
-                missing: PREFACE,
-                deadline: Box::pin(tokio::time::sleep(preface)),
-            }),
             tls,
         }
     }
@@ -241,25 +222,7 @@ impl fmt::Debug for Secured {
 
 impl AsyncRead for Secured {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.tls).poll_read(cx, buffer);
-        let Some(preface) = &mut self.preface else {
-            return read;
-        };
-        match read {
-            Poll::Pending => preface
-                .deadline
-                .as_mut()
-                .poll(cx)
-                .map(|()| Err(io::ErrorKind::TimedOut.into())),
-            read => {
-                preface.missing = preface.missing.saturating_sub(buffer.filled().len() - before);
-                if preface.missing == 0 {
-                    self.preface = None;
-                }
-                read
-            }
-        }
+        Pin::new(&mut self.tls).poll_read(cx, buffer)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use url::Url;
 
+use crate::config::reference::is_variable;
 use crate::config::value::Value;
 
 use super::environment::Environment;
@@ -84,7 +85,7 @@ fn fill(template: &str, environment: &dyn Environment) -> Result<Filled, Unfille
         let Some((name, after)) = rest[at + 2..].split_once('}') else {
             return malformed("the } after ${ is missing; write it as ${NAME}");
         };
-        if !super::environment::is_name(name) {
+        if !is_variable(name) {
             return malformed("between ${ and } stands the name of an environment variable: letters, digits and _");
         }
         match environment.get(name) {

@@ -107,10 +107,3 @@ impl Environment for Noting<'_> {
         self.inner.check(files)
     }
 }
-
-/// Whether it can be a variable's name.
-pub(super) fn is_name(name: &str) -> bool {
-    name.len() <= 128
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        && !name.bytes().next().is_none_or(|b| b.is_ascii_digit())
-}

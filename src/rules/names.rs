@@ -4,35 +4,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::config::name::MAX_NAME;
+pub(super) use crate::config::name::{RULE, check, is_name};
 use crate::config::value::Value;
 
 use super::patterns::{MAX_PATTERN, glob};
 
-/// Longest name of a provider or credential.
-const MAX_NAME: usize = 64;
 /// Longest name of a route, which may be a phrase.
 const MAX_PHRASE: usize = 128;
-
-/// Whether a provider or credential may be called so: it stands in headers, metrics and `provider/model`.
-pub(super) fn is_name(name: &str) -> bool {
-    (1..=MAX_NAME).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-')
-}
-
-/// What names may be.
-pub(super) const RULE: &str = "a name has 1 to 64 of the characters a-z, 0-9, - and _";
-
-/// A name, checked.
-pub(super) fn check<'a>(value: &Value<'a>) -> Option<&'a str> {
-    let name = value.string()?;
-    if is_name(name) {
-        return Some(name);
-    }
-    value.problem(RULE);
-    None
-}
 
 /// A route's name, which may be a phrase.
 pub(super) fn check_phrase<'a>(value: &Value<'a>) -> Option<&'a str> {

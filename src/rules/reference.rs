@@ -4,11 +4,12 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use crate::config::reference::{is_key, is_variable};
 use crate::config::source::read_bounded;
-use crate::config::value::{Value, looks_secret};
+use crate::config::value::Value;
 use crate::config::{Secret, is_secret_name};
 
-use super::environment::{Environment, is_name};
+use super::environment::Environment;
 
 /// Largest file a secret is read from.
 const MAX_FILE: u64 = 16 << 10;
@@ -61,7 +62,7 @@ impl Thing {
 pub(super) fn read(value: &Value<'_>, thing: Thing, environment: &dyn Environment) -> Option<Result<Secret, String>> {
     let name = thing.name();
     let found = match value.string()?.split_once(':') {
-        Some(("env", variable)) if is_name(variable) && !is_key(variable) => environment
+        Some(("env", variable)) if is_variable(variable) && !is_key(variable) => environment
             .get(variable)
             .and_then(|text| thing.sendable(text, &format!("the environment variable {variable}"))),
         Some(("env", _)) => {
@@ -101,11 +102,6 @@ pub(super) fn read(value: &Value<'_>, thing: Thing, environment: &dyn Environmen
 /// The name of the secret in the store, if that is where it comes from.
 pub(super) fn stored_name<'a>(value: &Value<'a>) -> Option<&'a str> {
     value.text()?.strip_prefix("store:").filter(|name| is_secret_name(name))
-}
-
-/// A key put where its variable's name belongs. The name is told in logs, so that this must be noticed.
-fn is_key(name: &str) -> bool {
-    looks_secret(name) && name.contains(|c: char| c.is_ascii_lowercase())
 }
 
 fn file(path: &Path, thing: Thing) -> Result<Secret, String> {

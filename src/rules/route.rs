@@ -119,7 +119,7 @@ fn one<'a>(mut fields: Fields<'a>, known: &Known<'_>, names: &mut Names) -> Writ
 
 /// A time, or `"off"`.
 fn queue(value: &Value<'_>) -> Option<Duration> {
-    match value.is_string().then(|| value.string()).flatten() {
+    match value.text() {
         Some("off") => Some(Duration::ZERO),
         _ => value.duration(QUEUE),
     }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use prometheus::{IntCounterVec, IntGauge, register_int_counter_vec, register_int_gauge};
 
 use crate::clock::{Clock, UnixMicros};
-use crate::config::problem::part;
+use crate::config::problem::{log, part};
 use crate::config::source::Source;
 use crate::config::{Problem, Problems};
 
@@ -33,9 +33,6 @@ static REFUSED: LazyLock<Option<IntGauge>> = LazyLock::new(|| {
     let help = "1: the last reload of the rules failed, and those before stay in force.";
     register_int_gauge!("tollgate_rules_refused", help).ok()
 });
-
-/// Most problems written to the log for one reload; all of them are in [`Live::status`].
-const MAX_LOGGED: usize = 50;
 
 /// What is called with new rules.
 pub type OnChange = Box<dyn Fn(&Arc<Rules>) + Send + Sync>;
@@ -250,12 +247,7 @@ impl Live {
         if let Some(loaded) = &*LOADED {
             loaded.set(rules.loaded_at.seconds());
         }
-        for p in problems.iter().take(MAX_LOGGED) {
-            match p.warning {
-                true => tracing::warn!(at = %p.place(), what = %p.what, "{}", p.help),
-                false => tracing::error!(at = %p.place(), what = %p.what, "{}", p.help),
-            }
-        }
+        log(problems);
         match result {
             Ok(_) => tracing::info!(
                 providers = rules.providers.len(),

@@ -2,8 +2,6 @@
 //! else notices, each row is settled, nothing leaks. (What breaks off, hangs or stops is in e2e's `errors.rs`.)
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,7 +14,7 @@ use crate::support::dialect::{ALL, Dialect, record};
 use crate::support::gateway::{Gateway, Options, provider_rules};
 use crate::support::provider::{Answer, Step};
 use crate::support::{HEAVY, noise, until};
-use crate::{ANSWER, CHAT, Setting, chat, setting};
+use crate::{ANSWER, CHAT, EVENT, Setting, chat, request, setting};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
 const EVENTS: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n";
@@ -83,7 +81,7 @@ fn quick() -> Options {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_break_the_rules_become_errors() {
-    let setting = setting(quick(), "").await;
+    let setting = setting(quick()).await;
     let gateway = &setting.gateway;
     healthy("at first", &setting).await;
     let descriptors = gateway.descriptors().await;
@@ -238,7 +236,7 @@ fn drip(every: u64, times: usize) -> Vec<Step> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_break_the_rules_end_with_an_error_event() {
-    let setting = setting(quick(), "").await;
+    let setting = setting(quick()).await;
     let gateway = &setting.gateway;
     healthy("at first", &setting).await;
     let descriptors = gateway.descriptors().await;
@@ -301,7 +299,7 @@ async fn streams_that_break_the_rules_end_with_an_error_event() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_odd_but_sound_is_served() {
-    let setting = setting(quick(), "").await;
+    let setting = setting(quick()).await;
     let gateway = &setting.gateway;
     let length = ANSWER.len();
     for (what, answer) in [
@@ -366,7 +364,7 @@ async fn what_is_odd_but_sound_is_served() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_behind_an_answer_are_nobodys_answer() {
-    let setting = setting(quick(), "").await;
+    let setting = setting(quick()).await;
     let gateway = &setting.gateway;
     let length = ANSWER.len();
     let evil = ANSWER.replace("GOOD", "EVIL");
@@ -412,13 +410,10 @@ async fn an_event_of_a_gigabyte_leaves_memory_flat() {
     let _alone = HEAVY.lock().await;
     let long = std::env::var_os("TOLLGATE_LONG").is_some();
     let pieces = if long { 16_384 } else { 2_048 };
-    let setting = setting(
-        Options {
-            timeouts: "total = \"5m\"\ntotal_whole = \"5m\"",
-            ..Options::default()
-        },
-        "",
-    )
+    let setting = setting(Options {
+        timeouts: "total = \"5m\"\ntotal_whole = \"5m\"",
+        ..Options::default()
+    })
     .await;
     let gateway = &setting.gateway;
     healthy("at first", &setting).await;
@@ -480,25 +475,22 @@ async fn an_event_of_a_gigabyte_leaves_memory_flat() {
 }
 
 /// A server that does with each connection what `play` says.
-async fn server<F, P>(play: F) -> (SocketAddr, Arc<AtomicUsize>)
+async fn server<F, P>(play: F) -> SocketAddr
 where
     F: Fn(TcpStream) -> P + Send + Sync + 'static,
     P: Future<Output = std::io::Result<()>> + Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let count = Arc::new(AtomicUsize::new(0));
-    let counted = count.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            counted.fetch_add(1, Ordering::Relaxed);
             let played = play(stream);
             tokio::spawn(async move {
                 let _ = played.await;
             });
         }
     });
-    (address, count)
+    address
 }
 
 /// A gateway before this server alone.
@@ -520,7 +512,7 @@ async fn before(address: SocketAddr, http: &str) -> Gateway {
 async fn an_answer_that_comes_before_the_body_was_sent_is_passed_on() {
     let text = "{\"error\":{\"message\":\"too much\",\"type\":\"x\"}}";
     for (status, close) in [(413, true), (400, true), (413, false), (400, false)] {
-        let (address, _) = server(move |mut stream| async move {
+        let address = server(move |mut stream| async move {
             let mut read = [0; 1024];
             // The header's beginning is enough for it.
             let _ = stream.read(&mut read).await?;
@@ -647,7 +639,7 @@ async fn play(mut stream: TcpStream, how: H2) -> std::io::Result<()> {
         id,
         &[&[0x88][..], &frames::block(&[("content-type", "text/event-stream")])].concat(),
     );
-    let event = b"data: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
+    let event = EVENT.as_bytes();
     let begun = [head.clone(), frame(DATA, 0, id, event)].concat();
     let goaway = |last: u32| frame(GOAWAY, 0, 0, &[code(last), code(2)].concat());
     let bytes = match how {
@@ -689,7 +681,7 @@ async fn play(mut stream: TcpStream, how: H2) -> std::io::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_http2_provider_that_breaks_the_rules_is_told_as_an_error() {
     for how in H2::ALL {
-        let (address, _) = server(move |stream| play(stream, how)).await;
+        let address = server(move |stream| play(stream, how)).await;
         let gateway = before(address, "2").await;
         let what = format!("{how:?}");
         let memory = gateway.resident();
@@ -721,13 +713,10 @@ async fn an_http2_provider_that_breaks_the_rules_is_told_as_an_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_provider_does_not_slow_the_others() {
     let _alone = HEAVY.lock().await;
-    let setting = setting(
-        Options {
-            limits: "requests_per_address = 1000000",
-            ..quick()
-        },
-        "",
-    )
+    let setting = setting(Options {
+        limits: "requests_per_address = 1000000",
+        ..quick()
+    })
     .await;
     let gateway = &setting.gateway;
     healthy("at first", &setting).await;
@@ -742,14 +731,7 @@ async fn a_bad_provider_does_not_slow_the_others() {
         let mut open = Vec::new();
         for _ in 0..count {
             let mut connection = Connection::open(gateway.ports.http).await;
-            let (bearer, body) = (gateway.bearer(), chat("bad"));
-            let length = body.len().to_string();
-            let headers = [
-                ("authorization", bearer.as_str()),
-                ("content-type", "application/json"),
-                ("content-length", length.as_str()),
-            ];
-            connection.send(&[head("POST", CHAT, &headers), body].concat()).await;
+            connection.send(&request(&gateway.key, &chat("bad"))).await;
             open.push(connection);
         }
         for _ in 0..20 {

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use crate::support::client::{self, Connection, PATIENCE, head};
 use crate::support::gateway::{Gateway, Options};
 use crate::support::{HEAVY, until};
-use crate::{CHAT, chat, setting};
+use crate::{CHAT, chat, request, setting, shed};
 
 /// Connections that send this and then nothing.
 async fn open(gateway: &Gateway, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
@@ -41,12 +41,6 @@ async fn closed(all: &mut [TcpStream]) -> usize {
     count
 }
 
-async fn shed(gateway: &Gateway, reason: &str) -> f64 {
-    gateway
-        .metric(&format!("tollgate_shed_total{{reason=\"{reason}\"}}"))
-        .await
-}
-
 /// A client that keeps its connection, with a request behind it.
 async fn client(gateway: &Gateway) -> Connection {
     let mut connection = Connection::open(gateway.ports.http).await;
@@ -55,27 +49,17 @@ async fn client(gateway: &Gateway) -> Connection {
 }
 
 async fn ask(gateway: &Gateway, connection: &mut Connection) -> Option<u16> {
-    let (bearer, body) = (gateway.bearer(), chat("good"));
-    let length = body.len().to_string();
-    let headers = [
-        ("authorization", bearer.as_str()),
-        ("content-type", "application/json"),
-        ("content-length", length.as_str()),
-    ];
-    connection.send(&[head("POST", CHAT, &headers), body].concat()).await;
+    connection.send(&request(&gateway.key, &chat("good"))).await;
     connection.try_reply(false).await.map(|reply| reply.status)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_make_room_for_one_another_and_clients_stay() {
-    let setting = setting(
-        Options {
-            limits: "unauthenticated_connections = 20\nconnections = 60",
-            timeouts: "header = \"1m\"",
-            ..Options::default()
-        },
-        "",
-    )
+    let setting = setting(Options {
+        limits: "unauthenticated_connections = 20\nconnections = 60",
+        timeouts: "header = \"1m\"",
+        ..Options::default()
+    })
     .await;
     let gateway = &setting.gateway;
     let mut friend = client(gateway).await;
@@ -134,13 +118,10 @@ async fn strangers_make_room_for_one_another_and_clients_stay() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_strangers_second_header_has_no_more_time_than_the_first() {
-    let setting = setting(
-        Options {
-            timeouts: "header = \"2s\"\nkeepalive = \"5m\"",
-            ..Options::default()
-        },
-        "",
-    )
+    let setting = setting(Options {
+        timeouts: "header = \"2s\"\nkeepalive = \"5m\"",
+        ..Options::default()
+    })
     .await;
     let gateway = &setting.gateway;
     let mut friend = client(gateway).await;
@@ -158,14 +139,11 @@ async fn a_strangers_second_header_has_no_more_time_than_the_first() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn descriptors_do_not_run_out() {
     let _alone = HEAVY.lock().await;
-    let setting = setting(
-        Options {
-            descriptors: Some(400),
-            timeouts: "header = \"1m\"",
-            ..Options::default()
-        },
-        "",
-    )
+    let setting = setting(Options {
+        descriptors: Some(400),
+        timeouts: "header = \"1m\"",
+        ..Options::default()
+    })
     .await;
     let gateway = &setting.gateway;
     assert!(
@@ -203,15 +181,12 @@ async fn a_header_that_drips_is_not_held_beyond_its_time() {
     };
     let deadline = Duration::from_secs(4);
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let setting = setting(
-        Options {
-            timeouts: "header = \"4s\"\nhandshake = \"2s\"",
-            limits: "requests_per_address = 100000\nconnections_per_address = 100000",
-            tls: Some((made.cert.pem(), made.signing_key.serialize_pem())),
-            ..Options::default()
-        },
-        "",
-    )
+    let setting = setting(Options {
+        timeouts: "header = \"4s\"\nhandshake = \"2s\"",
+        limits: "requests_per_address = 100000\nconnections_per_address = 100000",
+        tls: Some((made.cert.pem(), made.signing_key.serialize_pem())),
+        ..Options::default()
+    })
     .await;
     let gateway = &setting.gateway;
     // HTTP/1.1, the same where HTTP/2 may come, its preface, its frames, and a TLS handshake.

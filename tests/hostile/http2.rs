@@ -11,7 +11,7 @@ use crate::support::client::PATIENCE;
 use crate::support::gateway::Options;
 use crate::support::provider::{Answer, Step};
 use crate::support::{HEAVY, h2, until};
-use crate::{CHAT, Setting, chat, setting};
+use crate::{CHAT, EVENT, Setting, chat, setting};
 
 /// The fields of a good chat request.
 fn fields<'a>(bearer: &'a str, length: &'a str) -> Vec<(&'static str, &'a str)> {
@@ -46,13 +46,10 @@ async fn still_serves(what: &str, setting: &Setting, before: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_are_not_sound_reach_no_provider() {
-    let setting = setting(
-        Options {
-            timeouts: "body_read = \"1s\"",
-            ..Options::default()
-        },
-        "",
-    )
+    let setting = setting(Options {
+        timeouts: "body_read = \"1s\"",
+        ..Options::default()
+    })
     .await;
     let gateway = &setting.gateway;
     let bearer = gateway.bearer();
@@ -140,7 +137,7 @@ async fn requests_that_are_not_sound_reach_no_provider() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frames_that_break_the_rules_end_the_connection() {
-    let setting = setting(Options::default(), "").await;
+    let setting = setting(Options::default()).await;
     let gateway = &setting.gateway;
     let bearer = gateway.bearer();
     let body = chat("good");
@@ -229,13 +226,10 @@ async fn frames_that_break_the_rules_end_the_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_of_frames_are_bounded() {
     let _alone = HEAVY.lock().await;
-    let setting = setting(
-        Options {
-            limits: "requests_per_address = 1000000",
-            ..Options::default()
-        },
-        "",
-    )
+    let setting = setting(Options {
+        limits: "requests_per_address = 1000000",
+        ..Options::default()
+    })
     .await;
     *setting.next.lock() = Answer::raw(vec![Step::Hang]);
     let gateway = &setting.gateway;
@@ -333,13 +327,10 @@ async fn floods_of_frames_are_bounded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_without_a_window_is_left() {
-    let setting = setting(
-        Options {
-            timeouts: "write_stall = \"1s\"",
-            ..Options::default()
-        },
-        "",
-    )
+    let setting = setting(Options {
+        timeouts: "write_stall = \"1s\"",
+        ..Options::default()
+    })
     .await;
     let gateway = &setting.gateway;
     let bearer = gateway.bearer();
@@ -375,8 +366,7 @@ async fn a_reader_without_a_window_is_left() {
     frames.until(PATIENCE, |frame| frame.kind == HEADERS).await;
     gateway.idle().await;
     // The same for streams of events.
-    let event = "data: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
-    *setting.next.lock() = Answer::chunked("text/event-stream", vec![Step::Flood(event.into(), 1_000_000)]);
+    *setting.next.lock() = Answer::chunked("text/event-stream", vec![Step::Flood(EVENT.into(), 1_000_000)]);
     let body = b"{\"model\":\"bad\",\"stream\":true,\"messages\":[]}".to_vec();
     let length = body.len().to_string();
     let head = block(&fields(&bearer, &length));

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use support::client::head;
 use support::gateway::{Gateway, Options, provider_rules};
 use support::provider::{Answer, Provider};
 
@@ -31,12 +32,39 @@ pub const ANSWER: &str = "{\"id\":\"c\",\"object\":\"chat.completion\",\"created
     \"message\":{\"role\":\"assistant\",\"content\":\"GOOD\"},\"finish_reason\":\"stop\"}],\
     \"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}";
 
+/// An event of a stream in the chat dialect.
+pub const EVENT: &str = "data: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\
+    \"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
+
 /// The path of a chat.
 pub const CHAT: &str = "/v1/chat/completions";
 
 /// A chat request for this model.
 pub fn chat(model: &str) -> Vec<u8> {
     format!("{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hi\"}}]}}").into_bytes()
+}
+
+/// The header of a request with this key, whose body has this length.
+pub fn head_of(key: &str, path: &str, length: usize) -> Vec<u8> {
+    let (bearer, length) = (format!("Bearer {key}"), length.to_string());
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+        ("content-length", length.as_str()),
+    ];
+    head("POST", path, &headers)
+}
+
+/// A whole chat request, after which the connection stays.
+pub fn request(key: &str, body: &[u8]) -> Vec<u8> {
+    [head_of(key, CHAT, body.len()), body.to_vec()].concat()
+}
+
+/// How much was refused for this reason, of what is refused for want of room.
+pub async fn shed(gateway: &Gateway, reason: &str) -> f64 {
+    gateway
+        .metric(&format!("tollgate_shed_total{{reason=\"{reason}\"}}"))
+        .await
 }
 
 /// A good provider (models `good*`), one whose answers are scripted (all other models), and a gateway before both.
@@ -47,14 +75,14 @@ pub struct Setting {
     pub next: Arc<Mutex<Answer>>,
 }
 
-/// `more`: lines of the scripted provider.
-pub async fn setting(options: Options, more: &str) -> Setting {
+/// All of them, started.
+pub async fn setting(options: Options) -> Setting {
     let good = Provider::start(|_| Answer::json(200, ANSWER)).await;
     let next = Arc::new(Mutex::new(Answer::json(200, ANSWER)));
     let script = next.clone();
     let bad = Provider::start(move |_| script.lock().clone()).await;
     let gateway = Gateway::start(Options {
-        rules: rules(&good, &bad, more),
+        rules: rules(&good, &bad),
         ..options
     })
     .await;
@@ -66,13 +94,10 @@ pub async fn setting(options: Options, more: &str) -> Setting {
     }
 }
 
-pub fn rules(good: &Provider, bad: &Provider, more: &str) -> Vec<(&'static str, String)> {
+fn rules(good: &Provider, bad: &Provider) -> Vec<(&'static str, String)> {
     vec![
         ("10.toml", provider_rules("good", good.address, "cooldown = \"off\"")),
-        (
-            "11.toml",
-            provider_rules("bad", bad.address, &format!("cooldown = \"off\"\n{more}")),
-        ),
+        ("11.toml", provider_rules("bad", bad.address, "cooldown = \"off\"")),
         (
             "12.toml",
             format!(

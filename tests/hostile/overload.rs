@@ -7,23 +7,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::support::client::{self, Connection, Reply, head};
+use crate::support::client::{self, Connection, Reply};
 use crate::support::dialect::{ALL, Dialect};
 use crate::support::gateway::{Gateway, Options};
 use crate::support::provider::{Answer, Step};
 use crate::support::{HEAVY, h2, until};
-use crate::{ANSWER, CHAT, Setting, chat, setting};
-
-/// A keep-alive request.
-fn request(key: &str, body: &[u8]) -> Vec<u8> {
-    let (bearer, length) = (format!("Bearer {key}"), body.len().to_string());
-    let headers = [
-        ("authorization", bearer.as_str()),
-        ("content-type", "application/json"),
-        ("content-length", length.as_str()),
-    ];
-    [head("POST", CHAT, &headers), body.to_vec()].concat()
-}
+use crate::{ANSWER, CHAT, EVENT, Setting, chat, request, setting, shed};
 
 /// Streams that hang, each on a connection of its own, and have begun.
 async fn hang(setting: &Setting, key: &str, model: &str, count: usize) -> Vec<Connection> {
@@ -60,26 +49,16 @@ async fn critical_key(gateway: &Gateway) -> String {
     made.json()["key"].as_str().expect("a key").to_owned()
 }
 
-async fn shed(gateway: &Gateway, reason: &str) -> f64 {
-    gateway
-        .metric(&format!("tollgate_shed_total{{reason=\"{reason}\"}}"))
-        .await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_the_bound_requests_wait_and_are_refused_but_critical_ones_go_on() {
-    let setting = setting(
-        Options {
-            overload: "concurrent = 10\nqueue = 1\nwait = \"300ms\"\ncritical_share = \"20%\"\nlag = \"off\"",
-            ..Options::default()
-        },
-        "",
-    )
+    let setting = setting(Options {
+        overload: "concurrent = 10\nqueue = 1\nwait = \"300ms\"\ncritical_share = \"20%\"\nlag = \"off\"",
+        ..Options::default()
+    })
     .await;
     let gateway = &setting.gateway;
     let vip = critical_key(gateway).await;
-    let event = "data: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
-    *setting.next.lock() = Answer::chunked("text/event-stream", vec![Step::Send(Bytes::from(event)), Step::Hang]);
+    *setting.next.lock() = Answer::chunked("text/event-stream", vec![Step::Send(EVENT.into()), Step::Hang]);
     let mut held = hang(&setting, &gateway.key, "slow", 8).await;
     assert_eq!(gateway.metric("tollgate_requests_admitted").await, 8.0);
 
@@ -178,14 +157,11 @@ async fn join<T>(calls: Vec<impl Future<Output = T>>) -> Vec<T> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thread_that_is_late_refuses_a_part_and_recovers() {
     let _alone = HEAVY.lock().await;
-    let setting = setting(
-        Options {
-            overload: "lag = \"5ms\"",
-            limits: "requests_per_address = 1000000",
-            ..Options::default()
-        },
-        "",
-    )
+    let setting = setting(Options {
+        overload: "lag = \"5ms\"",
+        limits: "requests_per_address = 1000000",
+        ..Options::default()
+    })
     .await;
     let gateway = &setting.gateway;
     let vip = critical_key(gateway).await;

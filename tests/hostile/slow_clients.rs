@@ -6,28 +6,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::frames::{DATA, END_HEADERS, Frame, Frames, HEADERS, RST_STREAM, block, frame};
-use crate::support::client::{Connection, PATIENCE, head};
+use crate::support::client::{Connection, PATIENCE};
 use crate::support::gateway::{Gateway, Options};
 use crate::support::provider::{Answer, Step};
 use crate::support::until;
-use crate::{ANSWER, CHAT, chat, setting};
-
-fn head_of(gateway: &Gateway, path: &str, length: usize) -> Vec<u8> {
-    let (bearer, length) = (gateway.bearer(), length.to_string());
-    let headers = [
-        ("authorization", bearer.as_str()),
-        ("content-type", "application/json"),
-        ("content-length", length.as_str()),
-    ];
-    head("POST", path, &headers)
-}
+use crate::{ANSWER, CHAT, EVENT, chat, head_of, request, setting};
 
 /// Sends a byte now and then until an answer comes; what it was and when.
 async fn drip(gateway: &Gateway, path: &str, length: usize, every: Duration, at_once: usize) -> (u16, Duration) {
     let stream = TcpStream::connect(gateway.ports.http).await.unwrap();
     let begun = Instant::now();
     let (mut reader, mut writer) = stream.into_split();
-    writer.write_all(&head_of(gateway, path, length)).await.unwrap();
+    writer.write_all(&head_of(&gateway.key, path, length)).await.unwrap();
     writer.write_all(&vec![b' '; at_once]).await.unwrap();
     let drip = async {
         loop {
@@ -52,14 +42,11 @@ async fn drip(gateway: &Gateway, path: &str, length: usize, every: Duration, at_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_must_come_within_its_times_and_at_a_pace() {
-    let setting = setting(
-        Options {
-            timeouts: "body_read = \"1500ms\"\nbody = \"5s\"",
-            limits: "body_pace = \"100KiB\"",
-            ..Options::default()
-        },
-        "",
-    )
+    let setting = setting(Options {
+        timeouts: "body_read = \"1500ms\"\nbody = \"5s\"",
+        limits: "body_pace = \"100KiB\"",
+        ..Options::default()
+    })
     .await;
     let gateway = &setting.gateway;
     let wait = Duration::from_millis(100);
@@ -112,13 +99,10 @@ async fn a_body_must_come_within_its_times_and_at_a_pace() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_that_streams_through_does_not_hang_for_ever() {
-    let setting = setting(
-        Options {
-            timeouts: "body_read = \"1s\"\nbody = \"4s\"\nfirst_byte_whole = \"3s\"\nidle = \"3s\"",
-            ..Options::default()
-        },
-        "",
-    )
+    let setting = setting(Options {
+        timeouts: "body_read = \"1s\"\nbody = \"4s\"\nfirst_byte_whole = \"3s\"\nidle = \"3s\"",
+        ..Options::default()
+    })
     .await;
     let gateway = &setting.gateway;
     for every in [Duration::from_secs(100), Duration::from_millis(200)] {
@@ -156,16 +140,12 @@ async fn an_upload_that_streams_through_does_not_hang_for_ever() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_takes_nothing_of_an_answer_is_left_and_its_row_settled() {
-    let setting = setting(
-        Options {
-            timeouts: "write_stall = \"1s\"",
-            ..Options::default()
-        },
-        "",
-    )
+    let setting = setting(Options {
+        timeouts: "write_stall = \"1s\"",
+        ..Options::default()
+    })
     .await;
     let gateway = &setting.gateway;
-    let event = "data: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"xxxxxxxxxxxxxxxx\"}}]}\n\n";
     let before = gateway.resident();
     let stream = b"{\"model\":\"bad\",\"stream\":true,\"messages\":[]}".to_vec();
     let whole = format!("{}{ANSWER}", " ".repeat(30 << 20));
@@ -174,7 +154,7 @@ async fn who_takes_nothing_of_an_answer_is_left_and_its_row_settled() {
             stream,
             Answer::chunked(
                 "text/event-stream",
-                vec![Step::Flood(event.repeat(100).into(), 100_000)],
+                vec![Step::Flood(EVENT.repeat(100).into(), 100_000)],
             ),
         ),
         (chat("bad"), Answer::json(200, whole.clone())),
@@ -185,10 +165,7 @@ async fn who_takes_nothing_of_an_answer_is_left_and_its_row_settled() {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         let mut socket = socket.connect(gateway.ports.http).await.unwrap();
-        socket
-            .write_all(&[head_of(gateway, CHAT, body.len()), body].concat())
-            .await
-            .unwrap();
+        socket.write_all(&request(&gateway.key, &body)).await.unwrap();
         let rows = gateway.settled_rows(at + 1).await;
         assert_eq!(rows.len(), at + 1);
         sockets.push(socket);
@@ -203,9 +180,7 @@ async fn who_takes_nothing_of_an_answer_is_left_and_its_row_settled() {
     // Who reads slowly, but reads, gets all of it.
     *setting.next.lock() = Answer::json(200, whole.clone());
     let mut connection = Connection::open(gateway.ports.http).await;
-    connection
-        .send(&[head_of(gateway, CHAT, chat("bad").len()), chat("bad")].concat())
-        .await;
+    connection.send(&request(&gateway.key, &chat("bad"))).await;
     connection.head().await.unwrap();
     let mut read = 0;
     while read < whole.len() {
@@ -217,19 +192,16 @@ async fn who_takes_nothing_of_an_answer_is_left_and_its_row_settled() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_open_connections_end() {
-    let setting = setting(
-        Options {
-            timeouts: "header = \"2s\"\nkeepalive = \"2s\"\nbody_read = \"2s\"",
-            ..Options::default()
-        },
-        "",
-    )
+    let setting = setting(Options {
+        timeouts: "header = \"2s\"\nkeepalive = \"2s\"\nbody_read = \"2s\"",
+        ..Options::default()
+    })
     .await;
     let gateway = &setting.gateway;
     *setting.next.lock() = Answer::raw(vec![Step::Hang]);
     // Its sending half is closed: before, within and after a request.
-    let request = [head_of(gateway, CHAT, chat("bad").len()), chat("bad")].concat();
-    for bytes in [&b""[..], b"POST / HTTP", &request[..request.len() - 5], &request[..]] {
+    let bad = request(&gateway.key, &chat("bad"));
+    for bytes in [&b""[..], b"POST / HTTP", &bad[..bad.len() - 5], &bad[..]] {
         let mut stream = TcpStream::connect(gateway.ports.http).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         stream.shutdown().await.unwrap();
@@ -240,8 +212,7 @@ async fn half_open_connections_end() {
     // Idle ones, with and without a request behind them.
     let idle = Connection::open(gateway.ports.http).await;
     let mut used = Connection::open(gateway.ports.http).await;
-    used.send(&[head_of(gateway, CHAT, chat("good").len()), chat("good")].concat())
-        .await;
+    used.send(&request(&gateway.key, &chat("good"))).await;
     assert_eq!(used.reply().await.status, 200);
     let begun = Instant::now();
     for mut connection in [idle, used] {

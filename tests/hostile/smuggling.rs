@@ -423,7 +423,7 @@ async fn no_request_hides_in_another() {
         timeouts: "header = \"1s\"\nbody_read = \"1s\"\nkeepalive = \"1s\"",
         ..Options::default()
     };
-    let setting = setting(options, "").await;
+    let setting = setting(options).await;
     for probe in probes(&setting.gateway.key) {
         check(&setting, &probe).await;
     }
@@ -436,7 +436,7 @@ async fn a_body_that_streams_through_hides_nothing_either() {
         timeouts: "header = \"1s\"\nbody_read = \"1s\"\nkeepalive = \"1s\"",
         ..Options::default()
     };
-    let setting = setting(options, "").await;
+    let setting = setting(options).await;
     let key = setting.gateway.key.clone();
     let hidden = "POST /p/bad/v1/files HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n";
     let start = format!("POST /p/good/v1/files HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key}\r\n");
@@ -492,7 +492,7 @@ async fn a_body_that_streams_through_hides_nothing_either() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unread_body_is_never_the_next_request() {
-    let setting = setting(Options::default(), "").await;
+    let setting = setting(Options::default()).await;
     let hidden = "GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n";
     for method in ["GET", "HEAD"] {
         let mut connection = Connection::open(setting.gateway.ports.http).await;

@@ -17,7 +17,7 @@ use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSess
 use tokio::runtime::Handle;
 
 use crate::clock::{Clock, UnixMicros};
-use crate::config::problem::part;
+use crate::config::problem::{log, part};
 use crate::config::{Config, Problem, Problems, Timeouts, TlsListener};
 use crate::proxy::tls::Handshake;
 use crate::watch::Watch;
@@ -29,9 +29,6 @@ use parts::{Parts, of_listener};
 
 /// Sessions of one listener that are kept for clients of TLS 1.2 which take no tickets.
 const SESSIONS: usize = 4096;
-
-/// Most problems written to the log for one reload; `tollgate check` tells all.
-const MAX_LOGGED: usize = 50;
 
 /// `None` only if something else took the name.
 static RELOADS: LazyLock<Option<IntCounterVec>> = LazyLock::new(|| {
@@ -130,7 +127,7 @@ impl Tls {
         });
         let listeners: Vec<Option<Listener>> = listeners.collect();
         let (wrong, warnings) = part(problems);
-        tell(&warnings);
+        log(&warnings);
         if !wrong.is_empty() {
             return Err(StartError::Certificates(wrong));
         }
@@ -142,8 +139,7 @@ impl Tls {
 
     /// When each certificate in force ends, by listener and file.
     pub fn ends(&self) -> Vec<(String, UnixMicros)> {
-        let listeners = self.listeners.iter().flatten();
-        let ends = listeners.flat_map(|listener| {
+        let ends = self.all().flat_map(|listener| {
             let ends = listener.state.lock().ends.clone();
             let names = listener.settings.certificates.iter().map(|files| files.cert.display());
             let named = names.zip(ends).map(|(name, end)| {
@@ -210,7 +206,7 @@ impl Listener {
             address: listener.listen,
             settings: settings.clone(),
             http2: listener.http2,
-            handshake: Arc::new(Handshake::new(config, times.handshake, times.header)),
+            handshake: Arc::new(Handshake::new(config, times.handshake)),
             memory,
             state: Mutex::new(State {
                 tried: files.digest(),
@@ -224,13 +220,14 @@ impl Listener {
     fn reload(&self, anyway: bool, now: UnixMicros) {
         let mut state = self.state.lock();
         let files = Files::read(&self.settings);
-        if !anyway && files.digest() == state.tried {
+        let digest = files.digest();
+        if !anyway && digest == state.tried {
             return;
         }
-        state.tried = files.digest();
+        state.tried = digest;
         let mut problems = Problems::new();
         let taken = self.take(&files, &mut state, now, &mut problems);
-        tell(&problems);
+        log(&problems);
         self.measure(&state, taken);
         if let Some(reloads) = &*RELOADS {
             reloads.with_label_values(&[if taken { "ok" } else { "failed" }]).inc();
@@ -280,15 +277,6 @@ impl Listener {
                 let name = files.cert.display().to_string();
                 expiry.with_label_values(&[listener.as_str(), name.as_str()]).set(*end);
             }
-        }
-    }
-}
-
-fn tell(problems: &Problems) {
-    for p in problems.iter().take(MAX_LOGGED) {
-        match p.warning {
-            true => tracing::warn!(at = %p.place(), what = %p.what, "{}", p.help),
-            false => tracing::error!(at = %p.place(), what = %p.what, "{}", p.help),
         }
     }
 }

@@ -225,5 +225,11 @@ fn two_processes_do_not_compress_one_file_and_a_stop_leaves_it_as_it_was() {
     drop(other);
     assert!(!compress(&path, &AtomicBool::new(true)).unwrap());
     assert_eq!(names(&folder), ["access.log.20260131T120000.000000Z"]);
+    // Nor does a failure leave anything behind.
+    let taken = with_suffix(&path, "gz");
+    fs::create_dir(&taken).unwrap();
+    assert!(compress(&path, &AtomicBool::new(false)).is_err());
+    fs::remove_dir(&taken).unwrap();
+    assert_eq!(names(&folder), ["access.log.20260131T120000.000000Z"]);
     assert!(compress(&path, &AtomicBool::new(false)).unwrap());
 }
