@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use pingora::listeners::ListenerConfig;
+use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::proxy::HttpProxy;
 use pingora::server::{Fds, ListenFds, Server, ShutdownWatch};
 use pingora::services::listening::Service;
@@ -27,6 +29,10 @@ use crate::upgrade::Role;
 use super::StartError;
 use super::sockets::{Sockets, one_each};
 use super::tls::Tls;
+
+/// What is read at once below TLS, in bytes, as rustls asks for 4 KiB at a time. Without TLS nothing is buffered here: headers and bodies
+/// have buffers of their own, and Pingora's 64 KiB are most of what an idle connection holds.
+const TLS_READ: usize = 16 * 1024;
 
 /// How many of the proxy's sockets are served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,7 +96,9 @@ pub fn serve(
             let door = Door::new(proxy.clone(), flood.clone(), crowd.clone(), config, tls.of(index), h2c);
             // Plain, also where there is TLS: that begins at the door.
             let mut service = Service::new(format!("proxy {index}.{number}"), door);
-            service.add_tcp(&listener.listen.to_string());
+            let read = if listener.tls.is_some() { TLS_READ } else { 0 };
+            let buffer = L4BufferSettings::default().read(read);
+            service.add_listener(ListenerConfig::tcp(listener.listen.to_string()).l4_buffer(buffer));
             server.add_service(OneSocket {
                 service,
                 address: listener.listen.to_string(),

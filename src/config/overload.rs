@@ -19,7 +19,7 @@ const WAITS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10)
 const MAX_KEPT: u32 = 90;
 /// Most tags.
 const MAX_TAGS: usize = 32;
-/// Bounds of `lag`: timers are a millisecond late at best.
+/// Bounds of `lag`: where the system gives its time to others for a slice of some milliseconds, there is a line without too much to do.
 const LAGS: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(10);
 
 /// `[overload]`: what is refused when there is too much to do.
@@ -35,7 +35,7 @@ pub struct Overload {
     pub critical_share: u32,
     /// Tags of client keys whose requests are critical.
     pub critical_tags: Vec<String>,
-    /// How late a thread may be with its work; `None`: nobody looks.
+    /// How long requests may stand in line for their thread; `None`: none does.
     pub lag: Option<Duration>,
 }
 
@@ -48,7 +48,7 @@ impl Default for Overload {
             wait: Duration::from_millis(200),
             critical_share: 10,
             critical_tags: vec!["critical".to_owned()],
-            lag: Some(Duration::from_millis(50)),
+            lag: Some(Duration::from_millis(10)),
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::random;
 
 use super::crowd::{Crowd, Member};
 use super::metrics::Shed;
-use super::overload::lag::Lag;
+use super::overload::turnstile::Turnstile;
 use super::tls::Handshake;
 use super::{Gateway, client_address, metrics};
 
@@ -65,17 +65,10 @@ pub fn was_shed(wait: u32) {
 pub struct Badge {
     /// The connection.
     pub member: Arc<Member>,
-    /// The lag of its thread; `None`: nobody looks.
-    lag: Option<Arc<Lag>>,
+    /// That of its thread; `None`: all are let in at once.
+    pub turnstile: Option<Arc<Turnstile>>,
     /// Its requests are one client's, so that it can be made to wait. Those of a trusted proxy are many clients'.
     single: bool,
-}
-
-impl Badge {
-    /// The thread is late with its work, and this is one of the requests it refuses.
-    pub fn is_too_late(&self) -> bool {
-        self.lag.as_ref().is_some_and(|lag| lag.refuses())
-    }
 }
 
 /// The badge of a request's connection.
@@ -100,7 +93,7 @@ pub struct Door {
     tls: Option<Arc<Handshake>>,
     flood: Arc<Flood>,
     crowd: Arc<Crowd>,
-    lag: Option<Arc<Lag>>,
+    turnstile: Option<Arc<Turnstile>>,
     trusted: Vec<IpNet>,
 }
 
@@ -139,7 +132,7 @@ impl Door {
             tls,
             flood,
             crowd,
-            lag: config.overload.lag.map(Lag::new),
+            turnstile: config.overload.lag.map(Turnstile::new),
             trusted: config.trusted_proxies.clone(),
         }
     }
@@ -177,13 +170,10 @@ impl ServerApp for Door {
             metrics::shed(Shed::Address);
             return None;
         };
-        if let Some(lag) = &self.lag {
-            lag.watch();
-        }
         let member = counted.member().clone();
         let badge = Badge {
             member: member.clone(),
-            lag: self.lag.clone(),
+            turnstile: self.turnstile.clone(),
             single: !address.is_some_and(|address| client_address::is_trusted(address, &self.trusted)),
         };
         let response = Box::new(ResponseHeader::build(200, Some(0)).ok()?);

@@ -70,7 +70,7 @@ macro_rules! registered {
 
 mod load;
 
-pub use load::{Admitted, Shed, lag, shed, strangers, waiting};
+pub use load::{Admitted, InLine, Shed, lag, shed, stood, strangers};
 
 static REQUESTS: LazyLock<IntCounterVec> = registered!(register_int_counter_vec!(
     "tollgate_requests_total",

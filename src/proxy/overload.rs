@@ -1,11 +1,12 @@
 //! What is refused when there is too much to do, so that the rest goes on: requests over a fixed number (they wait in line for a
-//! moment first), and a part of all requests while this thread is late with its work ([`lag`]). A part of the places is kept for
-//! critical requests: those of keys with certain tags, and those which take a route that is marked so.
+//! moment first), and those for which their thread has no time ([`turnstile`]). A part of the places is kept for
+//! critical requests: those of keys with certain tags, and those which take a route that is marked so. They don't stand at the turnstile.
 //!
 //! Of whom the key says nothing, only the body tells the route. Where some route is critical, such a request without a place is
 //! read and routed first; where CPU is what is short, only so many of them that reading them costs a small share.
 
-pub mod lag;
+mod lag;
+pub mod turnstile;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -147,7 +148,10 @@ impl Place {
 }
 
 /// Counts one that stands in line, until dropped.
-struct Waiting<'a>(&'a AtomicUsize);
+struct Waiting<'a> {
+    waiting: &'a AtomicUsize,
+    _counted: metrics::InLine,
+}
 
 impl<'a> Waiting<'a> {
     fn begin(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
@@ -155,15 +159,16 @@ impl<'a> Waiting<'a> {
             waiting.fetch_sub(1, Ordering::AcqRel);
             return None;
         }
-        metrics::waiting(1);
-        Some(Waiting(waiting))
+        Some(Waiting {
+            waiting,
+            _counted: metrics::InLine::begin(),
+        })
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-        metrics::waiting(-1);
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -179,7 +184,10 @@ pub(super) async fn enter(gateway: &Gateway, session: &mut Session, ctx: &mut Re
         && ctx.client.target.is_some()
         && gateway.fleet.load().has_critical()
         && session.req_header().method == http::Method::POST;
-    if !critical && door::badge(session).is_some_and(|badge| badge.is_too_late()) {
+    let turnstile = door::badge(session).and_then(|badge| badge.turnstile.clone());
+    if let Some(turnstile) = turnstile.filter(|_| !critical)
+        && turnstile.pass().await.is_err()
+    {
         if unsure && overload.may_look() {
             ctx.unplaced = Some(Shed::Lag);
             return Ok(());

@@ -74,7 +74,7 @@ class Gateway:
             text, found = re.subn(rf'(?m)^listen = "127\.0\.0\.1:{default}"$', f'listen = "127.0.0.1:{port}"', text)
             assert found == 1, f"conf/tollgate.toml listens on {default} {found} times"
         # A busy machine is late with its work, and what is refused for that is tested elsewhere.
-        text, found = re.subn(r'(?m)^lag = "50ms"$', 'lag = "off"', text)
+        text, found = re.subn(r'(?m)^lag = "10ms"$', 'lag = "off"', text)
         assert found == 1, f"conf/tollgate.toml has lag {found} times"
         for name, value in self.limits.items():
             text, found = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value}", text)

@@ -29,6 +29,11 @@ static LAG: LazyLock<Histogram> = registered!(register_histogram!(
     "How much later than due the proxy's threads get to their work.",
     vec![0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0]
 ));
+static STOOD: LazyLock<Histogram> = registered!(register_histogram!(
+    "tollgate_line_seconds",
+    "How long requests stood in line until their thread had time for them; those let in at once are not counted.",
+    vec![0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0]
+));
 
 /// What was short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +87,7 @@ pub(super) fn declare() {
     LazyLock::force(&WAITING);
     LazyLock::force(&STRANGERS);
     LazyLock::force(&LAG);
+    LazyLock::force(&STOOD);
 }
 
 /// Counts a request or connection that was refused.
@@ -89,9 +95,21 @@ pub fn shed(reason: Shed) {
     SHED.with_label_values(&[reason.as_str()]).inc();
 }
 
-/// Requests in line: one more, or one less.
-pub fn waiting(change: i64) {
-    WAITING.add(change);
+/// One request that stands in line, for a place or for its turn, until dropped.
+pub struct InLine(());
+
+impl InLine {
+    /// Counts it.
+    pub fn begin() -> Self {
+        WAITING.inc();
+        InLine(())
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        WAITING.dec();
+    }
 }
 
 /// So many connections are strangers'.
@@ -102,6 +120,11 @@ pub fn strangers(count: usize) {
 /// A thread was so late.
 pub fn lag(late: Duration) {
     LAG.observe(late.as_secs_f64());
+}
+
+/// A request that its thread now has time for stood in line for so long.
+pub fn stood(time: Duration) {
+    STOOD.observe(time.as_secs_f64());
 }
 
 /// One request with a place, until dropped.
