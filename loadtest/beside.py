@@ -1,0 +1,266 @@
+#!/usr/bin/env python3
+"""What do bad providers and hostile clients cost the others? p99 of a small closed loop on a good provider, in interleaved rounds without
+and with trouble. The gateway has core 0 for itself; driver, sandbox and, with the least priority, the trouble have core 1.
+Only the standard library; loopback only.
+
+    python3 loadtest/beside.py target/release/tollgate target/release/examples/load [--trouble giant ...] [--rounds 8] [--seconds 2]
+
+    unaccepted  200 requests on a provider that never accepts (its TCP connect does not complete)
+    mute        200 requests on a provider that accepts and says nothing
+    drip        200 streams of a provider that sends a byte each 100 ms
+    reset       100 requests a second on a provider that resets its connection in the middle of an answer
+    length      100 requests a second on a provider whose answers are shorter, or longer, than they say
+    giant       4 streams at a time, one each half second, of a provider that sends events of 1 GiB
+    headers     2,000 clients that drip their headers, a byte each 500 ms, and connect again when closed
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import multiprocessing
+import os
+import pathlib
+import re
+import resource
+import socket
+import statistics
+import struct
+import subprocess
+import tempfile
+import time
+
+from capacity import await_ready, free_port
+
+CONF = """
+threads = 1
+data = "{dir}/data"
+rules = "{dir}/rules"
+master_key = "{dir}/master.key"
+[[listener]]
+listen = "127.0.0.1:{port}"
+[limits]
+connections_per_address = 100000
+requests_per_address = 1000000
+requests_per_connection = 1000000000
+attempts = 1
+[timeouts]
+{timeouts}
+[admin]
+listen = "127.0.0.1:0"
+[metrics]
+listen = "127.0.0.1:0"
+[logs]
+level = "error"
+access = "off"
+[sandbox]
+listen = "off"
+"""
+# Nothing that hangs is to end within a round.
+PATIENT = """
+connect = "10m"
+connect_total = "10m"
+first_byte = "10m"
+first_byte_whole = "10m"
+"""
+PROVIDER = """
+[provider.{name}]
+dialects = {{ openai_chat = "http://127.0.0.1:{port}/v1" }}
+auth = "none"
+health = "off"
+"""
+CLIENTS = 2000
+HEADER = 10.0
+
+
+async def say(writer, text):
+    writer.write(text)
+    await writer.drain()
+
+
+async def provider(kind, reader, writer):
+    """One connection of a bad provider."""
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(re.search(rb"(?i)content-length: *(\d+)", head)[1]))
+            stream = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+            if kind == "mute":
+                await asyncio.sleep(3600)
+            elif kind == "drip":
+                await say(writer, stream)
+                while True:
+                    await asyncio.sleep(0.1)
+                    await say(writer, b"1\r\n:\r\n")
+            elif kind == "reset":
+                await say(writer, b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{"id": ')
+                linger = struct.pack("ii", 1, 0)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                writer.transport.abort()
+                return
+            elif kind == "length":
+                await say(writer, b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{"id": 1}')
+                writer.close()
+                return
+            elif kind == "giant":
+                await say(writer, stream)
+                await say(writer, b"6\r\ndata: \r\n")
+                for _ in range(1 << 14):
+                    await say(writer, b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+    writer.close()
+
+
+async def ask(kind, port, key, told):
+    """One request on a bad provider; what the client got of it."""
+    body = {"model": f"{kind}/x", "stream": kind in ("drip", "giant"), "messages": [{"role": "user", "content": "hi"}]}
+    body = json.dumps(body).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head.encode() + body)
+    answer, size = b"", 0
+    while part := await reader.read(1 << 16):
+        answer, size = answer + part if size < 1 << 16 else (answer + part)[-4096:], size + len(part)
+    writer.close()
+    if kind not in told:
+        status, error = answer.split(b"\r\n", 1)[0], re.search(rb'"message":"[^"]*"', answer)
+        told[kind] = f"{status.decode()}, {(error or [b'no error'])[0].decode()}"
+        print(f"    {kind}: a client is told: {told[kind]}", flush=True)
+
+
+async def drip_header(port, held):
+    """One client that drips its header for ever."""
+    while True:
+        began = time.monotonic()
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            closed = asyncio.create_task(reader.read())
+            writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nx: ")
+            while not closed.done():
+                writer.write(b"x")
+                await asyncio.wait([closed], timeout=0.5)
+            writer.close()
+            held.append(time.monotonic() - began)
+
+
+async def make(kind, port, key, own):
+    told = {}
+    if kind == "headers":
+        held = []
+        clients = [asyncio.create_task(drip_header(port, held)) for _ in range(CLIENTS)]
+        while not all(client.done() for client in clients):
+            await asyncio.sleep(2)
+            if held:
+                print(f"    headers: {len(held)} were closed, the last after {max(held):.2f} s", flush=True)
+                held.clear()
+        return
+    server = None
+    if kind != "unaccepted":
+        server = await asyncio.start_server(lambda r, w: provider(kind, r, w), sock=own)
+    each = {"reset": 0.01, "length": 0.01, "giant": 0.5}.get(kind)
+    tasks = set()
+
+    async def keep(what):
+        with contextlib.suppress(OSError):
+            await what
+
+    if each is None:
+        await asyncio.gather(*(keep(ask(kind, port, key, told)) for _ in range(200)))
+    while server:
+        tasks = {task for task in tasks if not task.done()}
+        if len(tasks) < (4 if kind == "giant" else 100):
+            tasks.add(asyncio.create_task(keep(ask(kind, port, key, told))))
+        await asyncio.sleep(each or 1)
+
+
+def trouble(kind, port, key, own):
+    os.nice(19)
+    os.sched_setaffinity(0, {1})
+    asyncio.run(make(kind, port, key, own))
+
+
+def main():
+    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse.add_argument("gateway")
+    parse.add_argument("load")
+    kinds = ["unaccepted", "mute", "drip", "reset", "length", "giant", "headers"]
+    parse.add_argument("--trouble", nargs="+", choices=kinds, default=kinds)
+    parse.add_argument("--rounds", type=int, default=8)
+    parse.add_argument("--seconds", type=float, default=2.0)
+    parse.add_argument("--connections", type=int, default=4)
+    args = parse.parse_args()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+    for kind in args.trouble:
+        with tempfile.TemporaryDirectory(prefix="tollgate-beside-") as folder, contextlib.ExitStack() as stack:
+            one(kind, pathlib.Path(folder), stack, args)
+
+
+def one(kind, folder, stack, args):
+    (folder / "conf").mkdir()
+    (folder / "rules").mkdir()
+    own = stack.enter_context(socket.socket())
+    own.bind(("127.0.0.1", 0))
+    own.listen(0 if kind == "unaccepted" else 1024)
+    if kind == "unaccepted":
+        for _ in range(4):  # its queue is full: the next connect waits for ever
+            full = stack.enter_context(socket.socket())
+            full.setblocking(False)
+            full.connect_ex(own.getsockname())
+    sandbox, port = free_port(), free_port()
+    timeouts = f'header = "{HEADER:.0f}s"' if kind == "headers" else PATIENT
+    (folder / "conf/tollgate.toml").write_text(CONF.format(dir=folder, port=port, timeouts=timeouts))
+    rules = PROVIDER.format(name="sandbox", port=sandbox) + PROVIDER.format(name=kind, port=own.getsockname()[1])
+    (folder / "rules/10.toml").write_text(rules)
+    program, load = str(pathlib.Path(args.gateway).resolve()), str(pathlib.Path(args.load).resolve())
+
+    def start(core, *command):
+        process = subprocess.Popen(
+            ["taskset", "-c", str(core), *command], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        stack.callback(process.wait)
+        stack.callback(process.kill)  # a graceful stop would wait for what hangs
+        return process
+
+    start(1, program, "sandbox", "--listen", f"127.0.0.1:{sandbox}")
+    gateway = start(0, program, "--conf", str(folder / "conf/tollgate.toml"))
+    await_ready(port)
+    key = re.search(r'^key = "(.*)"', (folder / "data/first-run.toml").read_text(), re.M)[1]
+
+    def resident():
+        return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{gateway.pid}/status").read_text())[1]) / 1024
+
+    def measure():
+        command = ["taskset", "-c", "1", load, "rps", "--url", f"http://127.0.0.1:{port}/v1/chat/completions"]
+        command += ["--connections", str(args.connections), "--seconds", str(args.seconds)]
+        command += ["--header", f"authorization: Bearer {key}"]
+        result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        if result["errors"]:
+            raise SystemExit(f"requests to the good provider failed: {result}")
+        return result
+
+    measure()
+    rounds, most, before = [], 0.0, resident()
+    for _ in range(args.rounds):
+        calm = measure()
+        process = multiprocessing.Process(target=trouble, args=(kind, port, key, own), daemon=True)
+        process.start()
+        # Those that drip are at their deadline when they are measured beside.
+        time.sleep(HEADER - args.seconds / 2 if kind == "headers" else 1)
+        beside = measure()
+        most = max(most, resident())
+        if kind == "headers":
+            time.sleep(3)
+        process.kill()
+        process.join()
+        time.sleep(0.5)
+        rounds.append((calm, beside))
+    for field in ("p50", "p99"):
+        ratios = sorted(beside[field] / calm[field] for calm, beside in rounds)
+        calm, beside = (statistics.median(pair[n][field] for pair in rounds) for n in (0, 1))
+        print(f"{kind} {field}: calm {calm:.0f} us, beside {beside:.0f} us; median of ratios {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+    print(f"{kind} memory: {before:.0f} MiB before, at most {most:.0f} beside it", flush=True)
+
+
+if __name__ == "__main__":
+    main()
