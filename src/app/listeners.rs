@@ -34,6 +34,9 @@ use super::tls::Tls;
 /// have buffers of their own, and Pingora's 64 KiB are most of what an idle connection holds.
 const TLS_READ: usize = 16 * 1024;
 
+/// The same where HTTP/2's preface is looked for before each request: it and the header are one read.
+const PREFACE_READ: usize = 4096;
+
 /// How many of the proxy's sockets are served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accepting {
@@ -93,10 +96,22 @@ pub fn serve(
         };
         for (number, socket) in its.into_iter().enumerate() {
             let h2c = listener.http2 && listener.tls.is_none();
-            let door = Door::new(proxy.clone(), flood.clone(), crowd.clone(), config, tls.of(index), h2c);
+            let door = Door::new(
+                proxy.clone(),
+                flood.clone(),
+                crowd.clone(),
+                config,
+                tls.of(index),
+                h2c,
+                threads,
+            );
             // Plain, also where there is TLS: that begins at the door.
             let mut service = Service::new(format!("proxy {index}.{number}"), door);
-            let read = if listener.tls.is_some() { TLS_READ } else { 0 };
+            let read = match &listener.tls {
+                Some(_) => TLS_READ,
+                None if h2c => PREFACE_READ,
+                None => 0,
+            };
             let buffer = L4BufferSettings::default().read(read);
             service.add_listener(ListenerConfig::tcp(listener.listen.to_string()).l4_buffer(buffer));
             server.add_service(OneSocket {

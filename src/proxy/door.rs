@@ -107,7 +107,8 @@ struct Http {
 
 impl Door {
     /// A door before `proxy`, for connections with TLS (`tls`) or plain ones; `h2c`: HTTP/2 with prior knowledge is taken on plain
-    /// connections. The listener itself is a plain one: handshakes are done here, where they are counted and have their deadline.
+    /// connections; `threads`: how many the service has. The listener itself is a plain one: handshakes are done here, where they are
+    /// counted and have their deadline.
     pub fn new(
         proxy: Arc<HttpProxy<Gateway>>,
         flood: Arc<Flood>,
@@ -115,6 +116,7 @@ impl Door {
         config: &Config,
         tls: Option<Arc<Handshake>>,
         h2c: bool,
+        threads: usize,
     ) -> Self {
         let mut options = HttpServerOptions::default();
         options.h2c = h2c;
@@ -132,7 +134,11 @@ impl Door {
             tls,
             flood,
             crowd,
-            turnstile: config.overload.lag.map(Turnstile::new),
+            turnstile: match threads {
+                // Each thread would need one of its own.
+                2.. if !config.work_stealing => None,
+                _ => config.overload.lag.map(|target| Turnstile::new(target, threads)),
+            },
             trusted: config.trusted_proxies.clone(),
         }
     }

@@ -18,7 +18,7 @@ static ADMITTED: LazyLock<IntGauge> = registered!(register_int_gauge!(
 ));
 static WAITING: LazyLock<IntGauge> = registered!(register_int_gauge!(
     "tollgate_requests_waiting",
-    "Requests in line for one of these places."
+    "Requests in line, for one of these places or until their thread has time for them."
 ));
 static STRANGERS: LazyLock<IntGauge> = registered!(register_int_gauge!(
     "tollgate_connections_unauthenticated",

@@ -5,12 +5,14 @@
 //! the price of a few words each, and a task lets the next ones in whenever everything that was ready has had its turn.
 //!
 //! Where the first in line has waited too long, a part of those who come is refused: the larger the longer it has waited, so that the line
-//! settles, and nobody has to wait for its end while the thread is idle. A burst is no overload: only a line that did not become empty for
-//! a while has the shorter bound, as in CoDel (RFC 8289, section 4.4) and its use for requests (Maurer, "Fail at Scale", ACM Queue 13(8)).
+//! settles, and nobody has to wait for its end while the thread is idle. A burst is no overload: the bound is the shorter one only
+//! after the first in line was too late for a while, until it no longer was for as long (after CoDel, RFC 8289, section 4.4, and its use for requests:
+//! Maurer, "Fail at Scale", ACM Queue 13(8)).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -26,32 +28,41 @@ const EACH: usize = 8;
 const REFUSED_FOR_ONE: usize = 4;
 /// … but never more than so many.
 const MOST: usize = 256;
-/// The first in line may wait so many targets, until the line has stood for as long: then one.
+/// In a burst the first in line may wait for so many targets; it is one for as long.
 const BURST: u32 = 20;
 /// No line is longer.
 const LONGEST_LINE: usize = 16_384;
 
-/// The turnstile of one thread (of one service, where several threads share it).
+/// The turnstile of one service: of one thread, or of several that share its work.
 pub struct Turnstile {
     target: Duration,
+    /// Let in each round by all threads together, at least.
+    fewest: usize,
     state: Mutex<State>,
     /// Somebody went through, or stands in line.
     used: Notify,
     runs: AtomicBool,
 }
 
+#[derive(Default)]
 struct State {
     line: VecDeque<Waiting>,
-    /// Since when there is somebody in it.
-    stands: Option<Instant>,
     /// Let in this round …
     passed: usize,
     /// … of so many.
     each: usize,
-    /// Refused this round.
+    /// Refused this round …
     refused: usize,
+    /// … this part of those who came.
+    part: f64,
     /// What is left of earlier decisions, so that refusals are spread evenly.
     carried: f64,
+    /// Since when the first in line was too late, each round.
+    late_since: Option<Instant>,
+    /// When it last was.
+    late_last: Option<Instant>,
+    /// It is no burst.
+    stands: bool,
 }
 
 struct Waiting {
@@ -64,17 +75,15 @@ struct Waiting {
 pub struct TooLate;
 
 impl Turnstile {
-    /// The line is too slow where its first has waited for longer than `target`.
-    pub fn new(target: Duration) -> Arc<Self> {
+    /// The line is too slow where its first has waited for longer than `target`. `threads` share the service's work.
+    pub fn new(target: Duration, threads: usize) -> Arc<Self> {
+        let fewest = (EACH * threads.max(1)).min(MOST);
         Arc::new(Turnstile {
             target,
+            fewest,
             state: Mutex::new(State {
-                line: VecDeque::new(),
-                stands: None,
-                passed: 0,
-                each: EACH,
-                refused: 0,
-                carried: 0.0,
+                each: fewest,
+                ..State::default()
             }),
             used: Notify::new(),
             runs: AtomicBool::new(false),
@@ -108,23 +117,24 @@ impl Turnstile {
             }
             return Ok(None);
         }
-        let now = Instant::now();
-        if state.refuses(now, self.target) || state.line.len() >= LONGEST_LINE {
+        if state.refuses() || state.line.len() >= LONGEST_LINE {
             state.refused += 1;
             return Err(TooLate);
         }
         let (go, turn) = oneshot::channel();
-        state.stands.get_or_insert(now);
-        state.line.push_back(Waiting { since: now, go });
+        let since = Instant::now();
+        state.line.push_back(Waiting { since, go });
         drop(state);
         self.used.notify_one();
         Ok(Some(turn))
     }
 
     /// Lets the next in line in; gives whether there were any.
-    fn begin_round(&self) -> bool {
+    fn begin_round(&self, now: Instant) -> bool {
         let mut state = self.state.lock();
-        state.each = (state.refused / REFUSED_FOR_ONE).clamp(EACH, MOST);
+        let waited = state.line.front().map(|first| now.duration_since(first.since));
+        state.look(waited.unwrap_or_default(), now, self.target);
+        state.each = (state.refused / REFUSED_FOR_ONE).clamp(self.fewest, MOST);
         (state.passed, state.refused) = (0, 0);
         while state.passed < state.each
             && let Some(next) = state.line.pop_front()
@@ -132,20 +142,32 @@ impl Turnstile {
             // Who left does not count.
             state.passed += usize::from(next.go.send(()).is_ok());
         }
-        if state.line.is_empty() {
-            state.stands = None;
-        }
         state.passed > 0
     }
 }
 
 impl State {
+    /// Which part is refused from now on, as the first in line has waited for so long. Only rounds look: a thread that stood still
+    /// is not taken for one with too much to do.
+    fn look(&mut self, waited: Duration, now: Instant, target: Duration) {
+        let while_ = |since: Option<Instant>| since.map(|since| now.duration_since(since));
+        if waited > target {
+            self.late_since.get_or_insert(now);
+            self.late_last = Some(now);
+        } else {
+            self.late_since = None;
+        }
+        if while_(self.late_since).is_some_and(|late| late > target * BURST) {
+            self.stands = true;
+        } else if while_(self.late_last).is_none_or(|ago| ago > target * BURST) {
+            self.stands = false;
+        }
+        self.part = part(waited, if self.stands { target } else { target * BURST });
+    }
+
     /// Is this one of those to be refused?
-    fn refuses(&mut self, now: Instant, target: Duration) -> bool {
-        let Some(first) = self.line.front() else { return false };
-        let stood = self.stands.map_or(Duration::ZERO, |since| now.duration_since(since));
-        let bound = if stood > target * BURST { target } else { target * BURST };
-        self.carried += part(now.duration_since(first.since), bound);
+    fn refuses(&mut self) -> bool {
+        self.carried += self.part;
         let refused = self.carried >= 1.0;
         self.carried -= f64::from(u8::from(refused));
         refused
@@ -160,11 +182,26 @@ fn part(waited: Duration, bound: Duration) -> f64 {
 async fn rounds(turnstile: Arc<Turnstile>) {
     loop {
         turnstile.used.notified().await;
-        while turnstile.begin_round() {
-            // Runs again when all that was ready has had its turn.
-            tokio::task::yield_now().await;
+        while turnstile.begin_round(Instant::now()) {
+            all_have_had_their_turn().await;
         }
     }
+}
+
+/// Resolves when all that was ready has had its turn.
+async fn all_have_had_their_turn() {
+    // New events are looked at first …
+    tokio::task::yield_now().await;
+    // … but a runtime of several threads then runs this task before what is ready. Who wakes himself stands behind it.
+    let mut first = true;
+    std::future::poll_fn(|context| {
+        if std::mem::take(&mut first) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
 }
 
 #[cfg(test)]
@@ -174,36 +211,39 @@ mod tests {
 
     use super::*;
 
-    const TARGET: Duration = Duration::from_secs(1);
+    const TARGET: Duration = Duration::from_millis(10);
+    const LONG: Duration = TARGET.saturating_mul(BURST + 1);
 
-    /// A turnstile whose line has stood for so long, as its first has waited.
-    fn with_line(stood: Duration, waited: Duration) -> Arc<Turnstile> {
-        let turnstile = Turnstile::new(TARGET);
-        let now = Instant::now();
-        let mut state = turnstile.state.lock();
-        state.stands = now.checked_sub(stood);
-        let since = now.checked_sub(waited).unwrap();
-        state.line.push_back(Waiting {
-            since,
-            go: oneshot::channel().0,
-        });
-        drop(state);
-        turnstile
+    fn turnstile() -> Arc<Turnstile> {
+        Turnstile::new(TARGET, 1)
     }
 
-    fn refused_of(turnstile: &Turnstile, many: usize) -> usize {
-        (0..many).filter(|_| turnstile.enter().is_err()).count()
+    /// One more in line, at this time.
+    fn join(turnstile: &Turnstile, since: Instant) -> oneshot::Receiver<()> {
+        let (go, turn) = oneshot::channel();
+        turnstile.state.lock().line.push_back(Waiting { since, go });
+        turn
+    }
+
+    /// A round in which the first in line has waited for so long; in percent, who is refused after it.
+    fn round(turnstile: &Turnstile, waited: Duration, now: Instant) -> usize {
+        turnstile.state.lock().line.clear();
+        let since = now.checked_sub(waited).unwrap();
+        let _turns: Vec<_> = (0..100).map(|_| join(turnstile, since)).collect();
+        turnstile.begin_round(now);
+        (0..100).filter(|_| turnstile.enter().is_err()).count()
     }
 
     #[test]
     fn each_round_so_many_are_let_in_and_the_others_in_their_order() {
-        let turnstile = Turnstile::new(TARGET);
+        let turnstile = turnstile();
         for _ in 0..EACH {
             assert!(turnstile.enter().unwrap().is_none(), "at once");
         }
         let mut line: Vec<_> = (0..EACH + 2).map(|_| turnstile.enter().unwrap().unwrap()).collect();
         drop(line.remove(1));
-        assert!(turnstile.begin_round());
+        let now = turnstile.state.lock().line[0].since;
+        assert!(turnstile.begin_round(now));
         let in_now: Vec<_> = line.iter_mut().map(|turn| turn.try_recv().is_ok()).collect();
         assert_eq!(
             in_now,
@@ -211,52 +251,65 @@ mod tests {
             "who left took nobody's place"
         );
         assert!(turnstile.enter().unwrap().is_some(), "behind the others");
-        assert!(turnstile.begin_round());
-        assert!(!turnstile.begin_round(), "nobody is left");
+        assert!(turnstile.begin_round(now));
+        assert!(!turnstile.begin_round(now), "nobody is left");
         assert!(turnstile.enter().unwrap().is_none());
     }
 
     #[test]
     fn the_longer_the_first_has_waited_the_more_are_refused() {
-        let stood = TARGET * BURST * 2;
-        for (waited, percent) in [(500, 0), (900, 0), (1_500, 50), (1_800, 80), (3_000, 100)] {
-            let turnstile = with_line(stood, Duration::from_millis(waited));
-            let refused = refused_of(&turnstile, 200);
-            assert!(refused.abs_diff(percent * 2) <= 20, "{waited} ms: {refused} of 200");
+        let turnstile = turnstile();
+        let now = Instant::now();
+        assert_eq!(round(&turnstile, TARGET * 2, now), 0, "a burst");
+        let half = round(&turnstile, TARGET * BURST * 3 / 2, now);
+        assert!(half.abs_diff(50) <= 1, "too long for a burst");
+        let now = now + LONG;
+        for (waited, percent) in [
+            (TARGET * 3 / 2, 50),
+            (TARGET, 0),
+            (TARGET * 9 / 5, 80),
+            (TARGET * 3, 100),
+        ] {
+            assert!(round(&turnstile, waited, now).abs_diff(percent) <= 1, "{waited:?}");
         }
     }
 
     #[test]
-    fn a_burst_may_wait_longer() {
-        let waited = TARGET * (BURST - 5);
-        assert_eq!(refused_of(&with_line(waited, waited), 100), 0);
-        let waited = TARGET * BURST * 3;
-        assert_eq!(refused_of(&with_line(waited, waited), 100), 100);
+    fn it_is_a_burst_again_when_nobody_was_late_for_a_while() {
+        let turnstile = turnstile();
+        let mut now = Instant::now();
+        round(&turnstile, TARGET * 2, now);
+        now += LONG;
+        assert_eq!(round(&turnstile, TARGET * 2, now), 100);
+        assert_eq!(round(&turnstile, Duration::ZERO, now), 0);
+        now += TARGET;
+        assert_eq!(
+            round(&turnstile, TARGET * 2, now),
+            100,
+            "a line that was empty once stands all the same"
+        );
+        now += LONG;
+        assert_eq!(round(&turnstile, Duration::ZERO, now), 0);
+        assert_eq!(round(&turnstile, TARGET * 2, now), 0);
     }
 
     #[test]
     fn refusing_does_not_take_all_the_time() {
-        let turnstile = with_line(TARGET * BURST * 2, TARGET * 3);
-        let refused = refused_of(&turnstile, 400);
-        let line = (0..200).map(|_| {
-            let (go, turn) = oneshot::channel();
-            turnstile.state.lock().line.push_back(Waiting {
-                since: Instant::now(),
-                go,
-            });
-            turn
-        });
-        let mut line: Vec<_> = line.collect();
-        turnstile.begin_round();
-        let let_in = line.iter_mut().filter_map(|turn| turn.try_recv().ok()).count();
-        assert_eq!(let_in, refused / REFUSED_FOR_ONE);
-        turnstile.begin_round();
-        assert_eq!(line.iter_mut().filter_map(|turn| turn.try_recv().ok()).count(), EACH);
+        let turnstile = turnstile();
+        let now = Instant::now();
+        round(&turnstile, TARGET * 3, now);
+        assert_eq!(round(&turnstile, TARGET * 3, now + LONG), 100);
+        let mut line: Vec<_> = (0..200).map(|_| join(&turnstile, now)).collect();
+        turnstile.begin_round(now + LONG);
+        let mut let_in = || line.iter_mut().filter_map(|turn| turn.try_recv().ok()).count();
+        assert_eq!(let_in(), 100 / REFUSED_FOR_ONE);
+        turnstile.begin_round(now + LONG);
+        assert_eq!(let_in(), EACH);
     }
 
     #[tokio::test]
     async fn what_is_under_way_has_its_turn_between_those_let_in() {
-        let turnstile = Turnstile::new(Duration::from_secs(10));
+        let turnstile = Turnstile::new(Duration::from_secs(10), 1);
         let seen = Rc::new(RefCell::new(Vec::new()));
         let all = tokio::task::LocalSet::new();
         let streams = {

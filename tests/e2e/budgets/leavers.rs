@@ -272,6 +272,7 @@ async fn no_attempt_begins_for_a_client_that_left_in_between() {
     let connection = begin(&gateway, &key, Dialect::Chat, model, true).await;
     // The third attempt waits for more than a second.
     failed(2).await;
+    gateway.settled_rows(2).await;
     drop(connection);
     gateway.idle().await;
     // (Checks of its health are none of the model.)
