@@ -176,8 +176,8 @@ async fn read_stream(
     let permit = opening.acquire().await?;
     let sent = Instant::now();
     let mut connection = Connection::open(target.address).await?;
-    let head = connection.send(&target.request).await?;
     drop(permit);
+    let head = connection.send(&target.request).await?;
     if head.status != 200 {
         bail!("status {}", head.status);
     }
