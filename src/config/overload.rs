@@ -43,7 +43,7 @@ impl Default for Overload {
     fn default() -> Self {
         Overload {
             // Streams last minutes; a request takes some 100 KiB.
-            concurrent: 10_000,
+            concurrent: 20_000,
             queue: 256,
             wait: Duration::from_millis(200),
             critical_share: 10,

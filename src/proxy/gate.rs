@@ -1,10 +1,9 @@
 //! The gate: a session wrapped around the client's. It replays the prepared request body for each attempt, and holds
 //! the answer back until it is worth sending.
 //!
-//! Why: Pingora forwards a body only as it is read from the client, once; a body read in `request_filter` is lost. And an
-//! answer's header goes out as soon as it comes, which forbids a second attempt. `Session.downstream_session` is public
-//! and [`HttpSession::new_custom`] takes any implementation of the session trait, so that all phases stay Pingora's.
-//! The trait is doc-hidden: Pingora's version is pinned, and `tests/e2e/bodies.rs` proves the wrapper.
+//! Why: Pingora forwards a body only as it is read from the client, once; a body read in `request_filter` is lost. And an answer's header goes out
+//! as soon as it comes, which forbids a second attempt. [`HttpSession::new_custom`] takes any implementation of the session trait, so that all
+//! phases stay Pingora's. The trait is doc-hidden: Pingora's version is pinned, and `tests/e2e/bodies.rs` proves the wrapper.
 //!
 //! Traps (PINGORA.md): the body filter may see the end of an answer never or twice, hence [`Held::finish_answer`] is
 //! idempotent and called from here too; at most three pieces of body, as the pipe to the upstream has four slots and a full
@@ -12,6 +11,7 @@
 
 mod drain;
 mod pings;
+mod share;
 
 use std::borrow::Cow;
 use std::pin::Pin;
@@ -64,6 +64,7 @@ impl GateControl {
             parts: Vec::new(),
             held_bytes: 0,
             sent_of_body: 0,
+            since_turn: 0,
             timer: None,
             opening: None,
             pinging: Bytes::new(),
@@ -90,6 +91,7 @@ struct Gate {
     parts: Vec<Bytes>,
     held_bytes: usize,
     sent_of_body: usize,
+    since_turn: usize,
     timer: Option<Pin<Box<Sleep>>>,
     /// Of a ping on HTTP/2: our own header, and what is not written yet.
     opening: Option<Box<ResponseHeader>>,
@@ -405,6 +407,7 @@ impl CustomSession for Gate {
             tasks.push(HttpTask::Done);
         }
         if committed {
+            self.give_way(&tasks).await;
             return self.write(tasks).await;
         }
         let mut end = false;
