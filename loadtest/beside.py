@@ -7,9 +7,9 @@ Only the standard library; loopback only.
 
     unaccepted  200 requests on a provider that never accepts (its TCP connect does not complete)
     mute        200 requests on a provider that accepts and says nothing
-    drip        200 streams of a provider that sends a byte each 100 ms
-    reset       100 requests a second on a provider that resets its connection in the middle of an answer
-    length      100 requests a second on a provider whose answers are shorter, or longer, than they say
+    drip        200 streams of a provider that sends a byte each second
+    reset       20 requests a second on a provider that resets its connection in the middle of an answer
+    length      20 requests a second on a provider whose answers are shorter, or longer, than they say
     giant       4 streams at a time, one each half second, of a provider that sends events of 1 GiB
     headers     2,000 clients that drip their headers, a byte each 500 ms, and connect again when closed
 """
@@ -90,7 +90,7 @@ async def provider(kind, reader, writer):
             elif kind == "drip":
                 await say(writer, stream)
                 while True:
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(1)
                     await say(writer, b"1\r\n:\r\n")
             elif kind == "reset":
                 await say(writer, b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{"id": ')
@@ -156,7 +156,7 @@ async def make(kind, port, key, own):
     server = None
     if kind != "unaccepted":
         server = await asyncio.start_server(lambda r, w: provider(kind, r, w), sock=own)
-    each = {"reset": 0.01, "length": 0.01, "giant": 0.5}.get(kind)
+    each = {"reset": 0.05, "length": 0.05, "giant": 0.5}.get(kind)
     tasks = set()
 
     async def keep(what):
