@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """What do bad providers and hostile clients cost the others? p99 of a small closed loop on a good provider, in interleaved rounds without
-and with trouble. The gateway has core 0 for itself; driver, sandbox and, with the least priority, the trouble have core 1.
-Only the standard library; loopback only.
+and with trouble, which has the least priority on the core of driver and sandbox.
 
     python3 loadtest/beside.py target/release/tollgate target/release/examples/load [--trouble giant ...] [--rounds 8] [--seconds 2]
 
@@ -20,54 +19,21 @@ import contextlib
 import json
 import multiprocessing
 import os
-import pathlib
 import re
 import resource
 import socket
 import statistics
 import struct
-import subprocess
-import tempfile
 import time
 
-from capacity import await_ready, free_port
+from stage import Stage, provider
 
-CONF = """
-threads = 1
-data = "{dir}/data"
-rules = "{dir}/rules"
-master_key = "{dir}/master.key"
-[[listener]]
-listen = "127.0.0.1:{port}"
-[limits]
-connections_per_address = 100000
-requests_per_address = 1000000
-requests_per_connection = 1000000000
-attempts = 1
-[timeouts]
-{timeouts}
-[admin]
-listen = "127.0.0.1:0"
-[metrics]
-listen = "127.0.0.1:0"
-[logs]
-level = "error"
-access = "off"
-[sandbox]
-listen = "off"
-"""
 # Nothing that hangs is to end within a round.
 PATIENT = """
 connect = "10m"
 connect_total = "10m"
 first_byte = "10m"
 first_byte_whole = "10m"
-"""
-PROVIDER = """
-[provider.{name}]
-dialects = {{ openai_chat = "http://127.0.0.1:{port}/v1" }}
-auth = "none"
-health = "off"
 """
 CLIENTS = 2000
 HEADER = 10.0
@@ -78,7 +44,7 @@ async def say(writer, text):
     await writer.drain()
 
 
-async def provider(kind, reader, writer):
+async def play(kind, reader, writer):
     """One connection of a bad provider."""
     with contextlib.suppress(OSError, asyncio.IncompleteReadError):
         while True:
@@ -155,7 +121,7 @@ async def make(kind, port, key, own):
         return
     server = None
     if kind != "unaccepted":
-        server = await asyncio.start_server(lambda r, w: provider(kind, r, w), sock=own)
+        server = await asyncio.start_server(lambda r, w: play(kind, r, w), sock=own)
     each = {"reset": 0.05, "length": 0.05, "giant": 0.5}.get(kind)
     tasks = set()
 
@@ -192,63 +158,39 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     for kind in args.trouble:
-        with tempfile.TemporaryDirectory(prefix="tollgate-beside-") as folder, contextlib.ExitStack() as stack:
-            one(kind, pathlib.Path(folder), stack, args)
+        with socket.socket() as own:
+            own.bind(("127.0.0.1", 0))
+            own.listen(0 if kind == "unaccepted" else 1024)
+            timeouts = f'header = "{HEADER:.0f}s"' if kind == "headers" else PATIENT
+            rules = provider(kind, own.getsockname()[1])
+            options = {"limits": "attempts = 1", "more": f"[timeouts]\n{timeouts}", "access": False}
+            with Stage(args.gateway, args.load, rules=rules, **options) as stage:
+                one(kind, own, stage, args)
 
 
-def one(kind, folder, stack, args):
-    (folder / "conf").mkdir()
-    (folder / "rules").mkdir()
-    own = stack.enter_context(socket.socket())
-    own.bind(("127.0.0.1", 0))
-    own.listen(0 if kind == "unaccepted" else 1024)
+def one(kind, own, stage, args):
     if kind == "unaccepted":
         for _ in range(4):  # its queue is full: the next connect waits for ever
-            full = stack.enter_context(socket.socket())
+            full = stage.enter_context(socket.socket())
             full.setblocking(False)
             full.connect_ex(own.getsockname())
-    sandbox, port = free_port(), free_port()
-    timeouts = f'header = "{HEADER:.0f}s"' if kind == "headers" else PATIENT
-    (folder / "conf/tollgate.toml").write_text(CONF.format(dir=folder, port=port, timeouts=timeouts))
-    rules = PROVIDER.format(name="sandbox", port=sandbox) + PROVIDER.format(name=kind, port=own.getsockname()[1])
-    (folder / "rules/10.toml").write_text(rules)
-    program, load = str(pathlib.Path(args.gateway).resolve()), str(pathlib.Path(args.load).resolve())
-
-    def start(core, *command):
-        process = subprocess.Popen(
-            ["taskset", "-c", str(core), *command], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        stack.callback(process.wait)
-        stack.callback(process.kill)  # a graceful stop would wait for what hangs
-        return process
-
-    start(1, program, "sandbox", "--listen", f"127.0.0.1:{sandbox}")
-    gateway = start(0, program, "--conf", str(folder / "conf/tollgate.toml"))
-    await_ready(port)
-    key = re.search(r'^key = "(.*)"', (folder / "data/first-run.toml").read_text(), re.M)[1]
-
-    def resident():
-        return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{gateway.pid}/status").read_text())[1]) / 1024
 
     def measure():
-        command = ["taskset", "-c", "1", load, "rps", "--url", f"http://127.0.0.1:{port}/v1/chat/completions"]
-        command += ["--connections", str(args.connections), "--seconds", str(args.seconds)]
-        command += ["--header", f"authorization: Bearer {key}"]
-        result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        result = stage.drive("rps", connections=args.connections, seconds=args.seconds)
         if result["errors"]:
             raise SystemExit(f"requests to the good provider failed: {result}")
         return result
 
     measure()
-    rounds, most, before = [], 0.0, resident()
+    rounds, most, before = [], 0.0, stage.resident()
     for _ in range(args.rounds):
         calm = measure()
-        process = multiprocessing.Process(target=trouble, args=(kind, port, key, own), daemon=True)
+        process = multiprocessing.Process(target=trouble, args=(kind, stage.port, stage.key, own), daemon=True)
         process.start()
         # Those that drip are at their deadline when they are measured beside.
         time.sleep(HEADER - args.seconds / 2 if kind == "headers" else 1)
         beside = measure()
-        most = max(most, resident())
+        most = max(most, stage.resident())
         if kind == "headers":
             time.sleep(3)
         process.kill()

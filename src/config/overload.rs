@@ -42,7 +42,7 @@ pub struct Overload {
 impl Default for Overload {
     fn default() -> Self {
         Overload {
-            // Streams last minutes; a request takes some 100 KiB.
+            // Streams last minutes; a request takes some 72 KiB (loadtest/RESULTS.md).
             concurrent: 20_000,
             queue: 256,
             wait: Duration::from_millis(200),

@@ -24,15 +24,17 @@ static STRANGERS: LazyLock<IntGauge> = registered!(register_int_gauge!(
     "tollgate_connections_unauthenticated",
     "Connections of clients on which nobody has shown a good key yet."
 ));
+/// Bounds of the buckets of delays, in seconds.
+const DELAYS: [f64; 9] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 static LAG: LazyLock<Histogram> = registered!(register_histogram!(
     "tollgate_lag_seconds",
     "How much later than due the proxy's threads get to their work.",
-    vec![0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0]
+    DELAYS.to_vec()
 ));
 static STOOD: LazyLock<Histogram> = registered!(register_histogram!(
     "tollgate_line_seconds",
     "How long requests stood in line until their thread had time for them; those let in at once are not counted.",
-    vec![0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0]
+    DELAYS.to_vec()
 ));
 
 /// What was short.

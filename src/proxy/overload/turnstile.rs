@@ -67,7 +67,8 @@ struct State {
 
 struct Waiting {
     since: Instant,
-    go: oneshot::Sender<()>,
+    /// Told how long it has waited.
+    go: oneshot::Sender<Duration>,
 }
 
 /// Refused: the line is too slow.
@@ -97,16 +98,14 @@ impl Turnstile {
             tokio::spawn(lag::measure());
         }
         let Some(turn) = self.enter()? else { return Ok(()) };
-        let since = Instant::now();
         let _counted = metrics::InLine::begin();
         // Not answered: the runtime ends.
-        turn.await.map_err(|_| TooLate)?;
-        metrics::stood(since.elapsed());
+        metrics::stood(turn.await.map_err(|_| TooLate)?);
         Ok(())
     }
 
     /// `None`: it is in.
-    fn enter(&self) -> Result<Option<oneshot::Receiver<()>>, TooLate> {
+    fn enter(&self) -> Result<Option<oneshot::Receiver<Duration>>, TooLate> {
         let mut state = self.state.lock();
         if state.line.is_empty() && state.passed < state.each {
             state.passed += 1;
@@ -140,7 +139,7 @@ impl Turnstile {
             && let Some(next) = state.line.pop_front()
         {
             // Who left does not count.
-            state.passed += usize::from(next.go.send(()).is_ok());
+            state.passed += usize::from(next.go.send(now.duration_since(next.since)).is_ok());
         }
         state.passed > 0
     }
@@ -150,16 +149,16 @@ impl State {
     /// Which part is refused from now on, as the first in line has waited for so long. Only rounds look: a thread that stood still
     /// is not taken for one with too much to do.
     fn look(&mut self, waited: Duration, now: Instant, target: Duration) {
-        let while_ = |since: Option<Instant>| since.map(|since| now.duration_since(since));
+        let long_ago = |at: Instant| now.duration_since(at) > target * BURST;
         if waited > target {
             self.late_since.get_or_insert(now);
             self.late_last = Some(now);
         } else {
             self.late_since = None;
         }
-        if while_(self.late_since).is_some_and(|late| late > target * BURST) {
+        if self.late_since.is_some_and(long_ago) {
             self.stands = true;
-        } else if while_(self.late_last).is_none_or(|ago| ago > target * BURST) {
+        } else if self.late_last.is_none_or(long_ago) {
             self.stands = false;
         }
         self.part = part(waited, if self.stands { target } else { target * BURST });
@@ -219,7 +218,7 @@ mod tests {
     }
 
     /// One more in line, at this time.
-    fn join(turnstile: &Turnstile, since: Instant) -> oneshot::Receiver<()> {
+    fn join(turnstile: &Turnstile, since: Instant) -> oneshot::Receiver<Duration> {
         let (go, turn) = oneshot::channel();
         turnstile.state.lock().line.push_back(Waiting { since, go });
         turn
