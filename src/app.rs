@@ -43,8 +43,8 @@ use crate::limits::flood::Flood;
 use crate::observe::access_log::AccessLog;
 use crate::observe::redact::Masker;
 use crate::proxy::abort::Drains;
+use crate::proxy::byte_budget::ByteBudget;
 use crate::proxy::crowd::Crowd;
-use crate::proxy::intake::BodyBudget;
 use crate::proxy::overload::Overload;
 use crate::proxy::{Gateway, metrics};
 use crate::routing::affinity::Affinities;
@@ -259,9 +259,17 @@ pub fn run(
         control.serve("admin", (Role::Admin, address), &sockets, admin::router(state))?;
     }
     let draining = Arc::new(AtomicBool::new(false));
-    let bodies = BodyBudget::new(config.limits.inflight_body);
+    let bodies = ByteBudget::new(config.limits.inflight_body);
+    let answers = ByteBudget::new(config.limits.inflight_answer);
     if let Some(address) = config.metrics {
-        let vitals = Vitals::new(&config, draining.clone(), ledger.clone(), bodies.clone(), fleet.clone());
+        let vitals = Vitals::new(
+            &config,
+            draining.clone(),
+            ledger.clone(),
+            bodies.clone(),
+            answers.clone(),
+            fleet.clone(),
+        );
         let router = crate::observe::metrics::router(move || vitals.publish());
         control.serve("metrics", (Role::Metrics, address), &sockets, router)?;
     }
@@ -291,6 +299,7 @@ pub fn run(
         overload: Overload::new(&config.overload, bounds.concurrent),
         crowd: crowd.clone(),
         bodies,
+        answers,
         drains: Drains::new(config.limits.drains),
         access_log: access_log.clone(),
         draining: draining.clone(),

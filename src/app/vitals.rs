@@ -9,7 +9,7 @@ use prometheus::{IntGauge, register_int_gauge};
 
 use crate::config::Config;
 use crate::ledger::Ledger;
-use crate::proxy::intake::BodyBudget;
+use crate::proxy::byte_budget::ByteBudget;
 use crate::upstream::LiveFleet;
 
 /// What is looked at.
@@ -18,7 +18,8 @@ pub struct Vitals {
     data: PathBuf,
     draining: Arc<AtomicBool>,
     ledger: Ledger,
-    bodies: Arc<BodyBudget>,
+    bodies: Arc<ByteBudget>,
+    answers: Arc<ByteBudget>,
     fleet: Arc<LiveFleet>,
     gauges: Option<Gauges>,
 }
@@ -29,6 +30,7 @@ struct Gauges {
     disk_full: IntGauge,
     disk_free: IntGauge,
     bodies: IntGauge,
+    answers: IntGauge,
 }
 
 impl Gauges {
@@ -47,6 +49,10 @@ impl Gauges {
                 "tollgate_request_bodies_bytes",
                 "Bytes of request bodies held in memory; at most limits.inflight_body."
             )?,
+            answers: register_int_gauge!(
+                "tollgate_answers_kept_bytes",
+                "Bytes of large answers and of large unfinished events held in memory; at most limits.inflight_answer."
+            )?,
         })
     }
 }
@@ -57,7 +63,8 @@ impl Vitals {
         config: &Config,
         draining: Arc<AtomicBool>,
         ledger: Ledger,
-        bodies: Arc<BodyBudget>,
+        bodies: Arc<ByteBudget>,
+        answers: Arc<ByteBudget>,
         fleet: Arc<LiveFleet>,
     ) -> Self {
         let gauges =
@@ -67,6 +74,7 @@ impl Vitals {
             draining,
             ledger,
             bodies,
+            answers,
             fleet,
             gauges: gauges.ok(),
         }
@@ -81,7 +89,9 @@ impl Vitals {
         gauges
             .ready
             .set((!full && !self.draining.load(Ordering::Relaxed)).into());
-        gauges.bodies.set(i64::try_from(self.bodies.used()).unwrap_or(i64::MAX));
+        for (gauge, budget) in [(&gauges.bodies, &self.bodies), (&gauges.answers, &self.answers)] {
+            gauge.set(i64::try_from(budget.used()).unwrap_or(i64::MAX));
+        }
         // Where it can't be told, the last that could stays.
         if let Ok(disk) = rustix::fs::statvfs(&self.data) {
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);

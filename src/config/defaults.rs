@@ -77,7 +77,9 @@ impl Default for Limits {
             // A coding agent opens dozens; an office behind one address, hundreds.
             connections_per_address: 4096,
             requests_per_address: 50_000,
-            answer_kept: 16 * MIB,
+            // An image of 4K is an event of 40 MB and more.
+            answer_kept: 64 * MIB,
+            inflight_answer: 512 * MIB,
             requests_per_connection: 1000,
             upstream_idle: 512,
             attempts: 5,

@@ -166,6 +166,7 @@ fn limits<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Limits {
     let inflight_body = size("inflight_body", MIB, TIB, default.inflight_body);
     let body_pace = size("body_pace", 0, MIB, default.body_pace);
     let answer_kept = size("answer_kept", 64 * KIB, GIB, default.answer_kept);
+    let inflight_answer = size("inflight_answer", MIB, TIB, default.inflight_answer);
     let min_pace = size("min_pace", 0, MIB, default.min_pace);
     let assumed_output = fields
         .integer("assumed_output", 1..=MAX_ASSUMED)
@@ -196,6 +197,7 @@ fn limits<'a>(mut fields: Fields<'a>, seen: &mut Seen<'a>) -> Limits {
         connections_per_address: number("connections_per_address", 1, 1_000_000, default.connections_per_address),
         requests_per_address: number("requests_per_address", 1, 1_000_000, default.requests_per_address),
         answer_kept,
+        inflight_answer,
         min_pace,
         assumed_output,
         tool_turns,

@@ -121,8 +121,10 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Requests of one client address per second; 429 above.
     pub requests_per_address: usize,
-    /// Most bytes of one answer (or one frame of it) kept for metering.
+    /// Most bytes of one answer kept for metering or conversion, and of one event of a stream.
     pub answer_kept: usize,
+    /// Such bytes over all requests.
+    pub inflight_answer: usize,
     /// Requests on one keep-alive connection.
     pub requests_per_connection: u32,
     /// Idle upstream connections kept.

@@ -92,17 +92,35 @@ fn addresses(seen: &Seen<'_>) {
 }
 
 fn bodies(config: &Config, seen: &Seen<'_>) {
-    let (body, inflight) = (config.limits.body, config.limits.inflight_body);
-    if let Some(value) = seen.first_of(&["limits.inflight_body", "limits.body"])
-        && body > inflight
-    {
-        let show = |bytes: usize| size::show(bytes as u64);
-        value.problem(format!(
-            "a request of the largest size (limits.body = {}) would never fit into limits.inflight_body = {}. \
-             Raise the one or lower the other.",
-            show(body),
-            show(inflight)
-        ));
+    let limits = &config.limits;
+    let pairs = [
+        (
+            "a request",
+            "limits.body",
+            limits.body,
+            "limits.inflight_body",
+            limits.inflight_body,
+        ),
+        (
+            "an answer",
+            "limits.answer_kept",
+            limits.answer_kept,
+            "limits.inflight_answer",
+            limits.inflight_answer,
+        ),
+    ];
+    for (what, one, size, all, inflight) in pairs {
+        if let Some(value) = seen.first_of(&[all, one])
+            && size > inflight
+        {
+            let show = |bytes: usize| size::show(bytes as u64);
+            value.problem(format!(
+                "{what} of the largest size ({one} = {}) would never fit into {all} = {}. \
+                 Raise the one or lower the other.",
+                show(size),
+                show(inflight)
+            ));
+        }
     }
 }
 

@@ -24,10 +24,10 @@ use crate::translate::request::Decoded;
 use crate::upstream::{Dial, Endpoint, Failure, Fleet, Hold, Pool};
 
 use super::bill::{Amounts, Bill};
+use super::byte_budget::BytePermit;
 use super::estimated::{Counted, KeptPrompt};
 use super::gate::GateControl;
 use super::instruct::Instructed;
-use super::intake::BodyPermit;
 use super::logging::Concluded;
 use super::metrics::{InFlight, Shed};
 use super::overload::Place;
@@ -85,7 +85,7 @@ pub struct Client {
     /// The body, decoded.
     pub body: Bytes,
     /// Its share of the budget of bodies in memory.
-    pub body_permit: Option<BodyPermit>,
+    pub body_permit: Option<BytePermit>,
     /// What was read of it.
     pub peek: Option<Peek>,
     /// All of it, where a route wanted to know; taken by the first conversion.
@@ -180,6 +180,8 @@ pub struct Attempt {
     pub model: Arc<str>,
     /// The prepared body.
     pub body: Bytes,
+    /// Its share of the memory for what is kept of answers.
+    pub kept: Option<BytePermit>,
     /// The usage-only frame is to be withheld.
     pub withhold_usage: bool,
     /// The provider was asked for a stream.

@@ -238,6 +238,7 @@ mod tests {
             connections_per_address: 10,
             requests_per_address: 10,
             answer_kept: 1024,
+            inflight_answer: 4096,
             requests_per_connection: 10,
             upstream_idle: 1,
             attempts: 1,

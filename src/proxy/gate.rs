@@ -64,7 +64,6 @@ impl GateControl {
             parts: Vec::new(),
             held_bytes: 0,
             sent_of_body: 0,
-            since_turn: 0,
             timer: None,
             opening: None,
             pinging: Bytes::new(),
@@ -91,7 +90,6 @@ struct Gate {
     parts: Vec<Bytes>,
     held_bytes: usize,
     sent_of_body: usize,
-    since_turn: usize,
     timer: Option<Pin<Box<Sleep>>>,
     /// Of a ping on HTTP/2: our own header, and what is not written yet.
     opening: Option<Box<ResponseHeader>>,
@@ -378,6 +376,9 @@ impl CustomSession for Gate {
     // ---- the answer: held, then let through
 
     async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
+        if self.control.lock().gives_way() {
+            tokio::task::yield_now().await;
+        }
         let (committed, tail) = {
             let mut held = self.control.lock();
             held.last_activity = Some(Instant::now());
@@ -407,7 +408,6 @@ impl CustomSession for Gate {
             tasks.push(HttpTask::Done);
         }
         if committed {
-            self.give_way(&tasks).await;
             return self.write(tasks).await;
         }
         let mut end = false;

@@ -169,6 +169,8 @@ pub struct Held {
     pub output_limit: u64,
     /// Bytes of the answer's body received from the provider.
     pub received: u64,
+    /// … since others last had their turn.
+    pub(super) since_turn: usize,
     /// What becomes of the answer if the client goes away; `None` until an attempt begins.
     pub policy: Option<Policy>,
     /// The attempt's row, which must be safe before the answer's end goes out.
@@ -298,6 +300,7 @@ impl Held {
     /// Takes a chunk of the answer and returns what may go to the client.
     pub fn take_chunk(&mut self, chunk: Bytes) -> Bytes {
         self.received += chunk.len() as u64;
+        self.since_turn += chunk.len();
         match &mut self.answer {
             Some(answer) if self.ended.is_none() => answer.chunk(chunk),
             _ => chunk,

@@ -2,7 +2,6 @@
 
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -13,6 +12,7 @@ use pingora::{Error, ErrorType, Result};
 use crate::config::{Limits, Timeouts};
 use crate::ir::{ApiError, ErrorKind};
 
+use super::byte_budget::{ByteBudget, BytePermit};
 use super::metrics::{self, Shed};
 use super::overload;
 
@@ -22,59 +22,6 @@ const DECODE_ELSEWHERE: usize = 64 * 1024;
 /// Bodies from this size on must keep a pace: they hold a large share of the budget (HARDENING, "Timeouts").
 const PACED_FROM: usize = 1 << 20;
 
-/// Bytes of request bodies which may be in memory at once, over all requests.
-pub struct BodyBudget {
-    used: AtomicUsize,
-    most: usize,
-}
-
-/// A share of the budget, given back when dropped.
-pub struct BodyPermit {
-    budget: Arc<BodyBudget>,
-    bytes: usize,
-}
-
-impl BodyBudget {
-    /// A budget of `most` bytes.
-    pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(BodyBudget {
-            used: AtomicUsize::new(0),
-            most,
-        })
-    }
-
-    /// Bytes held now.
-    pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    fn permit(self: &Arc<Self>) -> BodyPermit {
-        BodyPermit {
-            budget: self.clone(),
-            bytes: 0,
-        }
-    }
-}
-
-impl BodyPermit {
-    /// Grows the share to `bytes`; false: the budget is spent.
-    fn grow_to(&mut self, bytes: usize) -> bool {
-        let more = bytes.saturating_sub(self.bytes);
-        if self.budget.used.fetch_add(more, Ordering::AcqRel) + more > self.budget.most {
-            self.budget.used.fetch_sub(more, Ordering::AcqRel);
-            return false;
-        }
-        self.bytes += more;
-        true
-    }
-}
-
-impl Drop for BodyPermit {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::AcqRel);
-    }
-}
-
 /// A body which was read.
 pub struct Body {
     /// The body, decoded.
@@ -82,7 +29,7 @@ pub struct Body {
     /// Its size as it came.
     pub received: u64,
     /// Its share of the budget.
-    pub permit: BodyPermit,
+    pub permit: BytePermit,
 }
 
 /// Why there is no body.
@@ -98,7 +45,7 @@ pub async fn read(
     session: &mut Session,
     limits: &Limits,
     timeouts: &Timeouts,
-    budget: &Arc<BodyBudget>,
+    budget: &Arc<ByteBudget>,
 ) -> Result<Body, NoBody> {
     let declared = declared_length(session);
     if declared.is_some_and(|length| length > limits.body as u64) {
@@ -106,7 +53,7 @@ pub async fn read(
     }
     let mut permit = budget.permit();
     let declared = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-    if !permit.grow_to(declared) {
+    if !permit.hold(declared) {
         return Err(no_room());
     }
     session.set_read_timeout(Some(timeouts.body_read));
@@ -140,7 +87,7 @@ pub async fn read(
                     .unwrap_or_else(|_| Err(garbled()))
             };
             let decoded = decoded?;
-            if !permit.grow_to(decoded.len()) {
+            if !permit.hold(decoded.len()) {
                 return Err(no_room());
             }
             decoded
@@ -165,7 +112,7 @@ async fn collect(
     session: &mut Session,
     limits: &Limits,
     timeouts: &Timeouts,
-    permit: &mut BodyPermit,
+    permit: &mut BytePermit,
 ) -> Result<Bytes, NoBody> {
     let begun = Instant::now();
     let mut first = Bytes::new();
@@ -189,11 +136,11 @@ async fn collect(
         if length > limits.body {
             return Err(too_large(limits));
         }
-        if !permit.grow_to(length) {
+        if !permit.hold(length) {
             return Err(no_room());
         }
         let elapsed = begun.elapsed();
-        if permit.bytes > PACED_FROM && elapsed > timeouts.body_read && is_behind(length, elapsed, limits.body_pace) {
+        if permit.bytes() > PACED_FROM && elapsed > timeouts.body_read && is_behind(length, elapsed, limits.body_pace) {
             return Err(too_slow());
         }
         // A body in one piece is not copied.
@@ -202,7 +149,7 @@ async fn collect(
             continue;
         }
         if all.is_empty() {
-            all.reserve(permit.bytes.max(2 * length));
+            all.reserve(permit.bytes().max(2 * length));
             all.extend_from_slice(&std::mem::take(&mut first));
         }
         all.extend_from_slice(&chunk);
@@ -284,20 +231,6 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-
-    #[test]
-    fn the_budget_is_given_back() {
-        let budget = BodyBudget::new(100);
-        let mut one = budget.permit();
-        assert!(
-            one.grow_to(60) && one.grow_to(60),
-            "growing to what it has costs nothing"
-        );
-        let mut other = budget.permit();
-        assert!(!other.grow_to(41), "over the budget");
-        drop(one);
-        assert!(other.grow_to(100), "given back");
-    }
 
     #[test]
     fn a_pace_is_bytes_a_second() {

@@ -4,6 +4,7 @@
 pub mod abort;
 mod admit;
 mod bill;
+pub mod byte_budget;
 pub mod client_address;
 pub mod client_auth;
 pub mod connected_to_upstream;
@@ -64,9 +65,9 @@ use crate::routing::affinity::Affinities;
 use crate::upstream::{LiveFleet, RetryBudget};
 
 use abort::Drains;
+use byte_budget::ByteBudget;
 use context::RequestContext;
 use crowd::Crowd;
-use intake::BodyBudget;
 use overload::Overload;
 
 /// Requests in flight per thread from which on each thread keeps its connections to providers to itself.
@@ -97,7 +98,9 @@ pub struct Gateway {
     /// Who is connected.
     pub crowd: Arc<Crowd>,
     /// Request bodies in memory.
-    pub bodies: Arc<BodyBudget>,
+    pub bodies: Arc<ByteBudget>,
+    /// What is kept of answers.
+    pub answers: Arc<ByteBudget>,
     /// Answers read on whose clients went away.
     pub drains: Arc<Drains>,
     /// The access log.

@@ -367,6 +367,7 @@ fn open(
         dialect,
         model,
         body,
+        kept: None,
         withhold_usage,
         stream,
         conversion,

@@ -43,7 +43,6 @@ impl SseDecoder {
     /// A LF which completes the CRLF of a block that ended with the previous chunk is told as a block of its own with
     /// [`Content::Nothing`].
     pub fn feed(&mut self, chunk: &[u8], on_block: &mut impl FnMut(Block<'_>)) {
-        self.carry.settle(self.max);
         let mut start = 0;
         if std::mem::take(&mut self.block_cr) {
             match chunk.first() {
@@ -64,7 +63,7 @@ impl SseDecoder {
             self.tell(chunk, start, end, on_block);
             start = end;
         }
-        self.carry.keep(&chunk[start..]);
+        self.carry.keep(&chunk[start..], self.max);
     }
 
     /// The end of the block which is open at `from`: after the blank line. Leaves the line state as it must be there.
@@ -143,6 +142,16 @@ impl SseDecoder {
     /// The bytes of the unfinished block.
     pub fn rest(&self) -> &[u8] {
         &self.carry.bytes
+    }
+
+    /// Keeps no more of the unfinished block: it counts as larger than is kept.
+    pub fn let_go(&mut self) {
+        self.carry.let_go();
+    }
+
+    /// True if more than is kept of the unfinished block came.
+    pub fn is_oversized(&self) -> bool {
+        self.carry.oversized
     }
 
     /// True if a block has begun and not ended.

@@ -40,13 +40,12 @@ impl JsonArrayDecoder {
 
     /// Takes a chunk and tells each element that ends in it.
     pub fn feed(&mut self, chunk: &[u8], on_block: &mut impl FnMut(Block<'_>)) {
-        self.carry.settle(self.max);
         let mut start = 0;
         while let Some(end) = self.find_end(chunk, start) {
             self.tell(chunk, start, end, on_block);
             start = end;
         }
-        self.carry.keep(&chunk[start..]);
+        self.carry.keep(&chunk[start..], self.max);
     }
 
     fn find_end(&mut self, chunk: &[u8], from: usize) -> Option<usize> {
@@ -130,6 +129,16 @@ impl JsonArrayDecoder {
     /// True if no element and no array is open: what was fed is a whole document.
     pub fn is_closed(&self) -> bool {
         self.depth == 0 && !self.open
+    }
+
+    /// Keeps no more of the unfinished block: it counts as larger than is kept.
+    pub fn let_go(&mut self) {
+        self.carry.let_go();
+    }
+
+    /// True if more than is kept of an unfinished element came.
+    pub fn is_oversized(&self) -> bool {
+        self.carry.oversized
     }
 
     /// True if there are such bytes.

@@ -80,12 +80,28 @@ impl Splitter {
         }
     }
 
-    /// The bytes of the unfinished block; empty if there are none or if it is oversized already. At most `max_kept`
-    /// and one chunk.
+    /// The bytes of the unfinished block; empty if there are none or if it is oversized already. At most
+    /// `max_kept`.
     pub fn rest(&self) -> &[u8] {
         match self {
             Splitter::Sse(decoder) => decoder.rest(),
             Splitter::JsonArray(decoder) => decoder.rest(),
+        }
+    }
+
+    /// Keeps no more of the unfinished block, if there is one: it counts as oversized.
+    pub fn let_go(&mut self) {
+        match self {
+            Splitter::Sse(decoder) => decoder.let_go(),
+            Splitter::JsonArray(decoder) => decoder.let_go(),
+        }
+    }
+
+    /// True if more than `max_kept` bytes of the unfinished block came.
+    pub fn is_oversized(&self) -> bool {
+        match self {
+            Splitter::Sse(decoder) => decoder.is_oversized(),
+            Splitter::JsonArray(decoder) => decoder.is_oversized(),
         }
     }
 
@@ -125,21 +141,35 @@ struct Carry {
 /// Capacity that is kept for the next block; what is larger is given back, so that an idle stream is small.
 const CARRY_KEPT: usize = 1024;
 
+/// A block of which so much has come may become as large as is kept.
+const CARRY_LARGE: usize = 1 << 20;
+
 impl Carry {
     fn is_inside(&self) -> bool {
         self.oversized || !self.bytes.is_empty()
     }
 
-    /// Keeps the unfinished end of a chunk. The limit is looked at when the next chunk comes ([`Carry::settle`]).
-    fn keep(&mut self, tail: &[u8]) {
-        if !self.oversized {
-            self.bytes.extend_from_slice(tail);
+    /// Keeps the unfinished end of a chunk, if the block is no larger than `max` with it.
+    fn keep(&mut self, tail: &[u8], max: usize) {
+        if self.oversized || tail.is_empty() {
+            return;
         }
+        let length = self.bytes.len() + tail.len();
+        if length > max {
+            self.oversized = true;
+            self.bytes = Vec::new();
+            return;
+        }
+        if length > self.bytes.capacity() {
+            // Twice as much each time; of what is large all at once: untouched memory is none, but a copy left behind is.
+            let more = if length > CARRY_LARGE { max } else { 2 * length };
+            self.bytes.reserve_exact(more.min(max) - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(tail);
     }
 
-    /// Lets go of a block which has become larger than `max`.
-    fn settle(&mut self, max: usize) {
-        if self.bytes.len() > max {
+    fn let_go(&mut self) {
+        if self.is_inside() {
             self.oversized = true;
             self.bytes = Vec::new();
         }

@@ -57,6 +57,29 @@ impl ConvertFrames {
         &self.converter
     }
 
+    /// More came of a frame than is kept.
+    pub(super) fn is_oversized(&self) -> bool {
+        self.splitter.is_oversized()
+    }
+
+    /// Bytes kept: of an unfinished frame, and about those of an answer that goes out at its end.
+    pub(super) fn kept(&self) -> usize {
+        let answer = if self.most == usize::MAX {
+            0
+        } else {
+            self.read / FRAMING
+        };
+        self.splitter.rest().len() + answer
+    }
+
+    /// Keeps no more: what has come is larger than can be converted.
+    pub(super) fn let_go(&mut self) {
+        self.splitter.let_go();
+        if self.most != usize::MAX {
+            self.most = 0;
+        }
+    }
+
     /// Ends the client's stream with an error.
     pub(super) fn fail(&mut self, error: &ApiError) -> Bytes {
         self.converter.fail(error)

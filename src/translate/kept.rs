@@ -37,13 +37,7 @@ impl Kept {
             return tail.add(chunk);
         }
         if self.length + chunk.len() > self.max {
-            self.gather();
-            let mut tail = Tail::default();
-            for kept in std::mem::take(&mut self.chunks).iter().chain([chunk]) {
-                tail.add(kept);
-            }
-            self.over = Some(tail);
-            return;
+            return self.let_go().add(chunk);
         }
         self.length += chunk.len();
         if chunk.len() < SMALL && self.length > chunk.len() {
@@ -52,6 +46,22 @@ impl Kept {
         }
         self.gather();
         self.chunks.push(chunk.clone());
+    }
+
+    /// Bytes kept.
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Lets go of all but the end, as if there were too many bytes.
+    pub(super) fn let_go(&mut self) -> &mut Tail {
+        self.gather();
+        self.length = 0;
+        let tail = self.over.get_or_insert_default();
+        for kept in std::mem::take(&mut self.chunks) {
+            tail.add(&kept);
+        }
+        tail
     }
 
     fn gather(&mut self) {

@@ -17,8 +17,6 @@ use super::convert_frames::ConvertFrames;
 use super::inflate::{self, Inflate, Stop};
 use super::kept::Kept;
 
-/// Most bytes of an unfinished frame that are held back; a larger one flows as it comes.
-pub const HOLD: usize = 64 << 10;
 /// Most bytes of an error answer that are kept to be read.
 pub const MAX_ERROR: usize = 64 << 10;
 
@@ -79,8 +77,8 @@ pub struct AnswerStream {
     body: Body,
     /// Frames go out whole ([`Body::Frames`]).
     aligned: bool,
-    /// A frame too large to be held back has begun to flow, and has not ended.
-    flowing: bool,
+    /// A frame is larger than is kept: what comes is not passed on any more.
+    too_large: bool,
     /// Something went out.
     sent: bool,
     /// A stream in a coding can't be read any more.
@@ -112,10 +110,6 @@ struct Frames {
     splitter: Splitter,
     decoder: Box<dyn StreamDecoder>,
     withhold_usage: bool,
-    /// Unfinished frames up to this size are held back.
-    hold: usize,
-    /// The unfinished frame was too large to be held back: it has flowed so far.
-    flowing: bool,
     /// A withheld frame ended with the CR of a CRLF: its LF is to be withheld too.
     drop_lf: bool,
     /// A frame was seen.
@@ -135,8 +129,6 @@ impl AnswerStream {
                     splitter: Splitter::new(framing, plan.max_kept),
                     decoder: plan.dialect.stream_decoder(plan.operation),
                     withhold_usage: plan.withhold_usage,
-                    hold: plan.max_kept.min(HOLD),
-                    flowing: false,
                     drop_lf: false,
                     any: false,
                 };
@@ -153,7 +145,7 @@ impl AnswerStream {
             meter: Meter::default(),
             body,
             aligned,
-            flowing: false,
+            too_large: false,
             sent: false,
             blind: false,
             end: None,
@@ -163,18 +155,15 @@ impl AnswerStream {
     }
 
     /// Takes a chunk as it came and returns what goes to the client now: whole frames of a stream (an unfinished one is
-    /// held back until it is whole, or larger than [`HOLD`]), the chunk itself otherwise. After [`AnswerStream::finish`]
-    /// chunks are no longer read nor sent.
+    /// held back until it is whole), the chunk itself otherwise. After [`AnswerStream::finish`], and once it
+    /// [is too large](AnswerStream::is_too_large), chunks are no longer read nor sent.
     pub fn chunk(&mut self, chunk: Bytes) -> Bytes {
-        if self.end.is_some() {
+        self.too_large |= self.is_oversized();
+        if self.end.is_some() || self.too_large {
             return Bytes::new();
         }
         let out = match &mut self.body {
-            Body::Frames(frames) => {
-                let out = frames.chunk(chunk, &mut self.meter);
-                self.flowing = frames.flowing;
-                out
-            }
+            Body::Frames(frames) => frames.chunk(chunk, &mut self.meter),
             Body::Coded(frames, inflate, stop) => {
                 if let Some(decoder) = inflate {
                     match decoder.push(&chunk) {
@@ -344,27 +333,59 @@ impl AnswerStream {
         Some(told)
     }
 
+    /// Bytes held in memory, of an unfinished frame or of the whole answer so far.
+    pub fn kept(&self) -> usize {
+        match &self.body {
+            Body::Frames(frames) | Body::Coded(frames, ..) => frames.splitter.rest().len(),
+            Body::Kept(kept) | Body::ConvertKept(kept, _) => kept.length(),
+            Body::Convert(frames) => frames.kept(),
+            Body::Opaque => 0,
+        }
+    }
+
+    /// Keeps no more of it, as if what is kept had become larger than [`AnswerPlan::max_kept`].
+    pub fn let_go(&mut self) {
+        match &mut self.body {
+            Body::Frames(frames) | Body::Coded(frames, ..) => frames.splitter.let_go(),
+            Body::Kept(kept) | Body::ConvertKept(kept, _) => {
+                kept.let_go();
+            }
+            Body::Convert(frames) => frames.let_go(),
+            Body::Opaque => {}
+        }
+        self.too_large = self.is_oversized();
+    }
+
+    fn is_oversized(&self) -> bool {
+        match &self.body {
+            Body::Frames(frames) => frames.splitter.is_oversized(),
+            Body::Convert(frames) => frames.is_oversized(),
+            _ => false,
+        }
+    }
+
+    /// True once a stream has a frame larger than is kept. What came before it went out; it did not, as nothing could be said to the
+    /// client in the middle of it.
+    pub fn is_too_large(&self) -> bool {
+        self.too_large
+    }
+
     /// True if what was sent so far ends at a frame border, so that an error can be written after it. Also true while
     /// nothing was sent at all.
     pub fn at_border(&self) -> bool {
-        if self.aligned { !self.flowing } else { !self.sent }
+        self.aligned || !self.sent
     }
 
     /// True if the dialect's error can be written after what was sent: only into streams without a coding, at a border.
     /// Of any other answer which has begun, only the connection can tell that it failed. True also after
     /// [`AnswerStream::finish`], for an end which is not complete.
     pub fn can_append_error(&self) -> bool {
-        self.aligned && !self.flowing
+        self.aligned
     }
 
     /// True if something that is no event of the answer may be written now: its frames go out whole, and it is not over.
     pub fn may_ping(&self) -> bool {
-        let frames = match &self.body {
-            Body::Frames(_) => !self.flowing,
-            Body::Convert(_) => true,
-            _ => false,
-        };
-        frames && self.end.is_none()
+        matches!(self.body, Body::Frames(_) | Body::Convert(_)) && self.end.is_none()
     }
 
     /// True until a frame went out.
@@ -456,8 +477,6 @@ impl Frames {
             splitter,
             decoder,
             withhold_usage,
-            hold,
-            flowing,
             drop_lf,
             any,
         } = self;
@@ -469,24 +488,15 @@ impl Frames {
         splitter.feed(&chunk, |block: Block<'_>| {
             let lonely_lf = lf_pending && (block.start, block.end) == (0, 1) && block.content == Content::Nothing;
             let usage = Frames::frame(&mut **decoder, block.content, *withhold_usage, any, meter);
-            if lonely_lf || (usage && !*flowing) {
+            if lonely_lf || usage {
                 head.extend_from_slice(&chunk[from..block.start]);
                 from = block.end;
                 *drop_lf = usage && block.end == chunk.len() && chunk.ends_with(b"\r");
-            } else if !*flowing {
+            } else {
                 head.extend_from_slice(block.carried);
             }
-            *flowing = false;
             to = block.end;
         });
-        let rest = splitter.rest();
-        if *flowing {
-            to = chunk.len();
-        } else if rest.len() > *hold {
-            *flowing = true;
-            head.extend_from_slice(&rest[..rest.len() - (chunk.len() - to)]);
-            to = chunk.len();
-        }
         if head.is_empty() {
             return if (from, to) == (0, chunk.len()) {
                 chunk
@@ -518,7 +528,7 @@ impl Frames {
             end = StreamEnd::Truncated;
         }
         let whole = matches!(end, StreamEnd::Complete | StreamEnd::Unfinished);
-        let send = whole && !self.flowing && !withheld;
+        let send = whole && !withheld;
         (if send { rest } else { Bytes::new() }, end)
     }
 }

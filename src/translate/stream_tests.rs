@@ -117,25 +117,20 @@ fn a_last_frame_without_its_blank_line_is_sent_if_it_completes_the_answer() {
 }
 
 #[test]
-fn a_frame_beyond_the_hold_limit_flows() {
-    let long = "x".repeat(2 * HOLD);
+fn a_large_frame_goes_out_whole() {
+    let long = "x".repeat(200_000);
     let frame = format!("data: {{\"model\":\"m\",\"choices\":[{{\"delta\":{{\"content\":\"{long}\"}}}}]}}\n\n");
     let body = format!("{frame}{CHAT}");
-    for size in [1000, 4096, HOLD + 10] {
+    for size in [1000, 4096, 70_000] {
         let mut stream = AnswerStream::new(plan("openai_chat", SSE));
         let mut out = Vec::new();
-        let mut off_border = false;
         for chunk in body.as_bytes().chunks(size) {
             out.extend_from_slice(&stream.chunk(Bytes::copy_from_slice(chunk)));
-            assert!(
-                stream.at_border() || out.len() >= HOLD.min(size),
-                "only a large frame flows"
-            );
-            off_border |= !stream.at_border();
+            assert!(out.is_empty() || out.len() >= frame.len(), "chunks of {size}");
+            assert!(stream.can_append_error());
         }
         let (rest, end) = stream.finish();
         out.extend_from_slice(&rest);
-        assert!(off_border, "while it flows no error may be written (chunks of {size})");
         assert_eq!(out, body.as_bytes(), "chunks of {size}");
         assert_eq!(
             (end, stream.meter().content_events, stream.meter().unread_frames),
@@ -145,18 +140,25 @@ fn a_frame_beyond_the_hold_limit_flows() {
 }
 
 #[test]
-fn a_frame_beyond_what_is_kept_passes_unread() {
+fn a_frame_beyond_what_is_kept_ends_the_stream_before_it() {
+    let (before, after) = CHAT.split_at(CHAT.find("\n\n").unwrap() + 2);
     let long = format!("data: \"{}\"\n\n", "x".repeat(5000));
-    let body = format!("{long}{CHAT}");
+    let body = format!("{before}{long}{after}");
     for size in [100, 1000, 3000] {
-        let plan = AnswerPlan {
+        let mut stream = AnswerStream::new(AnswerPlan {
             max_kept: 1000,
             conversion: None,
             ..plan("openai_chat", SSE)
-        };
-        let (out, end, stream) = run(plan, body.as_bytes(), size);
-        assert_eq!(out, body.as_bytes(), "chunks of {size}");
-        assert_eq!((end, stream.meter().unread_frames), (StreamEnd::Complete, 1));
+        });
+        let mut out = Vec::new();
+        for chunk in body.as_bytes().chunks(size) {
+            assert!(!stream.is_too_large() || stream.chunk(Bytes::copy_from_slice(chunk)).is_empty());
+            if !stream.is_too_large() {
+                out.extend_from_slice(&stream.chunk(Bytes::copy_from_slice(chunk)));
+            }
+        }
+        assert!(stream.is_too_large() && stream.can_append_error(), "chunks of {size}");
+        assert_eq!(out, before.as_bytes(), "chunks of {size}");
     }
 }
 

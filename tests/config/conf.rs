@@ -142,7 +142,7 @@ fn unknown_fields() {
     says(
         "[limits]\nbodi = 1\n",
         "tollgate.toml:2  limits.bodi\n    there is no field of this name. Did you mean \"body\"?   (known: body, \
-         header_bytes, target, inflight_body, body_pace, answer_kept, min_pace, assumed_output, tool_turns, unknown_price, \
+         header_bytes, target, inflight_body, body_pace, answer_kept, inflight_answer, min_pace, assumed_output, tool_turns, unknown_price, \
          header_count, connections, unauthenticated_connections, connections_per_address, \
          requests_per_address, drains, upstream_idle, attempts, requests_per_connection)\n",
     );

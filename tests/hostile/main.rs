@@ -11,6 +11,7 @@ mod bad_providers;
 mod connections;
 mod frames;
 mod http2;
+mod large_answers;
 mod overload;
 #[path = "../egress/pki.rs"]
 mod pki;
