@@ -316,6 +316,7 @@ pub fn requests(peer: &Peer, model: &str, size: usize, connections: usize, secon
         size,
         connections,
         seconds,
+        pause: 0,
         threads: 1,
         header: peer.headers.clone(),
     }

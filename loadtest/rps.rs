@@ -31,6 +31,9 @@ pub struct Rps {
     /// How long.
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
+    /// Milliseconds between an answer and the connection's next request.
+    #[arg(long, default_value_t = 0)]
+    pub pause: u64,
     /// Threads of this driver.
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
@@ -118,7 +121,8 @@ impl Rps {
             .map(|thread| {
                 let target = target.clone();
                 let connections = self.connections / threads + usize::from(thread < self.connections % threads);
-                std::thread::spawn(move || drive(&target, connections, end))
+                let pause = Duration::from_millis(self.pause);
+                std::thread::spawn(move || drive(&target, connections, pause, end))
             })
             .collect();
         let mut total = Outcome::new()?;
@@ -139,7 +143,7 @@ impl Rps {
     }
 }
 
-fn drive(target: &Target, connections: usize, end: Instant) -> anyhow::Result<Outcome> {
+fn drive(target: &Target, connections: usize, pause: Duration, end: Instant) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = Rc::new(std::cell::RefCell::new(Outcome::new()?));
     let all = tokio::task::LocalSet::new();
@@ -148,7 +152,8 @@ fn drive(target: &Target, connections: usize, end: Instant) -> anyhow::Result<Ou
         let (target, outcome) = (target.clone(), outcome.clone());
         all.spawn_local(async move {
             while Instant::now() < end {
-                let result = tokio::time::timeout_at((end + GRACE).into(), keep_asking(&target, &outcome, end)).await;
+                let asking = keep_asking(&target, &outcome, pause, end);
+                let result = tokio::time::timeout_at((end + GRACE).into(), asking).await;
                 match result.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {GRACE:?} of the end"))) {
                     Ok(()) => {}
                     Err(error) => {
@@ -166,24 +171,33 @@ fn drive(target: &Target, connections: usize, end: Instant) -> anyhow::Result<Ou
 }
 
 /// One connection, until it fails, is closed by the server, or the end.
-async fn keep_asking(target: &Target, outcome: &std::cell::RefCell<Outcome>, end: Instant) -> anyhow::Result<()> {
+async fn keep_asking(
+    target: &Target,
+    outcome: &std::cell::RefCell<Outcome>,
+    pause: Duration,
+    end: Instant,
+) -> anyhow::Result<()> {
     let mut connection = Connection::open(target.address).await?;
     let mut sent = Instant::now();
     while sent < end {
         let (status, open) = connection.exchange(&target.request).await?;
         let done = Instant::now();
-        let mut outcome = outcome.borrow_mut();
         if status == 200 {
+            let mut outcome = outcome.borrow_mut();
             outcome.requests += 1;
             let micros = u64::try_from((done - sent).as_micros()).unwrap_or(u64::MAX);
             outcome.latency.saturating_record(micros);
         } else {
-            outcome.failed(format!("status {status}"));
+            outcome.borrow_mut().failed(format!("status {status}"));
         }
         if !open {
             break;
         }
         sent = done;
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+            sent = Instant::now();
+        }
     }
     Ok(())
 }

@@ -32,6 +32,16 @@ use super::{Gateway, client_address, metrics};
 /// many milliseconds.
 const PAUSE_SPREAD: usize = 500;
 
+/// Deadlines of those who have shown nothing yet are later by up to a part of so many, …
+const SPREAD_PART: u32 = 20;
+/// … and by no more than this: who came together does not go together, for which all others would have to wait.
+const SPREAD_MOST: Duration = Duration::from_millis(500);
+
+/// This deadline, for one of many.
+pub(super) fn spread(deadline: Duration) -> Duration {
+    deadline + (deadline / SPREAD_PART).min(SPREAD_MOST).mul_f64(random::share())
+}
+
 /// What is known of one HTTP/1.1 request outside of Pingora's phases.
 #[derive(Default)]
 struct Turn {
@@ -155,7 +165,7 @@ impl Door {
         tokio::select! {
             biased;
             rest = &mut work => return rest,
-            () = tokio::time::sleep(self.http.header) => {}
+            () = tokio::time::sleep(spread(self.http.header)) => {}
         }
         if member.has_asked() { work.await } else { None }
     }
@@ -229,7 +239,7 @@ impl HttpServerApp for Http {
         // Between two requests a client's connection may be idle; the first header is awaited at once, as is any of a stranger.
         let deadline = match begun > 0 && badge.is_some_and(|badge| badge.member.is_known()) {
             true => self.keepalive + self.header,
-            false => self.header,
+            false => spread(self.header),
         };
         let mut work = self.proxy.process_new_http(session, shutdown);
         Box::pin(TURN.scope(Turn::default(), async move {
@@ -268,5 +278,24 @@ impl HttpServerApp for Http {
         Self: 'both,
     {
         self.proxy.http_cleanup()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_of_many_are_spread_and_never_earlier() {
+        for (deadline, most) in [(10_000, 10_500), (2_000, 2_100), (60_000, 60_500)] {
+            let (deadline, most) = (Duration::from_millis(deadline), Duration::from_millis(most));
+            let all: Vec<_> = (0..1000).map(|_| spread(deadline)).collect();
+            assert!(all.iter().all(|one| (deadline..=most).contains(one)));
+            let early = all
+                .iter()
+                .filter(|one| **one < deadline + (most - deadline) / 2)
+                .count();
+            assert!((300..700).contains(&early), "{early}");
+        }
     }
 }

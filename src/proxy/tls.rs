@@ -70,7 +70,7 @@ impl Handshake {
     /// Shakes hands; `None`: it failed, and the connection is closed.
     pub async fn shake(&self, stream: Stream) -> Option<Stream> {
         let acceptor = TlsAcceptor::from(self.config.load_full());
-        let reason = match tokio::time::timeout(self.deadline, acceptor.accept(stream)).await {
+        let reason = match tokio::time::timeout(super::door::spread(self.deadline), acceptor.accept(stream)).await {
             Ok(Ok(tls)) => return Some(Box::new(Secured::new(tls))),
             Ok(Err(error)) => Reason::of(&error),
             Err(_) => Reason::Timeout,
