@@ -376,9 +376,7 @@ impl CustomSession for Gate {
     // ---- the answer: held, then let through
 
     async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
-        if self.control.lock().gives_way() {
-            tokio::task::yield_now().await;
-        }
+        self.give_way().await;
         let (committed, tail) = {
             let mut held = self.control.lock();
             held.last_activity = Some(Instant::now());

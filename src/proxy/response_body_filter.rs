@@ -5,6 +5,7 @@ use pingora::{Error, ErrorType, Result};
 
 use crate::ir::{ApiError, ErrorKind};
 use crate::translate::AnswerStream;
+use crate::upstream::Failure;
 
 use super::Gateway;
 use super::byte_budget::BytePermit;
@@ -62,6 +63,10 @@ pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut
     }
     if held.answer.as_ref().is_some_and(AnswerStream::is_too_large) {
         drop(held);
+        let judged = attempt.failure.is_some();
+        if !judged && failover::follow(gateway, ctx, Failure::Unreadable) {
+            return Error::e_explain(ErrorType::InternalError, "the next candidate is asked");
+        }
         ctx.refusal = Some(too_large(gateway));
         return Error::e_explain(ErrorType::InternalError, "an event of the provider is too large");
     }

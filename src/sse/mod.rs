@@ -169,10 +169,8 @@ impl Carry {
     }
 
     fn let_go(&mut self) {
-        if self.is_inside() {
-            self.oversized = true;
-            self.bytes = Vec::new();
-        }
+        self.oversized |= self.is_inside();
+        self.bytes = Vec::new();
     }
 
     fn clear(&mut self) {

@@ -37,7 +37,8 @@ impl Kept {
             return tail.add(chunk);
         }
         if self.length + chunk.len() > self.max {
-            return self.let_go().add(chunk);
+            self.let_go();
+            return self.keep(chunk);
         }
         self.length += chunk.len();
         if chunk.len() < SMALL && self.length > chunk.len() {
@@ -54,14 +55,13 @@ impl Kept {
     }
 
     /// Lets go of all but the end, as if there were too many bytes.
-    pub(super) fn let_go(&mut self) -> &mut Tail {
+    pub(super) fn let_go(&mut self) {
         self.gather();
         self.length = 0;
         let tail = self.over.get_or_insert_default();
         for kept in std::mem::take(&mut self.chunks) {
             tail.add(&kept);
         }
-        tail
     }
 
     fn gather(&mut self) {

@@ -347,13 +347,11 @@ impl AnswerStream {
     pub fn let_go(&mut self) {
         match &mut self.body {
             Body::Frames(frames) | Body::Coded(frames, ..) => frames.splitter.let_go(),
-            Body::Kept(kept) | Body::ConvertKept(kept, _) => {
-                kept.let_go();
-            }
+            Body::Kept(kept) | Body::ConvertKept(kept, _) => kept.let_go(),
             Body::Convert(frames) => frames.let_go(),
             Body::Opaque => {}
         }
-        self.too_large = self.is_oversized();
+        self.too_large |= self.is_oversized();
     }
 
     fn is_oversized(&self) -> bool {

@@ -124,6 +124,23 @@ async fn an_image_of_forty_megabytes_is_one_event_and_metered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_provider_answers_where_the_first_event_is_too_large() {
+    let setting = setting(Options {
+        limits: "answer_kept = \"1MiB\"",
+        ..Options::default()
+    })
+    .await;
+    let gateway = &setting.gateway;
+    *setting.next.lock() = flood("data: {\"x\":\"", "text/event-stream", &noise(1 << 20, 3).into(), 3);
+    let reply = ask(gateway, Dialect::Chat, "either", true).await;
+    assert!(reply.status == 200 && reply.text().contains("GOOD"), "{}", reply.text());
+    let rows = gateway.settled_rows(2).await;
+    let of = |provider: &str| rows.iter().find(|row| row["provider"] == provider).unwrap();
+    assert_eq!(of("good")["ended"], "complete");
+    assert_ne!(of("bad")["ended"], "complete");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_events_share_what_may_be_held() {
     let setting = setting(Options {
         limits: "answer_kept = \"4MiB\"\ninflight_answer = \"4MiB\"",

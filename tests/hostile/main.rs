@@ -110,6 +110,7 @@ fn rules(good: &Provider, bad: &Provider) -> Vec<(&'static str, String)> {
             "20.toml",
             "[[route]]\nname = \"converted\"\nmodel = \"converted\"\ntargets = [{ provider = \"narrow\" }]\n\
              [[route]]\nname = \"good\"\nmodel = \"good*\"\ntargets = [{ provider = \"good\" }]\n\
+             [[route]]\nname = \"either\"\nmodel = \"either\"\ntargets = [{ provider = \"bad\" }]\nfallback = [{ provider = \"good\" }]\n\
              [[route]]\nname = \"vital\"\nmodel = \"vital\"\ncritical = true\ntargets = [{ provider = \"bad\" }]\n\
              [[route]]\nname = \"bad\"\nmodel = \"*\"\ntargets = [{ provider = \"bad\" }]\n"
                 .into(),
