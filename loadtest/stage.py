@@ -61,6 +61,14 @@ class Stage(contextlib.ExitStack):
     def __init__(self, program, load, *, rules="", dialect="openai_chat", limits="", more="", access=True):
         super().__init__()
         self.load = str(pathlib.Path(load).resolve())
+        try:
+            self.set_up(program, rules, dialect, limits, more, access)
+        except BaseException:
+            # Nobody has entered it who would leave it.
+            self.close()
+            raise
+
+    def set_up(self, program, rules, dialect, limits, more, access):
         program = str(pathlib.Path(program).resolve())
         self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory(prefix="tollgate-load-")))
         for name in ("conf", "rules"):

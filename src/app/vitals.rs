@@ -51,7 +51,7 @@ impl Gauges {
             )?,
             answers: register_int_gauge!(
                 "tollgate_answers_kept_bytes",
-                "Bytes of large answers and of large unfinished events held in memory; at most limits.inflight_answer."
+                "Bytes of large answers and events held in memory until they are written; at most limits.inflight_answer."
             )?,
         })
     }

@@ -123,7 +123,7 @@ pub struct Limits {
     pub requests_per_address: usize,
     /// Most bytes of one answer kept for metering or conversion, and of one event of a stream.
     pub answer_kept: usize,
-    /// Such bytes over all requests.
+    /// Bytes of large answers and events held until they are written, over all requests; 503 above.
     pub inflight_answer: usize,
     /// Requests on one keep-alive connection.
     pub requests_per_connection: u32,

@@ -54,6 +54,13 @@ impl BytePermit {
         self.bytes += more;
         true
     }
+
+    /// Makes the share at most `bytes` large.
+    pub fn shrink(&mut self, bytes: usize) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.budget.used.fetch_sub(less, Ordering::AcqRel);
+        self.bytes -= less;
+    }
 }
 
 impl Drop for BytePermit {
@@ -76,6 +83,10 @@ mod tests {
         assert_eq!((one.bytes(), budget.used()), (60, 100));
         drop(other);
         assert!(one.hold(100));
+        one.shrink(200);
+        assert_eq!(budget.used(), 100);
+        one.shrink(20);
+        assert_eq!((one.bytes(), budget.used()), (20, 20));
         drop(one);
         assert_eq!(budget.used(), 0);
     }

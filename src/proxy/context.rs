@@ -180,8 +180,6 @@ pub struct Attempt {
     pub model: Arc<str>,
     /// The prepared body.
     pub body: Bytes,
-    /// Its share of the memory for what is kept of answers.
-    pub kept: Option<BytePermit>,
     /// The usage-only frame is to be withheld.
     pub withhold_usage: bool,
     /// The provider was asked for a stream.

@@ -9,19 +9,19 @@
 //! idempotent and called from here too; at most three pieces of body, as the pipe to the upstream has four slots and a full
 //! one stops the watch over the client; no lock is held across an await.
 
+mod answer;
 mod drain;
 mod pings;
 mod share;
 
-use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_core::Stream;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use parking_lot::{Mutex, MutexGuard};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
@@ -32,10 +32,8 @@ use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::{Instant, Sleep};
 
-use crate::ir::StreamEnd;
-
 use super::abort;
-use super::held::{Due, Expired, HOLD_STREAM, Held, Release, Unsent};
+use super::held::{Due, Expired, Held};
 
 /// Smallest piece in which a request body is handed to the upstream pipe.
 const PIECE: usize = 64 * 1024;
@@ -119,85 +117,6 @@ impl Gate {
         }
     }
 
-    /// Sends what is held, in one write.
-    async fn commit(&mut self, end: bool) -> Result<bool> {
-        let mut body = match self.parts.len() {
-            0 => Bytes::new(),
-            1 => self.parts.pop().unwrap_or_default(),
-            _ => {
-                let mut all = BytesMut::with_capacity(self.held_bytes);
-                self.parts.drain(..).for_each(|part| all.extend_from_slice(&part));
-                all.freeze()
-            }
-        };
-        self.held_bytes = 0;
-        let (exact, close, masker) = {
-            let mut held = self.control.lock();
-            held.committed = true;
-            if self.sent_of_body >= held.body.len() {
-                // Sent whole, and not to be sent again.
-                held.body = Bytes::new();
-                self.sent_of_body = 0;
-            }
-            (
-                end && held.release == Release::AtEnd,
-                held.closes(),
-                held.masker.clone(),
-            )
-        };
-        if close {
-            self.inner_mut().set_keepalive(None);
-        }
-        let mut tasks = Vec::with_capacity(3);
-        let opened = self.control.lock().opened;
-        if opened && let Some(header) = self.header.take() {
-            // The client has its header, with our status.
-            let coded = header.headers.get(header::CONTENT_ENCODING);
-            let coded = coded.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-            let stream = header.status.as_u16() < 400 && !coded && exact_type(&header, "text/event-stream");
-            if !stream {
-                {
-                    let mut held = self.control.lock();
-                    body = held.instead(header.status.as_u16());
-                    held.ended = Some(StreamEnd::Failed);
-                }
-                self.write(vec![HttpTask::Body(Some(body), false), HttpTask::Done])
-                    .await?;
-                return match end {
-                    true => Ok(true),
-                    false => Error::e_explain(ErrorType::InternalError, "the provider did not answer with a stream"),
-                };
-            }
-        }
-        if let Some(mut header) = self.header.take() {
-            if header.status.as_u16() >= 400
-                && let Some(masker) = masker
-            {
-                let masked = match masker.mask_bytes(&body) {
-                    Cow::Owned(masked) => Some(masked),
-                    Cow::Borrowed(_) => None,
-                };
-                body = masked.map_or(body, Bytes::from);
-            }
-            self.control.lock().late_headers(&mut header, exact)?;
-            if exact && !says_length(&header, body.len()) {
-                header.remove_header(&header::TRANSFER_ENCODING);
-                header.insert_header(header::CONTENT_LENGTH, body.len())?;
-            }
-            tasks.push(HttpTask::Header(header, false));
-        }
-        if !body.is_empty() {
-            tasks.push(HttpTask::Body(Some(body), false));
-        }
-        if end {
-            tasks.push(HttpTask::Done);
-        }
-        if tasks.is_empty() {
-            return Ok(end);
-        }
-        self.write(tasks).await
-    }
-
     /// Writes to the client, within the total time. (That the client takes something at all is the inner session's write
     /// timeout.)
     async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
@@ -279,29 +198,6 @@ impl Gate {
     }
 }
 
-/// The header says just this length already, as the provider's does.
-fn says_length(header: &ResponseHeader, length: usize) -> bool {
-    let headers = &header.headers;
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let (Some(said), None) = (lengths.next(), lengths.next()) else {
-        return false;
-    };
-    let said = said
-        .to_str()
-        .ok()
-        .filter(|said| said.bytes().all(|byte| byte.is_ascii_digit()));
-    said.and_then(|said| said.parse().ok()) == Some(length) && !headers.contains_key(header::TRANSFER_ENCODING)
-}
-
-fn exact_type(header: &ResponseHeader, kind: &str) -> bool {
-    let value = header.headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
-    value.is_some_and(|value| {
-        value
-            .get(..kind.len())
-            .is_some_and(|value| value.eq_ignore_ascii_case(kind.as_bytes()))
-    })
-}
-
 #[async_trait]
 impl CustomSession for Gate {
     // ---- the request: replayed from the control
@@ -375,89 +271,11 @@ impl CustomSession for Gate {
 
     // ---- the answer: held, then let through
 
-    async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
+    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         self.give_way().await;
-        let (committed, tail) = {
-            let mut held = self.control.lock();
-            held.last_activity = Some(Instant::now());
-            // The filter may never see the end (trailers, an empty body): finish here, once.
-            let ends = held.ended.is_none()
-                && tasks
-                    .iter()
-                    .any(|task| task.is_end() && !matches!(task, HttpTask::Failed(_)));
-            let tail = if ends { held.finish_answer() } else { Bytes::new() };
-            if held.is_gone() {
-                drop(held);
-                return Gate::swallow(tasks);
-            }
-            if held.failure().is_some() || !held.committed && held.is_cut() {
-                return Error::e_explain(ErrorType::InternalError, "the provider's answer can't be passed on");
-            }
-            (held.committed, tail)
-        };
-        if !tail.is_empty() {
-            for task in &mut tasks {
-                if let HttpTask::Header(_, last) | HttpTask::Body(_, last) = task {
-                    *last = false;
-                }
-            }
-            tasks.retain(|task| !matches!(task, HttpTask::Trailer(_) | HttpTask::Done));
-            tasks.push(HttpTask::Body(Some(tail), false));
-            tasks.push(HttpTask::Done);
-        }
-        if committed {
-            return self.write(tasks).await;
-        }
-        let mut end = false;
-        for task in tasks {
-            match task {
-                // 1xx of a provider is none of the client's business.
-                HttpTask::Header(header, _) if header.status.is_informational() => {}
-                HttpTask::Header(header, last) => {
-                    self.header = Some(header);
-                    end |= last;
-                }
-                HttpTask::Body(body, last) => {
-                    if let Some(body) = body.filter(|body| !body.is_empty()) {
-                        self.held_bytes += body.len();
-                        self.parts.push(body);
-                    }
-                    end |= last;
-                }
-                HttpTask::UpgradedBody(..) => {
-                    return Error::e_explain(ErrorType::InternalError, "an upgrade through the gate");
-                }
-                HttpTask::Trailer(_) | HttpTask::Done => end = true,
-                // Nothing is on the wire: another attempt may follow.
-                HttpTask::Failed(error) => return Err(error),
-            }
-        }
-        let go = {
-            let mut held = self.control.lock();
-            if end && held.judge {
-                // Nobody saw its end: it is judged where it failed, and sent from there if nothing follows.
-                let body = self.parts.concat().into();
-                held.unsent = self.header.take().map(|header| Unsent { header, body });
-                self.parts.clear();
-                return Error::e_explain(ErrorType::InternalError, "an error answer is to be judged");
-            }
-            end || match held.release {
-                Release::Content if self.parts.is_empty() => false,
-                Release::Content => {
-                    let now = Instant::now();
-                    let wait = held.clocks.map_or(Duration::ZERO, |clocks| clocks.commit);
-                    let over = *held.commit_at.get_or_insert(now + wait) <= now;
-                    over || held.is_worth_sending() || self.held_bytes > HOLD_STREAM
-                }
-                Release::AtEnd => self.held_bytes > HOLD_WHOLE,
-                Release::Now => true,
-            }
-        };
-        if go {
-            self.commit(end).await.map_err(|e| e.into_down())
-        } else {
-            Ok(false)
-        }
+        let passed = self.pass_on(tasks).await;
+        self.control.lock().has_written();
+        passed
     }
 
     async fn write_response_header(&mut self, header: Box<ResponseHeader>, _end: bool) -> Result<()> {

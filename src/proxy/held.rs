@@ -21,7 +21,9 @@ use crate::translate::{AnswerKind, AnswerStream};
 
 use super::abort::{Gone, Policy};
 use super::bill::Bill;
+use super::byte_budget::BytePermit;
 use super::ending;
+use super::large_answer::BrokenOff;
 use super::logging::extras;
 
 /// What conversion could not carry, in an answer's header.
@@ -171,6 +173,12 @@ pub struct Held {
     pub received: u64,
     /// … since others last had their turn.
     pub(super) since_turn: usize,
+    /// The share of the memory for what is held of answers.
+    pub(super) kept: Option<BytePermit>,
+    /// Bytes that came through the filter and are not written yet.
+    pub(super) unwritten: usize,
+    /// The answer does not go on, though its provider does.
+    pub(super) broken_off: Option<BrokenOff>,
     /// What becomes of the answer if the client goes away; `None` until an attempt begins.
     pub policy: Option<Policy>,
     /// The attempt's row, which must be safe before the answer's end goes out.
@@ -198,6 +206,9 @@ impl Held {
         self.answered = false;
         self.expired = None;
         self.received = 0;
+        self.kept = None;
+        self.unwritten = 0;
+        self.broken_off = None;
         self.clocks = Some(clocks);
         let now = Instant::now();
         self.last_activity = Some(now);

@@ -20,6 +20,7 @@ use super::bill::{Amounts, Basis, End};
 use super::context::{Attempt, RequestContext};
 use super::estimated::{self, estimated_extras, estimated_usage};
 use super::held::{Expired, Held};
+use super::large_answer::BrokenOff;
 use super::metrics::Drained;
 use super::{metrics, refuse};
 
@@ -54,8 +55,10 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
     // Judged by what it said, not by how it broke off.
     let judged = attempt.failure.filter(|failure| !failure.is_silence());
     let gone = held.as_ref().is_some_and(|held| held.is_gone());
+    let broken_off = held.as_ref().and_then(|held| held.broken_off);
     let ended = match gone {
         true => Ended::ClientGone,
+        false if broken_off.is_some() => Ended::UpstreamBroke,
         false => ended(attempt.status, stream_end, expired, error, judged.is_some()),
     };
     let closing = &mut entry.closing;
@@ -68,6 +71,7 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
         (Ended::Complete, _) if stream_end == Some(StreamEnd::Unfinished) => Some(UNFINISHED.into()),
         (Ended::Complete, _) => None,
         (Ended::ClientGone, _) => Some("client_gone".into()),
+        _ if broken_off.is_some() => broken_off.map(|why| why.as_str().into()),
         _ if attempt.failure == Some(Failure::DeadConnection) => Some(Failure::DeadConnection.as_str().into()),
         (Ended::UpstreamError, _) => attempt.status.map(|status| format!("status_{status}")),
         (Ended::UpstreamBroke, Some(_)) if judged.is_some() => judged.map(|failure| failure.as_str().into()),
@@ -110,6 +114,7 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
     if attempt.failure.is_none() {
         attempt.failure = match ended {
             Ended::Complete | Ended::ClientGone | Ended::Panicked | Ended::Interrupted => None,
+            _ if broken_off == Some(BrokenOff::NoRoom) => None,
             Ended::UpstreamBroke | Ended::UpstreamFailed => Some(Failure::Broke),
             Ended::TimedOut if matches!(expired, Some(Expired::Total | Expired::Ending)) => None,
             Ended::TimedOut if expired == Some(Expired::FirstByte) => Some(Failure::FirstByte),

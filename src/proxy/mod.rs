@@ -20,6 +20,7 @@ pub mod gate;
 pub mod held;
 pub mod instruct;
 pub mod intake;
+mod large_answer;
 mod limit_headers;
 pub mod local;
 pub mod logging;

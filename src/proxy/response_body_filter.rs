@@ -3,14 +3,9 @@
 use bytes::Bytes;
 use pingora::{Error, ErrorType, Result};
 
-use crate::ir::{ApiError, ErrorKind};
-use crate::translate::AnswerStream;
-use crate::upstream::Failure;
-
 use super::Gateway;
-use super::byte_budget::BytePermit;
 use super::context::RequestContext;
-use super::{estimated, failover, logging};
+use super::{estimated, failover, large_answer, logging};
 
 /// Pingora's `response_body_filter`. Synchronous; sees arbitrary chunks.
 pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestContext) -> Result<()> {
@@ -56,21 +51,21 @@ pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut
         }
         _ => Bytes::new(),
     };
-    if let Some(answer) = &mut held.answer
-        && !account(gateway, &mut attempt.kept, answer.kept())
-    {
-        answer.let_go();
-    }
-    if held.answer.as_ref().is_some_and(AnswerStream::is_too_large) {
+    held.account(&gateway.answers, out.len());
+    if let Some(why) = held.broken_off {
         drop(held);
-        let judged = attempt.failure.is_some();
-        if !judged && failover::follow(gateway, ctx, Failure::Unreadable) {
-            return Error::e_explain(ErrorType::InternalError, "the next candidate is asked");
-        }
-        ctx.refusal = Some(too_large(gateway));
-        return Error::e_explain(ErrorType::InternalError, "an event of the provider is too large");
+        let out = large_answer::break_off(gateway, ctx, why, out)?;
+        ctx.response.sent += out.len() as u64;
+        *body = Some(out);
+        return Ok(());
     }
-    let out = if end { join(out, held.finish_answer()) } else { out };
+    let out = if end {
+        let rest = held.finish_answer();
+        held.account(&gateway.answers, rest.len());
+        join(out, rest)
+    } else {
+        out
+    };
     let committed = held.is_settled();
     let (mut failure, mut failed, mut cut) = (None, false, None);
     if !committed {
@@ -110,34 +105,6 @@ pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut
     // `None` would end the body; an empty chunk is just nothing.
     *body = Some(out);
     Ok(())
-}
-
-/// Answers of which less is kept are not counted.
-const SMALL: usize = 64 * 1024;
-
-/// Counts what is kept of an answer; false: there is no memory for more.
-fn account(gateway: &Gateway, permit: &mut Option<BytePermit>, kept: usize) -> bool {
-    if kept <= SMALL {
-        *permit = None;
-        return true;
-    }
-    let held = permit.get_or_insert_with(|| gateway.answers.permit()).hold(kept);
-    if !held {
-        *permit = None;
-    }
-    held
-}
-
-/// What the client is told of an event that has no end.
-fn too_large(gateway: &Gateway) -> ApiError {
-    let most = gateway.config.limits.answer_kept >> 10;
-    let what = format!(
-        "the provider sent an event of more than {most} KiB (limits.answer_kept), or more than there is memory for \
-         (limits.inflight_answer)"
-    );
-    ApiError::new(ErrorKind::Api, what)
-        .status(502)
-        .code("upstream_event_too_large")
 }
 
 fn join(first: Bytes, second: Bytes) -> Bytes {

@@ -367,7 +367,6 @@ fn open(
         dialect,
         model,
         body,
-        kept: None,
         withhold_usage,
         stream,
         conversion,

@@ -11,8 +11,11 @@ use super::convert::{Both, Converter};
 use super::inflate::{self, Inflate};
 use super::stream::{AnswerPlan, Coding};
 
-/// How many times the size of a document its stream may have: frames repeat much.
+/// A small frame keeps about this part of its bytes in the answer: frames repeat much …
 const FRAMING: usize = 8;
+
+/// … and a larger one nearly all of them.
+const SMALL_FRAME: usize = 4096;
 
 /// One stream, converted as it comes.
 pub(super) struct ConvertFrames {
@@ -20,8 +23,8 @@ pub(super) struct ConvertFrames {
     decoder: Box<dyn StreamDecoder>,
     inflate: Option<Inflate>,
     converter: Converter,
-    /// Bytes read so far, and how many may be: only where the answer is kept until its end.
-    read: usize,
+    /// About how many bytes are kept of the answer, and how many may be; `None`: it goes out as it comes.
+    answer: Option<usize>,
     most: usize,
     /// Frames seen.
     any: bool,
@@ -38,16 +41,12 @@ impl ConvertFrames {
                 coding => Inflate::new(coding, inflate::MAX_PER_CHUNK),
             },
             converter,
-            read: 0,
-            most: if plan
+            answer: plan
                 .conversion
                 .as_ref()
-                .is_some_and(|conversion| conversion.client_stream)
-            {
-                usize::MAX
-            } else {
-                plan.max_kept.saturating_mul(FRAMING)
-            },
+                .is_none_or(|conversion| !conversion.client_stream)
+                .then_some(0),
+            most: plan.max_kept,
             any: false,
         }
     }
@@ -64,20 +63,12 @@ impl ConvertFrames {
 
     /// Bytes kept: of an unfinished frame, and about those of an answer that goes out at its end.
     pub(super) fn kept(&self) -> usize {
-        let answer = if self.most == usize::MAX {
-            0
-        } else {
-            self.read / FRAMING
-        };
-        self.splitter.rest().len() + answer
+        self.splitter.rest().len() + self.answer.unwrap_or(0)
     }
 
-    /// Keeps no more: what has come is larger than can be converted.
+    /// Keeps no more of an unfinished frame.
     pub(super) fn let_go(&mut self) {
         self.splitter.let_go();
-        if self.most != usize::MAX {
-            self.most = 0;
-        }
     }
 
     /// Ends the client's stream with an error.
@@ -105,15 +96,11 @@ impl ConvertFrames {
     }
 
     fn read(&mut self, chunk: &[u8], meter: &mut Meter) {
-        self.read = self.read.saturating_add(chunk.len());
-        if self.read > self.most {
-            let why = "the provider's answer is larger than the gateway converts";
-            self.converter.spoil(why, "upstream_answer_too_large");
-        }
         let ConvertFrames {
             splitter,
             decoder,
             converter,
+            answer,
             any,
             ..
         } = self;
@@ -121,6 +108,11 @@ impl ConvertFrames {
         splitter.feed(chunk, |block| match block.content {
             Content::Frame(frame) => {
                 *any = true;
+                if let Some(answer) = answer {
+                    let length = frame.data.len();
+                    let kept = if length < SMALL_FRAME { length / FRAMING } else { length };
+                    *answer = answer.saturating_add(kept);
+                }
                 let mut both = Both { meter, converter };
                 unread += u64::from(decoder.frame(frame, &mut both).is_err());
             }
@@ -130,6 +122,10 @@ impl ConvertFrames {
         if unread > 0 {
             meter.unread_frames += unread;
             self.unreadable();
+        }
+        if self.answer.is_some_and(|answer| answer > self.most) {
+            let why = "the provider's answer is larger than the gateway converts (limits.answer_kept)";
+            self.converter.spoil(why, "upstream_answer_too_large");
         }
     }
 

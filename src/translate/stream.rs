@@ -343,15 +343,27 @@ impl AnswerStream {
         }
     }
 
-    /// Keeps no more of it, as if what is kept had become larger than [`AnswerPlan::max_kept`].
-    pub fn let_go(&mut self) {
+    /// Keeps no more of it, as if what is kept had become larger than [`AnswerPlan::max_kept`]. False: then it can't be passed on.
+    pub fn let_go(&mut self) -> bool {
         match &mut self.body {
-            Body::Frames(frames) | Body::Coded(frames, ..) => frames.splitter.let_go(),
-            Body::Kept(kept) | Body::ConvertKept(kept, _) => kept.let_go(),
-            Body::Convert(frames) => frames.let_go(),
+            Body::Frames(frames) => {
+                frames.splitter.let_go();
+                self.too_large |= frames.splitter.is_oversized();
+                return !self.too_large;
+            }
+            Body::Coded(frames, ..) => frames.splitter.let_go(),
+            Body::Kept(kept) => kept.let_go(),
+            Body::Convert(frames) => {
+                frames.let_go();
+                return false;
+            }
+            Body::ConvertKept(kept, _) => {
+                kept.let_go();
+                return false;
+            }
             Body::Opaque => {}
         }
-        self.too_large |= self.is_oversized();
+        true
     }
 
     fn is_oversized(&self) -> bool {

@@ -7,12 +7,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::bad_providers::{ask, check_failed, healthy};
-use crate::support::client::{PATIENCE, head};
+use crate::support::client::{Connection, PATIENCE, head};
 use crate::support::dialect::Dialect;
 use crate::support::gateway::Options;
 use crate::support::provider::{Answer, Step};
 use crate::support::{HEAVY, noise, until};
-use crate::{ANSWER, CHAT, EVENT, Setting, chat, setting};
+use crate::{ANSWER, CHAT, EVENT, Setting, chat, request, setting, shed};
+
+/// Such a share of what is held may be out already, or on its way within the gateway and the kernel.
+const WRITTEN: usize = 8 << 20;
 
 const KEPT: &str = "tollgate_answers_kept_bytes";
 const END: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}\n\n\
@@ -41,12 +44,11 @@ async fn an_event_of_a_gigabyte_leaves_memory_flat() {
     for dialect in [Dialect::Chat, Dialect::Messages, Dialect::Gemini, Dialect::Responses] {
         for model in ["bad", "converted"] {
             *setting.next.lock() = flood("data: {\"x\":\"", "text/event-stream", &piece, pieces);
-            let reply = ask(gateway, dialect, model, true).await;
+            let (reply, most) = at_most(&setting, ask(gateway, dialect, model, true)).await;
             check_failed("one event", dialect, &reply);
             assert!(reply.text().contains("limits.answer_kept"), "{}", reply.text());
             assert!(reply.body.len() < 4096, "nothing of it goes out");
-            let now = gateway.resident();
-            assert!(now < before + (96 << 20), "{dialect:?}, {model}: {before} to {now}");
+            assert!(most < before + (96 << 20), "{dialect:?}, {model}: {before} to {most}");
             healthy("one event", &setting).await;
             rows += 2;
         }
@@ -57,6 +59,19 @@ async fn an_event_of_a_gigabyte_leaves_memory_flat() {
     gateway.idle().await;
     let rows = gateway.settled_rows(rows + 1).await;
     assert!(rows.iter().all(|row| row["ended"].is_string()));
+}
+
+/// What comes of that, and the gateway's memory at its most meanwhile.
+async fn at_most<T>(setting: &Setting, task: impl Future<Output = T>) -> (T, u64) {
+    let mut most = 0;
+    let mut look = tokio::time::interval(Duration::from_millis(5));
+    tokio::pin!(task);
+    loop {
+        tokio::select! {
+            done = &mut task => return (done, most.max(setting.gateway.resident())),
+            _ = look.tick() => most = most.max(setting.gateway.resident()),
+        }
+    }
 }
 
 /// Takes an answer that passes whole, while others are served; the gateway's memory, at its most.
@@ -169,8 +184,19 @@ async fn large_events_share_what_may_be_held() {
         .await;
         *setting.next.lock() = large(Duration::ZERO);
         let refused = ask(gateway, Dialect::Chat, "bad", true).await;
+        assert_eq!(refused.status, 200, "it has begun");
         check_failed("no memory for a second", Dialect::Chat, &refused);
-        assert!(refused.text().contains("limits.inflight_answer"), "{}", refused.text());
+        let text = refused.text();
+        assert!(
+            text.starts_with(EVENT) && text.contains("limits.inflight_answer"),
+            "{text}"
+        );
+        // Nothing of it is out, and another provider would not do better.
+        *setting.next.lock() = flood("data: {\"x\":\"", "text/event-stream", &piece, 3);
+        let refused = ask(gateway, Dialect::Chat, "either", true).await;
+        Dialect::Chat.check_refusal("no memory for a third", 503, &refused);
+        assert!(refused.header("retry-after").is_some() && refused.text().contains("\"overloaded\""));
+        assert_eq!(shed(gateway, "answers").await, 2.0);
         // What passes whole does so: only its end is kept.
         let whole = ANSWER.replacen("GOOD", &String::from_utf8_lossy(&noise(3 << 20, 9)), 1);
         *setting.next.lock() = Answer::json(200, whole.clone());
@@ -186,10 +212,150 @@ async fn large_events_share_what_may_be_held() {
         (gateway.metric(KEPT).await == 0.0).then_some(())
     })
     .await;
-    let rows = gateway.settled_rows(4).await;
+    let rows = gateway.settled_rows(5).await;
+    let refused: Vec<_> = rows.iter().filter(|row| row["error"] == "overloaded").collect();
+    assert_eq!(refused.len(), 2, "{rows:?}");
+    assert!(
+        refused.iter().all(|row| row["ended"] == "upstream_broke"),
+        "{refused:?}"
+    );
     let known = rows
         .iter()
         .filter(|row| row["usage"]["output"].as_u64().is_some_and(|n| n > 0))
         .count();
     assert_eq!(known, 4, "{rows:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_before_an_event_that_is_too_large_goes_out() {
+    let setting = setting(Options {
+        limits: "answer_kept = \"64KiB\"",
+        ..Options::default()
+    })
+    .await;
+    let gateway = &setting.gateway;
+    let piece: Bytes = noise(1 << 20, 3).into();
+    // All in one piece: what is whole of it must not be lost with the rest.
+    let start = Bytes::from([EVENT.repeat(50).as_bytes(), b"data: {\"x\":\"", &piece].concat());
+    for model in ["bad", "converted"] {
+        for dialect in [Dialect::Chat, Dialect::Messages, Dialect::Gemini, Dialect::Responses] {
+            if (model == "bad") != (dialect == Dialect::Chat) {
+                continue;
+            }
+            let steps = vec![
+                Step::Send(EVENT.into()),
+                Step::Wait(Duration::from_millis(200)),
+                Step::Send(start.clone()),
+                Step::Flood(piece.clone(), 3),
+            ];
+            *setting.next.lock() = Answer::chunked("text/event-stream", steps);
+            let reply = ask(gateway, dialect, model, true).await;
+            assert_eq!(reply.status, 200, "{dialect:?}");
+            check_failed("a later event", dialect, &reply);
+            let text = reply.text();
+            assert!(text.contains("limits.answer_kept"), "{dialect:?}: {text}");
+            if dialect == Dialect::Chat {
+                assert!(text.starts_with(&EVENT.repeat(51)), "{text}");
+            }
+        }
+    }
+    let rows = gateway.settled_rows(4).await;
+    for row in rows {
+        assert_eq!(
+            (&row["ended"], &row["error"]),
+            (&"upstream_broke".into(), &"upstream_event_too_large".into())
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_element_of_an_array_is_bounded_too() {
+    const PATH: &str = "/v1beta/models/bad:streamGenerateContent";
+    const ELEMENT: &str = "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"x\"}],\"role\":\"model\"}}]}";
+    let setting = setting(Options {
+        limits: "answer_kept = \"1MiB\"",
+        ..Options::default()
+    })
+    .await;
+    let gateway = &setting.gateway;
+    let piece: Bytes = noise(1 << 20, 3).into();
+    let body = Dialect::Gemini.body("bad", true);
+    *setting.next.lock() = flood("[{\"x\":\"", "application/json", &piece, 3);
+    let reply = gateway.post(PATH, &body).await;
+    Dialect::Gemini.check_refusal("the first element", 502, &reply);
+    *setting.next.lock() = flood(format!("[{ELEMENT}\n,\n{{\"x\":\""), "application/json", &piece, 3);
+    let reply = gateway.post(PATH, &body).await;
+    assert_eq!((reply.status, reply.complete), (200, true));
+    let told = reply.json();
+    let told = told.as_array().expect("an array");
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told[0], serde_json::from_str::<serde_json::Value>(ELEMENT).unwrap());
+    Dialect::Gemini.check_error(502, &told[1]);
+    gateway.settled_rows(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_client_that_is_gone_no_more_is_held_than_of_others() {
+    let setting = setting(Options {
+        limits: "answer_kept = \"1MiB\"",
+        timeouts: "on_abort = { drain = \"30s\" }",
+        ..Options::default()
+    })
+    .await;
+    let gateway = &setting.gateway;
+    let steps = vec![
+        Step::Send(EVENT.into()),
+        Step::Wait(Duration::from_secs(1)),
+        Step::Send("data: {\"x\":\"".into()),
+        Step::Flood(noise(1 << 20, 3).into(), 2_048),
+        Step::Hang,
+    ];
+    *setting.next.lock() = Answer::chunked("text/event-stream", steps);
+    let mut client = Connection::open(gateway.ports.http).await;
+    client
+        .send(&request(&gateway.key, &Dialect::Chat.body("bad", true)))
+        .await;
+    client.started(EVENT.len()).await;
+    drop(client);
+    let began = Instant::now();
+    let rows = gateway.settled_rows(1).await;
+    assert!(began.elapsed() < Duration::from_secs(15), "it is not read to its end");
+    assert_eq!(
+        (&rows[0]["ended"], &rows[0]["error"]),
+        (&"client_gone".into(), &"client_gone".into())
+    );
+    gateway.idle().await;
+    assert_eq!(gateway.metric(KEPT).await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_is_held_until_its_client_has_taken_it() {
+    let _alone = HEAVY.lock().await;
+    let setting = setting(Options::default()).await;
+    let gateway = &setting.gateway;
+    let image = noise(40_000_000, 7);
+    let mut event = EVENT.replace("\"x\"", "\"IMAGE\"").into_bytes();
+    let at = event.windows(5).position(|window| window == b"IMAGE").unwrap();
+    event.splice(at..at + 5, image.iter().copied());
+    let body = [EVENT.as_bytes(), &event, END.as_bytes()].concat();
+    *setting.next.lock() = Answer::chunked("text/event-stream", vec![Step::Send(body.clone().into())]);
+    let mut client = Connection::open(gateway.ports.http).await;
+    client
+        .send(&request(&gateway.key, &Dialect::Chat.body("bad", true)))
+        .await;
+    let held = f64::from(u32::try_from(image.len() - WRITTEN).unwrap());
+    until("it came whole", PATIENCE, || async {
+        (gateway.metric(KEPT).await > f64::from(39_000_000)).then_some(())
+    })
+    .await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(gateway.metric(KEPT).await > held, "it is not written");
+    }
+    let reply = client.reply().await;
+    assert!(reply.complete && reply.body == body);
+    until("it is given back", PATIENCE, || async {
+        (gateway.metric(KEPT).await == 0.0).then_some(())
+    })
+    .await;
 }

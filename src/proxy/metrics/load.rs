@@ -48,6 +48,8 @@ pub enum Shed {
     Lag,
     /// Memory for request bodies.
     Bodies,
+    /// Room for large answers.
+    Answers,
     /// Room for connections.
     Connections,
     /// Room for connections of one address.
@@ -57,11 +59,12 @@ pub enum Shed {
 }
 
 impl Shed {
-    const ALL: [Shed; 7] = [
+    const ALL: [Shed; 8] = [
         Shed::Concurrency,
         Shed::QueueFull,
         Shed::Lag,
         Shed::Bodies,
+        Shed::Answers,
         Shed::Connections,
         Shed::Address,
         Shed::Unauthenticated,
@@ -73,6 +76,7 @@ impl Shed {
             Shed::QueueFull => "queue_full",
             Shed::Lag => "lag",
             Shed::Bodies => "bodies",
+            Shed::Answers => "answers",
             Shed::Connections => "connections",
             Shed::Address => "address",
             Shed::Unauthenticated => "unauthenticated",
