@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
+use http_body_util::Full;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -36,6 +38,21 @@ impl Target {
         let mut request = head.into_bytes();
         request.extend_from_slice(body);
         Ok(Target { address, request })
+    }
+
+    /// The same for HTTP/2.
+    pub fn http2(&self) -> anyhow::Result<http::Request<Full<Bytes>>> {
+        let end = memchr::memmem::find(&self.request, b"\r\n\r\n").context("a header")?;
+        let (head, body) = self.request.split_at(end + 4);
+        let mut lines = std::str::from_utf8(head)?.lines();
+        let path = lines.next().and_then(|line| line.split(' ').nth(1)).context("a path")?;
+        let mut request = http::Request::post(format!("http://{}{path}", self.address));
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            if name != "host" && name != "connection" {
+                request = request.header(name, value.trim());
+            }
+        }
+        Ok(request.body(Full::new(Bytes::copy_from_slice(body)))?)
     }
 }
 

@@ -174,6 +174,7 @@ impl Compare {
 
     fn open(&self, peer: &Peer, streams: usize, pace: &str) -> anyhow::Result<crate::streams::Open> {
         let streams = Streams {
+            http2: 0,
             url: peer.url.clone(),
             model: format!("sandbox/small,tokens=1000000,pace={pace}"),
             size: self.size,

@@ -5,10 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use bytes::Bytes;
 use hdrhistogram::Histogram;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::sync::{Notify, Semaphore};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, OnceCell, Semaphore};
 
 use crate::client::{self, Connection, Target};
 use crate::rps::histogram;
@@ -28,6 +33,9 @@ pub struct Streams {
     /// Streams at once.
     #[arg(long, default_value_t = 200)]
     pub streams: usize,
+    /// So many of them on one HTTP/2 connection; 0: HTTP/1.1, each on a connection of its own.
+    #[arg(long, default_value_t = 0)]
+    pub http2: usize,
     /// How long, from when all are open.
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
@@ -77,12 +85,19 @@ impl Streams {
         let stop = Arc::new(Notify::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (streams, driven, stopped) = (self.streams, counted.clone(), stop.clone());
+        let each = self.http2;
         let thread = std::thread::spawn(move || {
             runtime.block_on(async {
                 let opening = Arc::new(Semaphore::new(OPENING));
-                let (target, mut all) = (Arc::new(target), tokio::task::JoinSet::new());
-                for _ in 0..streams {
-                    all.spawn(keep_reading(target.clone(), driven.clone(), opening.clone()));
+                let (target, mut all, mut last) = (Arc::new(target), tokio::task::JoinSet::new(), None);
+                for at in 0..streams {
+                    let shared = match each {
+                        0 => None,
+                        each if at % each == 0 => Some(Arc::new(OnceCell::new())),
+                        _ => last.clone(),
+                    };
+                    last.clone_from(&shared);
+                    all.spawn(keep_reading(target.clone(), shared, driven.clone(), opening.clone()));
                 }
                 stopped.notified().await;
             });
@@ -150,11 +165,18 @@ impl Drop for Open {
     }
 }
 
+/// An HTTP/2 connection, once somebody made it.
+type Shared = Arc<OnceCell<SendRequest<Full<Bytes>>>>;
+
 /// One stream after the other.
-async fn keep_reading(target: Arc<Target>, counted: Arc<Counted>, opening: Arc<Semaphore>) {
+async fn keep_reading(target: Arc<Target>, shared: Option<Shared>, counted: Arc<Counted>, opening: Arc<Semaphore>) {
     let mut first = true;
     loop {
-        match read_stream(&target, &counted, &opening, &mut first).await {
+        let read = match &shared {
+            None => read_stream(&target, &counted, &opening, &mut first).await,
+            Some(shared) => read_http2(&target, shared, &counted, &opening, &mut first).await,
+        };
+        match read {
             Ok(()) => {
                 counted.ended.fetch_add(1, Ordering::Relaxed);
             }
@@ -181,25 +203,78 @@ async fn read_stream(
     if head.status != 200 {
         bail!("status {}", head.status);
     }
-    let (mut head, mut chunks, mut ends, mut first) = (Some(head), client::Chunks::default(), Ends::default(), true);
+    let (mut head, mut chunks, mut seen) = (Some(head), client::Chunks::default(), Seen::new(sent));
     loop {
         let bytes = connection.next(&mut head).await?;
         if bytes.is_empty() {
             bail!("the stream was cut");
         }
-        let events = ends.count(bytes);
+        seen.count(bytes, counted, first_of_all);
+        if chunks.feed(bytes)? {
+            return Ok(());
+        }
+    }
+}
+
+async fn read_http2(
+    target: &Target,
+    shared: &Shared,
+    counted: &Counted,
+    opening: &Semaphore,
+    first_of_all: &mut bool,
+) -> anyhow::Result<()> {
+    let permit = opening.acquire().await?;
+    let sent = Instant::now();
+    let mut connection = shared.get_or_try_init(|| connect(target)).await?.clone();
+    connection.ready().await?;
+    let answer = connection.send_request(target.http2()?).await?;
+    drop(permit);
+    if answer.status() != 200 {
+        bail!("status {}", answer.status());
+    }
+    let (mut body, mut seen) = (answer.into_body(), Seen::new(sent));
+    while let Some(frame) = body.frame().await {
+        if let Ok(bytes) = frame?.into_data() {
+            seen.count(&bytes, counted, first_of_all);
+        }
+    }
+    Ok(())
+}
+
+async fn connect(target: &Target) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+    let stream = TcpStream::connect(target.address).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+/// What was seen of one stream.
+struct Seen {
+    sent: Instant,
+    ends: Ends,
+    first: bool,
+}
+
+impl Seen {
+    fn new(sent: Instant) -> Self {
+        Seen {
+            sent,
+            ends: Ends::default(),
+            first: true,
+        }
+    }
+
+    fn count(&mut self, bytes: &[u8], counted: &Counted, first_of_all: &mut bool) {
+        let events = self.ends.count(bytes);
         counted.events.fetch_add(events, Ordering::Relaxed);
         counted.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        if first && events > 0 {
-            first = false;
-            let micros = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if events > 0 && std::mem::take(&mut self.first) {
+            let micros = u64::try_from(self.sent.elapsed().as_micros()).unwrap_or(u64::MAX);
             counted.first_event.lock().saturating_record(micros);
             if std::mem::take(first_of_all) {
                 counted.begun.fetch_add(1, Ordering::Relaxed);
             }
-        }
-        if chunks.feed(bytes)? {
-            return Ok(());
         }
     }
 }

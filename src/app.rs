@@ -205,6 +205,7 @@ pub fn run(
         .collect::<HashMap<_, _>>();
     let names = Arc::new(Names::new(own, config.timeouts.dns));
     control.resolve_ahead(names.clone(), fleet.clone());
+    control.let_spare_memory_go();
     control.remember(fleet.clone(), cooldowns.clone(), clock.clone());
     control.follow_rules(&live, fleet.clone(), names.clone())?;
     if previous.is_some() {

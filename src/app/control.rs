@@ -29,6 +29,9 @@ use super::sockets::Sockets;
 /// How often what was learned of credentials is written down, if it changed.
 const REMEMBER: Duration = Duration::from_secs(1);
 
+/// Memory of large events is kept for the next one for as long, and up to as long again.
+const SPARE_FOR: Duration = Duration::from_secs(1);
+
 /// Secrets sealed anew in one go, each with a sync of the disk.
 const RESEAL_AT_ONCE: usize = 32;
 
@@ -162,6 +165,17 @@ impl Control {
             loop {
                 ticks.tick().await;
                 names.refresh(authorities(&fleet), true).await;
+            }
+        });
+    }
+
+    /// Gives memory back which was kept for large events that did not come.
+    pub fn let_spare_memory_go(&self) {
+        self.runtime.spawn(async move {
+            let mut ticks = tokio::time::interval(SPARE_FOR);
+            loop {
+                ticks.tick().await;
+                crate::sse::let_spare_go();
             }
         });
     }

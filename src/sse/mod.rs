@@ -5,9 +5,12 @@
 //! stream belongs to exactly one block or to the unfinished rest ([`Splitter::rest`]), so that what is forwarded can
 //! be aligned with blocks and stays the same byte for byte.
 
+mod carry;
 pub mod decode;
 pub mod json_array;
 
+use carry::Carry;
+pub use carry::let_spare_go;
 pub use decode::SseDecoder;
 pub use json_array::JsonArrayDecoder;
 
@@ -126,59 +129,6 @@ impl Splitter {
         match self {
             Splitter::Sse(decoder) => decoder.finish(on_frame),
             Splitter::JsonArray(_) => {}
-        }
-    }
-}
-
-/// The bytes of a block that came in earlier chunks, and whether they are still all there.
-#[derive(Debug, Default)]
-struct Carry {
-    bytes: Vec<u8>,
-    /// More came than is kept: `bytes` is empty until the block ends.
-    oversized: bool,
-}
-
-/// Capacity that is kept for the next block; what is larger is given back, so that an idle stream is small.
-const CARRY_KEPT: usize = 1024;
-
-/// A block of which so much has come may become as large as is kept.
-const CARRY_LARGE: usize = 1 << 20;
-
-impl Carry {
-    fn is_inside(&self) -> bool {
-        self.oversized || !self.bytes.is_empty()
-    }
-
-    /// Keeps the unfinished end of a chunk, if the block is no larger than `max` with it.
-    fn keep(&mut self, tail: &[u8], max: usize) {
-        if self.oversized || tail.is_empty() {
-            return;
-        }
-        let length = self.bytes.len() + tail.len();
-        if length > max {
-            self.oversized = true;
-            self.bytes = Vec::new();
-            return;
-        }
-        if length > self.bytes.capacity() {
-            // Twice as much each time; of what is large all at once: untouched memory is none, but a copy left behind is.
-            let more = if length > CARRY_LARGE { max } else { 2 * length };
-            self.bytes.reserve_exact(more.min(max) - self.bytes.len());
-        }
-        self.bytes.extend_from_slice(tail);
-    }
-
-    fn let_go(&mut self) {
-        self.oversized |= self.is_inside();
-        self.bytes = Vec::new();
-    }
-
-    fn clear(&mut self) {
-        self.oversized = false;
-        if self.bytes.capacity() > CARRY_KEPT {
-            self.bytes = Vec::new();
-        } else {
-            self.bytes.clear();
         }
     }
 }
