@@ -227,8 +227,8 @@ async fn read_http2(
     let sent = Instant::now();
     let mut connection = shared.get_or_try_init(|| connect(target)).await?.clone();
     connection.ready().await?;
-    let answer = connection.send_request(target.http2()?).await?;
     drop(permit);
+    let answer = connection.send_request(target.http2()?).await?;
     if answer.status() != 200 {
         bail!("status {}", answer.status());
     }

@@ -176,6 +176,11 @@ pub trait AnswerEncoder {
         false
     }
 
+    /// A stream's end repeats all of the answer, so that its encoder keeps it until then.
+    fn repeats_at_end(&self) -> bool {
+        false
+    }
+
     /// It knows several candidates; elsewhere all but the first are lost.
     fn has_candidates(&self) -> bool {
         false

@@ -270,6 +270,40 @@ pub enum StreamEvent<'a> {
     },
 }
 
+impl Delta<'_> {
+    /// Bytes of what it says.
+    pub fn length(&self) -> usize {
+        match self {
+            Delta::Text(text)
+            | Delta::Arguments(text)
+            | Delta::Opaque(text)
+            | Delta::Data(text)
+            | Delta::Native(text) => text.len(),
+            Delta::Citation(citation) => {
+                citation.url.len() + citation.title.len() + citation.text.len() + citation.json.len()
+            }
+            Delta::Logprobs(logprobs) => std::mem::size_of_val(&logprobs[..]),
+        }
+    }
+}
+
+impl StreamEvent<'_> {
+    /// About how many bytes who keeps the answer keeps of it.
+    pub fn length(&self) -> usize {
+        match self {
+            StreamEvent::Delta { delta, .. } => delta.length(),
+            StreamEvent::BlockStart { block, .. } => match block {
+                BlockHead::ToolCall { id, name, opaque, .. } => id.len() + name.len() + opaque.len(),
+                BlockHead::Media { url, .. } => url.len(),
+                BlockHead::Native { json, .. } => json.len(),
+                BlockHead::Text | BlockHead::Reasoning | BlockHead::Refusal => 0,
+            },
+            StreamEvent::Native { json, .. } => json.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// How an answer ended. Only `Complete` is a finished answer; `Unfinished` came whole, too, and is as good as that for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEnd {

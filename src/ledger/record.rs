@@ -128,7 +128,7 @@ pub enum Ended {
     UpstreamFailed,
     /// The client went away.
     ClientGone,
-    /// The gateway's own time limit ended it.
+    /// The gateway's own limit ended it: of time, or of the memory for large answers.
     TimedOut,
     /// Our code panicked.
     Panicked,

@@ -47,12 +47,15 @@ impl BytePermit {
     /// Makes the share at least `bytes` large; false: the budget is spent, and the share is what it was.
     pub fn hold(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        if self.budget.used.fetch_add(more, Ordering::AcqRel) + more > self.budget.most {
-            self.budget.used.fetch_sub(more, Ordering::AcqRel);
-            return false;
-        }
-        self.bytes += more;
-        true
+        let most = self.budget.most;
+        let fits = |used: usize| used.checked_add(more).filter(|used| *used <= most);
+        let held = self
+            .budget
+            .used
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, fits)
+            .is_ok();
+        self.bytes += if held { more } else { 0 };
+        held
     }
 
     /// Makes the share at most `bytes` large.

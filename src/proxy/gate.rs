@@ -11,6 +11,7 @@
 
 mod answer;
 mod drain;
+mod pieces;
 mod pings;
 mod share;
 
@@ -131,7 +132,7 @@ impl Gate {
                 row.written().await;
             }
             self.finish_ping().await?;
-            self.inner_mut().response_duplex_vec(tasks).await
+            self.pass(tasks).await
         };
         let written = match total {
             None => Ok(write.await),
@@ -274,7 +275,7 @@ impl CustomSession for Gate {
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         self.give_way().await;
         let passed = self.pass_on(tasks).await;
-        self.control.lock().has_written();
+        self.control.lock().has_written(self.held_bytes);
         passed
     }
 

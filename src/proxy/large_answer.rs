@@ -7,12 +7,13 @@ use bytes::Bytes;
 use pingora::{Error, ErrorType, Result};
 
 use crate::ir::{ApiError, ErrorKind};
+use crate::translate::AnswerKind;
 use crate::upstream::Failure;
 
 use super::Gateway;
 use super::byte_budget::ByteBudget;
 use super::context::RequestContext;
-use super::held::Held;
+use super::held::{Held, Release};
 use super::metrics::{self, Shed};
 use super::{failover, overload};
 
@@ -22,7 +23,7 @@ const SMALL: usize = 64 * 1024;
 /// Why an answer does not go on, though its provider does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokenOff {
-    /// An event has more bytes than are kept of one (`limits.answer_kept`): the provider's fault.
+    /// An event, or what is to be converted in one piece, has more bytes than are kept (`limits.answer_kept`): the provider's fault.
     TooLarge,
     /// All that may be held of answers is (`limits.inflight_answer`): not the provider's.
     NoRoom,
@@ -42,7 +43,10 @@ impl BrokenOff {
         match self {
             BrokenOff::TooLarge => {
                 let most = gateway.config.limits.answer_kept >> 10;
-                let what = format!("the provider sent an event of more than {most} KiB (limits.answer_kept)");
+                let what = format!(
+                    "the provider sent more than {most} KiB in one event, or in what is to be converted in one piece \
+                     (limits.answer_kept)"
+                );
                 ApiError::new(ErrorKind::Api, what).status(502).code(self.as_str())
             }
             BrokenOff::NoRoom => {
@@ -64,8 +68,13 @@ impl Held {
         if all > SMALL {
             let room = self.kept.get_or_insert_with(|| answers.permit()).hold(all);
             // What is finished is in memory, and needs it no longer than it takes to write it.
-            if !room && unfinished > SMALL && !answer.let_go() {
-                self.broken_off = Some(BrokenOff::NoRoom);
+            if !room && unfinished > SMALL {
+                if !answer.let_go() {
+                    self.broken_off = Some(BrokenOff::NoRoom);
+                } else if self.release == Release::AtEnd && answer.plan().kind == AnswerKind::Whole {
+                    // Nobody reads it any more.
+                    self.release = Release::Now;
+                }
             }
         }
         if answer.is_too_large() {
@@ -73,14 +82,19 @@ impl Held {
         }
     }
 
-    /// What was to be written is, or is not to be any more.
-    pub(super) fn has_written(&mut self) {
-        self.unwritten = 0;
-        let unfinished = self.answer.as_ref().map_or(0, |answer| answer.kept());
+    /// What was to be written is, or is not to be any more, but for so much.
+    pub(super) fn has_written(&mut self, all_but: usize) {
+        self.unwritten = all_but;
+        let all = self.answer.as_ref().map_or(0, |answer| answer.kept()) + all_but;
         match &mut self.kept {
-            Some(kept) if unfinished > SMALL => kept.shrink(unfinished),
+            Some(kept) if all > SMALL => kept.shrink(all),
             kept => *kept = None,
         }
+    }
+
+    /// The answer goes no further: nothing of it is held any more.
+    pub(super) fn has_failed(&mut self) {
+        (self.kept, self.unwritten) = (None, 0);
     }
 }
 
@@ -104,8 +118,8 @@ pub fn break_off(gateway: &Gateway, ctx: &mut RequestContext, why: BrokenOff, ou
 mod tests {
     use super::*;
     use crate::sse::Framing;
+    use crate::translate::AnswerStream;
     use crate::translate::stream::tests::plan;
-    use crate::translate::{AnswerKind, AnswerStream};
 
     fn held(kind: AnswerKind) -> Held {
         Held {
@@ -128,10 +142,10 @@ mod tests {
         let mut held = held(STREAM);
         assert_eq!(take(&mut held, &budget, b"data: 1\n\n"), 9);
         assert_eq!(budget.used(), 0, "small");
-        held.has_written();
+        held.has_written(0);
         take(&mut held, &budget, b"data: \"");
         take(&mut held, &budget, &[b'x'; 200_000]);
-        held.has_written();
+        held.has_written(0);
         assert_eq!(budget.used(), 200_007, "unfinished, nothing is to be written");
         let out = take(&mut held, &budget, b"\"\n\n");
         assert_eq!(
@@ -142,7 +156,7 @@ mod tests {
         // Several chunks may be written together.
         take(&mut held, &budget, b"data: 2\n\n");
         assert_eq!(budget.used(), 200_019);
-        held.has_written();
+        held.has_written(0);
         assert_eq!((budget.used(), held.broken_off), (0, None));
     }
 
@@ -155,7 +169,7 @@ mod tests {
         let chunk = [b"data: 1\n\ndata: \"".as_slice(), &[b'x'; 200_000]].concat();
         assert_eq!(take(&mut held, &budget, &chunk), 9, "what came before goes out");
         assert_eq!(held.broken_off, Some(BrokenOff::NoRoom));
-        held.has_written();
+        held.has_written(0);
         assert_eq!(budget.used(), 150_000);
         assert_eq!(take(&mut held, &budget, b"\"\n\ndata: 3\n\n"), 0);
         assert_eq!(held.broken_off, Some(BrokenOff::NoRoom));
@@ -177,7 +191,7 @@ mod tests {
         let mut held = held(AnswerKind::Whole);
         for _ in 0..10 {
             assert_eq!(take(&mut held, &budget, &[b' '; 50_000]), 50_000);
-            held.has_written();
+            held.has_written(0);
             assert!(budget.used() <= 100_000);
         }
         assert_eq!((budget.used(), held.broken_off), (0, None));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::Version;
 use pingora::proxy::Session;
-use pingora::{Error, ErrorSource};
+use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::dialects::reset;
 use crate::ir::{Operation, StreamEnd, Usage};
@@ -55,9 +55,12 @@ pub fn conclude(gateway: &Gateway, ctx: &mut RequestContext, error: Option<&Erro
     // Judged by what it said, not by how it broke off.
     let judged = attempt.failure.filter(|failure| !failure.is_silence());
     let gone = held.as_ref().is_some_and(|held| held.is_gone());
-    let broken_off = held.as_ref().and_then(|held| held.broken_off);
+    // The client, or a clock, may have been faster.
+    let by_us = error.is_none_or(|error| *error.etype() == ErrorType::InternalError) && expired.is_none();
+    let broken_off = held.as_ref().and_then(|held| held.broken_off).filter(|_| by_us);
     let ended = match gone {
         true => Ended::ClientGone,
+        false if broken_off == Some(BrokenOff::NoRoom) => Ended::TimedOut,
         false if broken_off.is_some() => Ended::UpstreamBroke,
         false => ended(attempt.status, stream_end, expired, error, judged.is_some()),
     };

@@ -9,6 +9,14 @@ use super::{estimated, failover, large_answer, logging};
 
 /// Pingora's `response_body_filter`. Synchronous; sees arbitrary chunks.
 pub fn execute(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestContext) -> Result<()> {
+    let passed = pass(gateway, body, end, ctx);
+    if let (Err(_), Some(gate)) = (&passed, &ctx.gate) {
+        gate.lock().has_failed();
+    }
+    passed
+}
+
+fn pass(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestContext) -> Result<()> {
     let Some(attempt) = &mut ctx.attempt else { return Ok(()) };
     let Some(gate) = &ctx.gate else {
         let bytes = body.as_ref().map_or(0, Bytes::len) as u64;

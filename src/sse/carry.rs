@@ -5,53 +5,59 @@
 //! (loadtest/RESULTS.md).
 
 use std::mem;
+use std::ops::RangeInclusive;
 
 use parking_lot::Mutex;
 
 /// Capacity that is kept for the next block; what is larger is given back, so that an idle stream is small.
-const KEPT: usize = 1024;
+pub(super) const KEPT: usize = 1024;
 
 /// A block of which so much has come may become as large as is kept.
 const LARGE: usize = 1 << 20;
 
-/// So many large buffers that nobody uses are kept for others …
-const SPARES: usize = 4;
+/// A large buffer that nobody uses is kept for the next, beside what is counted as kept of answers: none that is larger than this, nor so small
+/// that it has grown by doubling.
+const SPARE: RangeInclusive<usize> = 2 * LARGE + 1..=64 << 20;
 
-static SPARE: Mutex<Spare> = Mutex::new(Spare { buffers: Vec::new() });
+static KEPT_SPARE: Mutex<Option<Spare>> = Mutex::new(None);
 
-/// Large buffers, empty.
+/// A large buffer, empty.
+#[derive(Debug)]
 struct Spare {
-    /// … and whether each was there already when it was last looked ([`let_spare_go`]).
-    buffers: Vec<(Vec<u8>, bool)>,
+    buffer: Vec<u8>,
+    /// Bytes of it that are memory: they were written to.
+    touched: usize,
+    /// It was there already when it was last looked ([`let_spare_go`]).
+    seen: bool,
 }
 
-impl Spare {
-    fn take(&mut self, least: usize) -> Option<Vec<u8>> {
-        // The last that came is the most likely to be in a cache, and the others grow old.
-        let at = self.buffers.iter().rposition(|(spare, _)| spare.capacity() >= least)?;
-        Some(self.buffers.remove(at).0)
-    }
+/// Takes a buffer of at least this capacity.
+fn take(from: &mut Option<Spare>, least: usize) -> Option<Spare> {
+    from.take_if(|spare| spare.buffer.capacity() >= least)
+}
 
-    /// Takes a buffer, or gives it back where there are enough.
-    fn give(&mut self, mut buffer: Vec<u8>) -> Option<Vec<u8>> {
-        if self.buffers.len() >= SPARES {
-            return Some(buffer);
-        }
-        buffer.clear();
-        self.buffers.push((buffer, false));
-        None
+/// Keeps a buffer, or gives it back where there is one.
+fn give(to: &mut Option<Spare>, mut buffer: Vec<u8>, touched: usize) -> Option<Vec<u8>> {
+    if to.is_some() || !SPARE.contains(&buffer.capacity()) {
+        return Some(buffer);
     }
+    buffer.clear();
+    *to = Some(Spare {
+        buffer,
+        touched,
+        seen: false,
+    });
+    None
+}
 
-    /// Those which nobody took since this was last asked.
-    fn unused(&mut self) -> Vec<(Vec<u8>, bool)> {
-        let unused = self.buffers.extract_if(.., |(_, seen)| mem::replace(seen, true));
-        unused.collect()
-    }
+/// It, if nobody took it since this was last asked.
+fn unused(spare: &mut Option<Spare>) -> Option<Spare> {
+    spare.take_if(|spare| mem::replace(&mut spare.seen, true))
 }
 
 /// Gives the system back what was spare already when this was last called. To be called once in a while, where nobody has to wait for it.
 pub fn let_spare_go() {
-    let unused = SPARE.lock().unused();
+    let unused = unused(&mut KEPT_SPARE.lock());
     drop(unused);
 }
 
@@ -61,11 +67,18 @@ pub(super) struct Carry {
     pub(super) bytes: Vec<u8>,
     /// More came than is kept: `bytes` is empty until the block ends.
     pub(super) oversized: bool,
+    /// Bytes of the buffer that were written to when another block was in it.
+    touched: usize,
 }
 
 impl Carry {
     pub(super) fn is_inside(&self) -> bool {
         self.oversized || !self.bytes.is_empty()
+    }
+
+    /// Bytes of memory held.
+    pub(super) fn held(&self) -> usize {
+        self.touched.max(self.bytes.len())
     }
 
     /// Keeps the unfinished end of a chunk, if the block is no larger than `max` with it.
@@ -92,11 +105,11 @@ impl Carry {
             let more = (2 * length).min(max);
             return self.bytes.reserve_exact(more - self.bytes.len());
         }
-        let spare = SPARE.lock().take(max);
+        let spare = take(&mut KEPT_SPARE.lock(), max);
         match spare {
             Some(mut spare) => {
-                spare.extend_from_slice(&self.bytes);
-                self.bytes = spare;
+                spare.buffer.extend_from_slice(&self.bytes);
+                (self.bytes, self.touched) = (spare.buffer, spare.touched);
             }
             None => self.bytes.reserve_exact(max - self.bytes.len()),
         }
@@ -119,9 +132,11 @@ impl Carry {
     }
 
     fn empty(&mut self) {
+        let held = self.held();
+        self.touched = 0;
         let bytes = mem::take(&mut self.bytes);
         if bytes.capacity() > LARGE {
-            let surplus = SPARE.lock().give(bytes);
+            let surplus = give(&mut KEPT_SPARE.lock(), bytes, held);
             drop(surplus);
         }
     }
@@ -139,27 +154,34 @@ mod tests {
 
     #[test]
     fn a_spare_buffer_is_used_again_and_let_go_when_nobody_wants_it() {
-        let mut spare = Spare { buffers: Vec::new() };
-        let buffer = |capacity| vec![1; capacity];
-        assert!(spare.give(buffer(2000)).is_none());
-        assert!(spare.give(buffer(1000)).is_none());
-        assert!(spare.take(3000).is_none(), "none is large enough");
-        let taken = spare.take(1000).expect("the last");
-        assert_eq!((taken.len(), taken.capacity()), (0, 1000));
-        assert!(spare.unused().is_empty(), "it has just come");
-        assert!(spare.give(taken).is_none());
-        let unused = spare.unused();
-        assert_eq!(unused.len(), 1, "the other was used meanwhile");
-        assert_eq!(unused[0].0.capacity(), 2000);
-        assert_eq!(spare.unused().len(), 1);
-        for _ in 0..SPARES {
-            assert!(spare.give(buffer(10)).is_none());
-        }
+        let mut spare = None;
+        let large = |capacity| Vec::with_capacity(capacity);
+        assert!(give(&mut spare, large(2 << 20), 1).is_some(), "too small");
+        assert!(give(&mut spare, large(65 << 20), 1).is_some(), "too large");
+        assert!(give(&mut spare, large(3 << 20), 7).is_none());
+        assert!(give(&mut spare, large(5 << 20), 8).is_some(), "there is one");
+        assert!(take(&mut spare, 4 << 20).is_none(), "not large enough");
+        assert!(unused(&mut spare).is_none(), "it has just come");
+        let taken = take(&mut spare, 3 << 20).expect("it is there");
         assert_eq!(
-            spare.give(buffer(10)).map(|buffer| buffer.len()),
-            Some(10),
-            "there are enough"
+            (taken.buffer.len(), taken.buffer.capacity(), taken.touched),
+            (0, 3 << 20, 7)
         );
+        assert!(give(&mut spare, taken.buffer, 8).is_none());
+        assert!(unused(&mut spare).is_none(), "it was used meanwhile");
+        assert_eq!(unused(&mut spare).map(|spare| spare.touched), Some(8));
+        assert!(spare.is_none());
+    }
+
+    #[test]
+    fn what_is_held_of_a_spare_buffer_counts() {
+        let mut carry = Carry::default();
+        carry.keep(&[1; 100], 1 << 20);
+        assert_eq!(carry.held(), 100);
+        carry.touched = 5000;
+        assert_eq!(carry.held(), 5000);
+        carry.let_go();
+        assert_eq!((carry.held(), carry.oversized), (0, true));
     }
 
     #[test]

@@ -5,13 +5,14 @@
 
 use memchr::memchr2;
 
-use super::{Block, Carry, Content, Frame};
+use super::carry::{self, Carry};
+use super::{Block, Content, Frame};
 
 /// Reads one stream of server-sent events.
 #[derive(Debug)]
 pub struct SseDecoder {
     max: usize,
-    carry: Carry,
+    pub(super) carry: Carry,
     /// `data:` lines of the block being read, joined; used only when there are several.
     joined: Vec<u8>,
     /// The last byte of the unfinished block ended a line, so that another line end would end the block.
@@ -137,6 +138,9 @@ impl SseDecoder {
             });
         }
         self.carry.clear();
+        if self.joined.capacity() > carry::KEPT {
+            self.joined = Vec::new();
+        }
     }
 
     /// The bytes of the unfinished block.

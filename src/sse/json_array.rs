@@ -6,13 +6,14 @@
 
 use memchr::memchr2;
 
-use super::{Block, Carry, Content, Frame};
+use super::carry::Carry;
+use super::{Block, Content, Frame};
 
 /// Reads one streamed JSON array.
 #[derive(Debug)]
 pub struct JsonArrayDecoder {
     max: usize,
-    carry: Carry,
+    pub(super) carry: Carry,
     /// Bytes of the unfinished block before its element begins, among those in `carry`.
     lead: usize,
     /// Open brackets, without the array's own.

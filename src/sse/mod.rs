@@ -9,7 +9,6 @@ mod carry;
 pub mod decode;
 pub mod json_array;
 
-use carry::Carry;
 pub use carry::let_spare_go;
 pub use decode::SseDecoder;
 pub use json_array::JsonArrayDecoder;
@@ -89,6 +88,14 @@ impl Splitter {
         match self {
             Splitter::Sse(decoder) => decoder.rest(),
             Splitter::JsonArray(decoder) => decoder.rest(),
+        }
+    }
+
+    /// Bytes of memory held for the unfinished block: what is used again may be larger than [`Splitter::rest`].
+    pub fn held(&self) -> usize {
+        match self {
+            Splitter::Sse(decoder) => decoder.carry.held(),
+            Splitter::JsonArray(decoder) => decoder.carry.held(),
         }
     }
 

@@ -57,6 +57,10 @@ pub(super) struct Converter {
     error: Option<ApiError>,
     /// The error was written into the stream.
     told: bool,
+    /// All of the answer is kept until its end; else only what has to be told in one piece.
+    keeps_all: bool,
+    /// About how many bytes are kept.
+    kept: usize,
 }
 
 /// Reasoning, gathered for the call after it.
@@ -107,6 +111,7 @@ impl Converter {
         } else {
             Form::Whole(Box::new(Accumulator::new(from)))
         };
+        let keeps_all = !plan.client_stream || dialect.repeats_at_end();
         Converter {
             stage: Stage {
                 sequencer: (plan.client_stream && dialect.is_sequential()).then(Sequencer::default),
@@ -123,6 +128,25 @@ impl Converter {
             sent: false,
             error: None,
             told: false,
+            keeps_all,
+            kept: 0,
+        }
+    }
+
+    /// About how many bytes of the answer are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.kept
+    }
+
+    fn count(&mut self, event: &StreamEvent<'_>) {
+        match event {
+            event if self.keeps_all => self.kept = self.kept.saturating_add(event.length()),
+            StreamEvent::BlockStop { .. } => self.kept = 0,
+            StreamEvent::Delta {
+                delta: delta @ (Delta::Data(_) | Delta::Arguments(_) | Delta::Opaque(_)),
+                ..
+            } => self.kept = self.kept.saturating_add(delta.length()),
+            _ => {}
         }
     }
 
@@ -367,6 +391,7 @@ impl EventSink for Converter {
         if self.error.is_some() {
             return;
         }
+        self.count(&event);
         match event {
             StreamEvent::Error(error) => self.error = Some(self.masked(error)),
             StreamEvent::BlockStart { index, block } => {

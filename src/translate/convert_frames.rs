@@ -11,20 +11,13 @@ use super::convert::{Both, Converter};
 use super::inflate::{self, Inflate};
 use super::stream::{AnswerPlan, Coding};
 
-/// A small frame keeps about this part of its bytes in the answer: frames repeat much …
-const FRAMING: usize = 8;
-
-/// … and a larger one nearly all of them.
-const SMALL_FRAME: usize = 4096;
-
 /// One stream, converted as it comes.
 pub(super) struct ConvertFrames {
     splitter: Splitter,
     decoder: Box<dyn StreamDecoder>,
     inflate: Option<Inflate>,
     converter: Converter,
-    /// About how many bytes are kept of the answer, and how many may be; `None`: it goes out as it comes.
-    answer: Option<usize>,
+    /// Most bytes kept.
     most: usize,
     /// Frames seen.
     any: bool,
@@ -41,11 +34,6 @@ impl ConvertFrames {
                 coding => Inflate::new(coding, inflate::MAX_PER_CHUNK),
             },
             converter,
-            answer: plan
-                .conversion
-                .as_ref()
-                .is_none_or(|conversion| !conversion.client_stream)
-                .then_some(0),
             most: plan.max_kept,
             any: false,
         }
@@ -56,14 +44,14 @@ impl ConvertFrames {
         &self.converter
     }
 
-    /// More came of a frame than is kept.
+    /// More came than is kept: of a frame, or of what has to be told in one piece.
     pub(super) fn is_oversized(&self) -> bool {
-        self.splitter.is_oversized()
+        self.splitter.is_oversized() || self.converter.kept() > self.most
     }
 
-    /// Bytes kept: of an unfinished frame, and about those of an answer that goes out at its end.
+    /// Bytes kept: of an unfinished frame, and about those of what has to be told in one piece.
     pub(super) fn kept(&self) -> usize {
-        self.splitter.rest().len() + self.answer.unwrap_or(0)
+        self.splitter.held() + self.converter.kept()
     }
 
     /// Keeps no more of an unfinished frame.
@@ -100,7 +88,6 @@ impl ConvertFrames {
             splitter,
             decoder,
             converter,
-            answer,
             any,
             ..
         } = self;
@@ -108,11 +95,6 @@ impl ConvertFrames {
         splitter.feed(chunk, |block| match block.content {
             Content::Frame(frame) => {
                 *any = true;
-                if let Some(answer) = answer {
-                    let length = frame.data.len();
-                    let kept = if length < SMALL_FRAME { length / FRAMING } else { length };
-                    *answer = answer.saturating_add(kept);
-                }
                 let mut both = Both { meter, converter };
                 unread += u64::from(decoder.frame(frame, &mut both).is_err());
             }
@@ -122,10 +104,6 @@ impl ConvertFrames {
         if unread > 0 {
             meter.unread_frames += unread;
             self.unreadable();
-        }
-        if self.answer.is_some_and(|answer| answer > self.most) {
-            let why = "the provider's answer is larger than the gateway converts (limits.answer_kept)";
-            self.converter.spoil(why, "upstream_answer_too_large");
         }
     }
 

@@ -158,7 +158,6 @@ impl AnswerStream {
     /// held back until it is whole), the chunk itself otherwise. After [`AnswerStream::finish`], and once it
     /// [is too large](AnswerStream::is_too_large), chunks are no longer read nor sent.
     pub fn chunk(&mut self, chunk: Bytes) -> Bytes {
-        self.too_large |= self.is_oversized();
         if self.end.is_some() || self.too_large {
             return Bytes::new();
         }
@@ -197,6 +196,7 @@ impl AnswerStream {
             Body::Opaque => chunk,
         };
         self.sent |= !out.is_empty();
+        self.too_large |= self.is_oversized();
         out
     }
 
@@ -336,7 +336,7 @@ impl AnswerStream {
     /// Bytes held in memory, of an unfinished frame or of the whole answer so far.
     pub fn kept(&self) -> usize {
         match &self.body {
-            Body::Frames(frames) | Body::Coded(frames, ..) => frames.splitter.rest().len(),
+            Body::Frames(frames) | Body::Coded(frames, ..) => frames.splitter.held(),
             Body::Kept(kept) | Body::ConvertKept(kept, _) => kept.length(),
             Body::Convert(frames) => frames.kept(),
             Body::Opaque => 0,
@@ -374,8 +374,8 @@ impl AnswerStream {
         }
     }
 
-    /// True once a stream has a frame larger than is kept. What came before it went out; it did not, as nothing could be said to the
-    /// client in the middle of it.
+    /// True once a stream has a frame larger than is kept, or of what is to be converted in one piece more came than that. What came before
+    /// went out; a frame does not, as nothing could be said to the client in the middle of it.
     pub fn is_too_large(&self) -> bool {
         self.too_large
     }

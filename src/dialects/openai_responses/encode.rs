@@ -28,6 +28,10 @@ impl AnswerEncoder for OpenAiResponses {
         Box::new(Encoder::new(&to, false))
     }
 
+    fn repeats_at_end(&self) -> bool {
+        true
+    }
+
     fn decode_vectors(&self, body: &[u8]) -> Option<Result<EmbeddingResponse, DecodeError>> {
         Some(openai_embeddings::decode_vectors(body))
     }

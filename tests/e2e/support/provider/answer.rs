@@ -1,8 +1,10 @@
 //! Scripted answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 /// One thing the provider does.
 #[derive(Clone, Debug)]
@@ -11,6 +13,8 @@ pub enum Step {
     Send(Bytes),
     /// Waits.
     Wait(Duration),
+    /// Waits until told (`notify_one`).
+    Until(Arc<Notify>),
     /// Nothing more, until the other side closes.
     Hang,
     /// Closes at once, whatever the framing promised.

@@ -83,6 +83,7 @@ async fn play(
                 writer.flush().await?;
             }
             Step::Wait(time) => tokio::time::sleep(*time).await,
+            Step::Until(told) => told.notified().await,
             Step::Hang => std::future::pending().await,
             Step::Cut | Step::Reset => return Ok(Some(step.clone())),
             Step::Flood(bytes, times) => {

@@ -87,6 +87,10 @@ async fn answer_h2(
                     tokio::time::sleep(time).await;
                     true
                 }
+                Step::Until(told) => {
+                    told.notified().await;
+                    true
+                }
                 Step::Hang => {
                     sender.closed().await;
                     false
