@@ -29,7 +29,7 @@ const REFUSED_FOR_ONE: usize = 4;
 /// … but never more than so many.
 const MOST: usize = 256;
 /// In a burst the first in line may wait for so many targets; it is one for as long.
-const BURST: u32 = 50;
+const BURST: u32 = 200;
 /// No line is longer.
 const LONGEST_LINE: usize = 16_384;
 
