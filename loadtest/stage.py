@@ -20,6 +20,7 @@ rules = "{dir}/rules"
 master_key = "{dir}/master.key"
 [[listener]]
 listen = "127.0.0.1:{port}"
+http2 = {http2}
 [limits]
 connections_per_address = 100000
 requests_per_address = 1000000
@@ -58,17 +59,17 @@ def free_port():
 class Stage(contextlib.ExitStack):
     """A gateway and its sandbox, for as long as it is entered."""
 
-    def __init__(self, program, load, *, rules="", dialect="openai_chat", limits="", more="", access=True):
+    def __init__(self, program, load, *, rules="", dialect="openai_chat", limits="", more="", access=True, http2=False):
         super().__init__()
         self.load = str(pathlib.Path(load).resolve())
         try:
-            self.set_up(program, rules, dialect, limits, more, access)
+            self.set_up(program, rules, dialect, limits, more, access, http2)
         except BaseException:
             # Nobody has entered it who would leave it.
             self.close()
             raise
 
-    def set_up(self, program, rules, dialect, limits, more, access):
+    def set_up(self, program, rules, dialect, limits, more, access, http2):
         program = str(pathlib.Path(program).resolve())
         self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory(prefix="tollgate-load-")))
         for name in ("conf", "rules"):
@@ -77,7 +78,9 @@ class Stage(contextlib.ExitStack):
         conf = self.folder / "conf/tollgate.toml"
         access = self.folder / "access.log" if access else "off"
         conf.write_text(
-            CONF.format(dir=self.folder, port=self.port, metrics=self.metrics, limits=limits, access=access, more=more)
+            CONF.format(
+                dir=self.folder, port=self.port, metrics=self.metrics, limits=limits, access=access, more=more, http2=str(http2).lower()
+            )
         )
         (self.folder / "rules/10.toml").write_text(provider("sandbox", sandbox, dialect) + rules)
         self.start(1, program, "sandbox", "--listen", f"127.0.0.1:{sandbox}")
