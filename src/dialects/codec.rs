@@ -7,7 +7,9 @@
 use bytes::BytesMut;
 use serde_json::{Map, Value};
 
-use crate::ir::{ApiError, EmbeddingRequest, EmbeddingResponse, LossReport, Request, Response, StreamEvent};
+use crate::ir::{
+    ApiError, BlockHead, EmbeddingRequest, EmbeddingResponse, LossReport, MediaKind, Request, Response, StreamEvent,
+};
 use crate::sse::Framing;
 
 use super::{DecodeError, Target};
@@ -181,6 +183,11 @@ pub trait AnswerEncoder {
         false
     }
 
+    /// Its stream encoder keeps such a block until it ends, to tell it in one piece.
+    fn keeps(&self, block: &BlockHead<'_>) -> bool {
+        matches!(block, BlockHead::Media { kind, .. } if *kind != MediaKind::Audio)
+    }
+
     /// It knows several candidates; elsewhere all but the first are lost.
     fn has_candidates(&self) -> bool {
         false
@@ -228,4 +235,7 @@ pub trait StreamEncoder: Send {
 
     /// The answer failed or just stopped: writes the error as the dialect ends failed streams, never its mark of success.
     fn fail(&mut self, error: &ApiError, out: &mut BytesMut);
+
+    /// Keeps nothing of what was told: [`StreamEncoder::fail`] follows, and is not to repeat it.
+    fn forget(&mut self) {}
 }

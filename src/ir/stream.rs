@@ -270,8 +270,18 @@ pub enum StreamEvent<'a> {
     },
 }
 
+/// What a block, or a part of it, takes beside its text.
+const PART: usize = 128;
+
+impl Logprob {
+    fn length(&self) -> usize {
+        let bytes = self.bytes.as_ref().map_or(0, Vec::len);
+        PART + self.token.len() + bytes + self.top.iter().map(Logprob::length).sum::<usize>()
+    }
+}
+
 impl Delta<'_> {
-    /// Bytes of what it says.
+    /// About how many bytes it is.
     pub fn length(&self) -> usize {
         match self {
             Delta::Text(text)
@@ -280,9 +290,9 @@ impl Delta<'_> {
             | Delta::Data(text)
             | Delta::Native(text) => text.len(),
             Delta::Citation(citation) => {
-                citation.url.len() + citation.title.len() + citation.text.len() + citation.json.len()
+                PART + citation.url.len() + citation.title.len() + citation.text.len() + citation.json.len()
             }
-            Delta::Logprobs(logprobs) => std::mem::size_of_val(&logprobs[..]),
+            Delta::Logprobs(logprobs) => logprobs.iter().map(Logprob::length).sum(),
         }
     }
 }
@@ -292,12 +302,14 @@ impl StreamEvent<'_> {
     pub fn length(&self) -> usize {
         match self {
             StreamEvent::Delta { delta, .. } => delta.length(),
-            StreamEvent::BlockStart { block, .. } => match block {
-                BlockHead::ToolCall { id, name, opaque, .. } => id.len() + name.len() + opaque.len(),
-                BlockHead::Media { url, .. } => url.len(),
-                BlockHead::Native { json, .. } => json.len(),
-                BlockHead::Text | BlockHead::Reasoning | BlockHead::Refusal => 0,
-            },
+            StreamEvent::BlockStart { block, .. } => {
+                PART + match block {
+                    BlockHead::ToolCall { id, name, opaque, .. } => id.len() + name.len() + opaque.len(),
+                    BlockHead::Media { url, .. } => url.len(),
+                    BlockHead::Native { json, .. } => json.len(),
+                    BlockHead::Text | BlockHead::Reasoning | BlockHead::Refusal => 0,
+                }
+            }
             StreamEvent::Native { json, .. } => json.len(),
             _ => 0,
         }

@@ -313,6 +313,7 @@ impl Held {
         self.received += chunk.len() as u64;
         self.since_turn += chunk.len();
         match &mut self.answer {
+            Some(_) if self.broken_off.is_some() => Bytes::new(),
             Some(answer) if self.ended.is_none() => answer.chunk(chunk),
             _ => chunk,
         }

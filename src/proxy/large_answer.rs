@@ -59,16 +59,17 @@ impl BrokenOff {
 
 impl Held {
     /// Counts what is held of the answer now that there is so much more of it to write. Where there is no room, its unfinished event
-    /// is let go: [`Held::broken_off`] says whether the answer ends with that.
-    pub(super) fn account(&mut self, answers: &Arc<ByteBudget>, more: usize) {
+    /// is let go: [`Held::broken_off`] says whether the answer ends with that. `end`: it came whole.
+    pub(super) fn account(&mut self, answers: &Arc<ByteBudget>, more: usize, end: bool) {
         self.unwritten += more;
         let Some(answer) = &mut self.answer else { return };
         let unfinished = answer.kept();
         let all = unfinished + self.unwritten;
         if all > SMALL {
-            let room = self.kept.get_or_insert_with(|| answers.permit()).hold(all);
+            let permit = self.kept.get_or_insert_with(|| answers.permit());
+            let room = permit.hold(all) || answer.shrink() && permit.hold(answer.kept() + self.unwritten);
             // What is finished is in memory, and needs it no longer than it takes to write it.
-            if !room && unfinished > SMALL {
+            if !room && !end && unfinished > SMALL {
                 if !answer.let_go() {
                     self.broken_off = Some(BrokenOff::NoRoom);
                 } else if self.release == Release::AtEnd && answer.plan().kind == AnswerKind::Whole {
@@ -92,9 +93,12 @@ impl Held {
         }
     }
 
-    /// The answer goes no further: nothing of it is held any more.
+    /// The answer goes no further: no more of it is held than it takes to say why.
     pub(super) fn has_failed(&mut self) {
-        (self.kept, self.unwritten) = (None, 0);
+        if let Some(answer) = &mut self.answer {
+            answer.let_go();
+        }
+        self.has_written(0);
     }
 }
 
@@ -130,7 +134,7 @@ mod tests {
 
     fn take(held: &mut Held, budget: &Arc<ByteBudget>, chunk: &[u8]) -> usize {
         let out = held.take_chunk(Bytes::copy_from_slice(chunk)).len();
-        held.account(budget, out);
+        held.account(budget, out, false);
         out
     }
 

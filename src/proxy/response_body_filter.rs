@@ -59,7 +59,7 @@ fn pass(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut Reques
         }
         _ => Bytes::new(),
     };
-    held.account(&gateway.answers, out.len());
+    held.account(&gateway.answers, out.len(), end);
     if let Some(why) = held.broken_off {
         drop(held);
         let out = large_answer::break_off(gateway, ctx, why, out)?;
@@ -69,7 +69,7 @@ fn pass(gateway: &Gateway, body: &mut Option<Bytes>, end: bool, ctx: &mut Reques
     }
     let out = if end {
         let rest = held.finish_answer();
-        held.account(&gateway.answers, rest.len());
+        held.account(&gateway.answers, rest.len(), end);
         join(out, rest)
     } else {
         out

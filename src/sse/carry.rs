@@ -81,6 +81,16 @@ impl Carry {
         self.touched.max(self.bytes.len())
     }
 
+    /// Gives up a buffer of which more is memory than the block takes. False: it is none.
+    pub(super) fn shrink(&mut self) -> bool {
+        let more = self.touched > self.bytes.len();
+        if more {
+            self.touched = 0;
+            self.bytes = self.bytes.clone();
+        }
+        more
+    }
+
     /// Keeps the unfinished end of a chunk, if the block is no larger than `max` with it.
     pub(super) fn keep(&mut self, tail: &[u8], max: usize) {
         if self.oversized || tail.is_empty() {
@@ -180,6 +190,9 @@ mod tests {
         assert_eq!(carry.held(), 100);
         carry.touched = 5000;
         assert_eq!(carry.held(), 5000);
+        assert!(carry.shrink() && !carry.shrink());
+        assert_eq!((carry.held(), carry.bytes.len()), (100, 100));
+        carry.touched = 5000;
         carry.let_go();
         assert_eq!((carry.held(), carry.oversized), (0, true));
     }

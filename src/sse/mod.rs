@@ -99,6 +99,14 @@ impl Splitter {
         }
     }
 
+    /// Keeps the unfinished block in no more memory than it takes. False: it already does.
+    pub fn shrink(&mut self) -> bool {
+        match self {
+            Splitter::Sse(decoder) => decoder.carry.shrink(),
+            Splitter::JsonArray(decoder) => decoder.carry.shrink(),
+        }
+    }
+
     /// Keeps no more of the unfinished block, if there is one: it counts as oversized.
     pub fn let_go(&mut self) {
         match self {

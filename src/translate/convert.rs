@@ -1,6 +1,7 @@
 //! An answer on its way into another dialect: events in, the client's bytes out.
 
 use std::borrow::Cow;
+use std::mem;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +15,7 @@ use crate::ir::{
 };
 
 use super::Meter;
+use super::keep::Keep;
 use super::names::{self, ToolNames};
 use super::opaque::Origin;
 
@@ -38,6 +40,12 @@ pub struct Conversion {
     pub mask: Option<Mask>,
 }
 
+/// The end of a failed answer repeats it up to so many bytes.
+const REPEATED: usize = 1 << 20;
+
+/// A larger buffer is not used again.
+const MOST_REUSED: usize = 64 * 1024;
+
 /// Converts one answer.
 pub(super) struct Converter {
     plan: Arc<Conversion>,
@@ -57,10 +65,7 @@ pub(super) struct Converter {
     error: Option<ApiError>,
     /// The error was written into the stream.
     told: bool,
-    /// All of the answer is kept until its end; else only what has to be told in one piece.
-    keeps_all: bool,
-    /// About how many bytes are kept.
-    kept: usize,
+    keep: Keep,
 }
 
 /// Reasoning, gathered for the call after it.
@@ -111,7 +116,7 @@ impl Converter {
         } else {
             Form::Whole(Box::new(Accumulator::new(from)))
         };
-        let keeps_all = !plan.client_stream || dialect.repeats_at_end();
+        let keep = Keep::new(dialect, !plan.client_stream);
         Converter {
             stage: Stage {
                 sequencer: (plan.client_stream && dialect.is_sequential()).then(Sequencer::default),
@@ -128,45 +133,48 @@ impl Converter {
             sent: false,
             error: None,
             told: false,
-            keeps_all,
-            kept: 0,
+            keep,
         }
     }
 
     /// About how many bytes of the answer are kept.
     pub(super) fn kept(&self) -> usize {
-        self.kept
+        let texts = self.free_text.iter().chain(&self.tokens).map(|(_, text)| text.len());
+        let thought = self.thought.as_ref().map_or(0, |thought| thought.text.len());
+        self.keep.bytes() + texts.sum::<usize>() + thought
     }
 
-    fn count(&mut self, event: &StreamEvent<'_>) {
-        match event {
-            event if self.keeps_all => self.kept = self.kept.saturating_add(event.length()),
-            StreamEvent::BlockStop { .. } => self.kept = 0,
-            StreamEvent::Delta {
-                delta: delta @ (Delta::Data(_) | Delta::Arguments(_) | Delta::Opaque(_)),
-                ..
-            } => self.kept = self.kept.saturating_add(delta.length()),
-            _ => {}
+    /// Tells the error as the client's stream tells one.
+    fn tell_error(&mut self, error: &ApiError) {
+        let large = self.kept() > REPEATED;
+        let Stage { form, out, .. } = &mut self.stage;
+        if let (Form::Stream(encoder), false) = (form, self.told) {
+            if large {
+                encoder.forget();
+            }
+            encoder.fail(error, out);
         }
+        self.told = true;
     }
 
     /// What may go to the client now. Nothing does before the answer itself has begun: an error that comes first becomes a proper
     /// error answer.
     pub(super) fn take(&mut self) -> Bytes {
-        match (&mut self.stage.form, &self.error) {
-            (_, Some(_)) if !self.sent => return Bytes::new(),
-            (Form::Stream(encoder), Some(error)) if !self.told => {
-                // At once: the provider may go on, or stay silent, for long.
-                encoder.fail(error, &mut self.stage.out);
-                self.told = true;
+        if let Some(error) = self.error.clone() {
+            if !self.sent {
+                return Bytes::new();
             }
-            _ => {}
+            // At once: the provider may go on, or stay silent, for long.
+            self.tell_error(&error);
         }
         if !self.begun || self.stage.out.is_empty() {
             return Bytes::new();
         }
         self.sent = true;
-        self.stage.out.split().freeze()
+        let out = &mut self.stage.out;
+        // Split off, the rest of the buffer would keep all of it in memory.
+        let large = out.capacity() > MOST_REUSED;
+        if large { mem::take(out) } else { out.split() }.freeze()
     }
 
     /// Something went out.
@@ -226,11 +234,7 @@ impl Converter {
 
     /// Ends a stream that has begun with an error.
     pub(super) fn fail(&mut self, error: &ApiError) -> Bytes {
-        let Stage { form, out, .. } = &mut self.stage;
-        if let (Form::Stream(encoder), false) = (form, self.told) {
-            encoder.fail(error, out);
-        }
-        self.told = true;
+        self.tell_error(error);
         self.begun = true;
         self.take()
     }
@@ -240,7 +244,7 @@ impl Converter {
         let Form::Whole(accumulator) = &mut self.stage.form else {
             return;
         };
-        let response = std::mem::replace(&mut **accumulator, Accumulator::new(from)).into_response();
+        let response = mem::replace(&mut **accumulator, Accumulator::new(from)).into_response();
         let body = self.encode(&response);
         self.stage.out.extend_from_slice(&body);
     }
@@ -391,25 +395,22 @@ impl EventSink for Converter {
         if self.error.is_some() {
             return;
         }
-        self.count(&event);
+        if let StreamEvent::BlockStart { index, .. }
+        | StreamEvent::Delta { index, .. }
+        | StreamEvent::BlockStop { index } = &event
+            && self.is_lost(index.candidate)
+        {
+            return;
+        }
+        self.keep.count(&event);
         match event {
             StreamEvent::Error(error) => self.error = Some(self.masked(error)),
             StreamEvent::BlockStart { index, block } => {
-                if !self.is_lost(index.candidate) {
-                    self.begun = true;
-                    self.tool_call(index, block);
-                }
+                self.begun = true;
+                self.tool_call(index, block);
             }
-            StreamEvent::Delta { index, delta } => {
-                if !self.is_lost(index.candidate) {
-                    self.delta(index, delta);
-                }
-            }
-            StreamEvent::BlockStop { index } => {
-                if !self.is_lost(index.candidate) {
-                    self.stop(index);
-                }
-            }
+            StreamEvent::Delta { index, delta } => self.delta(index, delta),
+            StreamEvent::BlockStop { index } => self.stop(index),
             StreamEvent::Finish { candidate, reason } => {
                 if reason.kind == FinishKind::Error && candidate == 0 {
                     let message = format!("the provider ended the answer with `{}`", reason.raw);

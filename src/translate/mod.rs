@@ -9,6 +9,7 @@ mod convert_frames;
 pub mod edit;
 pub mod estimate;
 pub mod inflate;
+mod keep;
 mod kept;
 pub mod names;
 pub mod opaque;

@@ -355,6 +355,8 @@ impl AnswerStream {
             Body::Kept(kept) => kept.let_go(),
             Body::Convert(frames) => {
                 frames.let_go();
+                // What ends in the next chunk is not whole.
+                self.too_large = true;
                 return false;
             }
             Body::ConvertKept(kept, _) => {
@@ -371,6 +373,15 @@ impl AnswerStream {
             Body::Frames(frames) => frames.splitter.is_oversized(),
             Body::Convert(frames) => frames.is_oversized(),
             _ => false,
+        }
+    }
+
+    /// Keeps what it keeps in no more memory than that takes. False: it already does.
+    pub fn shrink(&mut self) -> bool {
+        match &mut self.body {
+            Body::Frames(frames) | Body::Coded(frames, ..) => frames.splitter.shrink(),
+            Body::Convert(frames) => frames.shrink(),
+            Body::Kept(_) | Body::ConvertKept(..) | Body::Opaque => false,
         }
     }
 
@@ -502,7 +513,8 @@ impl Frames {
                 head.extend_from_slice(&chunk[from..block.start]);
                 from = block.end;
                 *drop_lf = usage && block.end == chunk.len() && chunk.ends_with(b"\r");
-            } else {
+            } else if !block.carried.is_empty() {
+                head.reserve(block.carried.len() + chunk.len());
                 head.extend_from_slice(block.carried);
             }
             to = block.end;

@@ -212,12 +212,20 @@ async fn large_events_share_what_may_be_held() {
             text.starts_with(EVENT) && text.contains("limits.inflight_answer"),
             "{text}"
         );
+        *setting.next.lock() = large();
+        let refused = ask(gateway, Dialect::Messages, "converted", true).await;
+        check_failed("no memory for one to convert", Dialect::Messages, &refused);
+        let text = refused.text();
+        assert!(
+            text.contains("limits.inflight_answer") && text.contains("text_delta"),
+            "{text}"
+        );
         // Nothing of it is out, and another provider would not do better.
         *setting.next.lock() = flood("data: {\"x\":\"", "text/event-stream", &piece, 3);
         let refused = ask(gateway, Dialect::Chat, "either", true).await;
         Dialect::Chat.check_refusal("no memory for a third", 503, &refused);
         assert!(refused.header("retry-after").is_some() && refused.text().contains("\"overloaded\""));
-        assert_eq!(shed(gateway, "answers").await, 2.0);
+        assert_eq!(shed(gateway, "answers").await, 3.0);
         // What passes whole does so: only its end is kept.
         let whole = ANSWER.replacen("GOOD", &String::from_utf8_lossy(&noise(3 << 20, 9)), 1);
         *setting.next.lock() = Answer::json(200, whole.clone());
@@ -232,15 +240,15 @@ async fn large_events_share_what_may_be_held() {
     let again = ask(gateway, Dialect::Chat, "bad", true).await;
     assert_eq!(again.body, first.body, "it was given back");
     nothing_is_kept(gateway).await;
-    let rows = gateway.settled_rows(5).await;
+    let rows = gateway.settled_rows(6).await;
     let refused: Vec<_> = rows.iter().filter(|row| row["error"] == "overloaded").collect();
-    assert_eq!(refused.len(), 2, "{rows:?}");
+    assert_eq!(refused.len(), 3, "{rows:?}");
     assert!(refused.iter().all(|row| row["ended"] == "timed_out"), "{refused:?}");
     let known = rows
         .iter()
         .filter(|row| row["usage"]["output"].as_u64().is_some_and(|n| n > 0))
         .count();
-    assert_eq!(known, 4, "{rows:?}");
+    assert_eq!(known, 5, "{rows:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -390,12 +398,22 @@ async fn a_large_event_leaves_nothing_behind_while_its_stream_goes_on() {
     let steps = vec![Step::Send([event, lines].concat().into()), Step::Hang];
     *setting.next.lock() = Answer::chunked("text/event-stream", steps);
     let mut clients = Vec::new();
-    for _ in 0..8 {
+    for at in 0..8 {
         let mut client = Connection::open(gateway.ports.http).await;
-        client
-            .send(&request(&gateway.key, &Dialect::Chat.body("bad", true)))
-            .await;
-        client.started(taken).await;
+        if at % 2 == 0 {
+            client
+                .send(&request(&gateway.key, &Dialect::Chat.body("bad", true)))
+                .await;
+            client.started(taken).await;
+        } else {
+            let body = Dialect::Messages.body("converted", true);
+            let (bearer, length) = (gateway.bearer(), body.len().to_string());
+            let headers = [("authorization", bearer.as_str()), ("content-length", length.as_str())];
+            client
+                .send(&[head("POST", "/v1/messages", &headers), body].concat())
+                .await;
+            client.started(IMAGE).await;
+        }
         clients.push(client);
     }
     nothing_is_kept(gateway).await;
@@ -455,6 +473,7 @@ async fn what_has_to_be_told_again_at_the_end_is_bounded() {
             assert!(reply.body.len() > 3_000_000, "{dialect:?}");
         } else {
             check_failed("more than is kept", dialect, &reply);
+            assert!(reply.body.len() < 2 << 20, "it is not told again: {}", reply.body.len());
             assert!(reply.text().contains("limits.answer_kept"));
         }
     }

@@ -7,7 +7,7 @@ use super::encode_stream::Encoder;
 use super::{Anthropic, DIALECT, cite, token};
 use crate::dialects::*;
 use crate::ir::message::arguments_object;
-use crate::ir::{Block, Candidate, Content, LossReport, MediaKind, Native, Response, ToolCall};
+use crate::ir::{Block, BlockHead, Candidate, Content, LossReport, MediaKind, Native, Response, ToolCall};
 
 impl AnswerEncoder for Anthropic {
     fn encode_response(&self, response: &Response, to: &Answering, loss: &mut LossReport) -> Vec<u8> {
@@ -16,6 +16,10 @@ impl AnswerEncoder for Anthropic {
 
     fn stream_encoder(&self, to: Answering) -> Box<dyn StreamEncoder> {
         Box::new(Encoder::new(to))
+    }
+
+    fn keeps(&self, _: &BlockHead<'_>) -> bool {
+        false
     }
 
     fn is_sequential(&self) -> bool {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::encode_stream::Encoder;
 use super::{DIALECT, Gemini, embeddings};
 use crate::dialects::*;
-use crate::ir::{EmbeddingRequest, EmbeddingResponse, LossReport, Response, StreamEvent};
+use crate::ir::{BlockHead, EmbeddingRequest, EmbeddingResponse, LossReport, MediaKind, Response, StreamEvent};
 
 impl AnswerEncoder for Gemini {
     fn encode_response(&self, response: &Response, to: &Answering, loss: &mut LossReport) -> Vec<u8> {
@@ -25,6 +25,14 @@ impl AnswerEncoder for Gemini {
 
     fn stream_encoder(&self, to: Answering) -> Box<dyn StreamEncoder> {
         Box::new(Encoder::new(to))
+    }
+
+    fn keeps(&self, block: &BlockHead<'_>) -> bool {
+        match block {
+            BlockHead::Media { kind, .. } => *kind != MediaKind::Audio,
+            BlockHead::ToolCall { .. } => true,
+            _ => false,
+        }
     }
 
     fn has_candidates(&self) -> bool {

@@ -376,6 +376,10 @@ impl StreamEncoder for Encoder {
         });
     }
 
+    fn forget(&mut self) {
+        self.items = Vec::new();
+    }
+
     /// What is open stays as it is: it did not end. A client who asks in another way reads the error from the object.
     fn fail(&mut self, error: &ApiError, out: &mut BytesMut) {
         self.start(out);

@@ -13,8 +13,11 @@ const PIECE: usize = 256 * 1024;
 impl Gate {
     /// Hands on to the client's session. True: the answer is over.
     pub(super) async fn pass(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let large = |task: &HttpTask| matches!(task, HttpTask::Body(Some(body), _) if body.len() > PIECE);
-        if !tasks.iter().any(large) {
+        let length = |task: &HttpTask| match task {
+            HttpTask::Body(Some(body), _) => body.len(),
+            _ => 0,
+        };
+        if tasks.iter().map(length).sum::<usize>() <= PIECE {
             return self.inner_mut().response_duplex_vec(tasks).await;
         }
         let copied = self.inner().is_http2();

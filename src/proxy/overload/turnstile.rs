@@ -28,8 +28,8 @@ const EACH: usize = 8;
 const REFUSED_FOR_ONE: usize = 4;
 /// … but never more than so many.
 const MOST: usize = 256;
-/// In a burst the first in line may wait for so many targets; it is one for as long.
-const BURST: u32 = 200;
+/// In a burst the first in line may wait for so long, or the target if that is longer; it is one for as long.
+const BURST: Duration = Duration::from_secs(2);
 /// No line is longer.
 const LONGEST_LINE: usize = 16_384;
 
@@ -149,7 +149,7 @@ impl State {
     /// Which part is refused from now on, as the first in line has waited for so long. Only rounds look: a thread that stood still
     /// is not taken for one with too much to do.
     fn look(&mut self, waited: Duration, now: Instant, target: Duration) {
-        let long_ago = |at: Instant| now.duration_since(at) > target * BURST;
+        let long_ago = |at: Instant| now.duration_since(at) > target.max(BURST);
         if waited > target {
             self.late_since.get_or_insert(now);
             self.late_last = Some(now);
@@ -161,7 +161,7 @@ impl State {
         } else if self.late_last.is_none_or(long_ago) {
             self.stands = false;
         }
-        self.part = part(waited, if self.stands { target } else { target * BURST });
+        self.part = part(waited, if self.stands { target } else { target.max(BURST) });
     }
 
     /// Is this one of those to be refused?
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     const TARGET: Duration = Duration::from_millis(10);
-    const LONG: Duration = TARGET.saturating_mul(BURST + 1);
+    const LONG: Duration = BURST.saturating_add(TARGET);
 
     fn turnstile() -> Arc<Turnstile> {
         Turnstile::new(TARGET, 1)
@@ -260,7 +260,7 @@ mod tests {
         let turnstile = turnstile();
         let now = Instant::now();
         assert_eq!(round(&turnstile, TARGET * 2, now), 0, "a burst");
-        let half = round(&turnstile, TARGET * BURST * 3 / 2, now);
+        let half = round(&turnstile, BURST * 3 / 2, now);
         assert!(half.abs_diff(50) <= 1, "too long for a burst");
         let now = now + LONG;
         for (waited, percent) in [
