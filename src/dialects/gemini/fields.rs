@@ -33,15 +33,23 @@ pub(super) fn camel(name: &str) -> Cow<'_, str> {
 /// A field we have no type for, at `parent` in the client's words. `under` is where it is put back, in our words.
 pub(super) fn native(parent: &str, name: &str, under: &str, json: Value) -> Native {
     let mut native = Native::field(DIALECT, parent, name, json);
-    native.key = values::field(under, &camel(name)).into();
+    native.key = values::field(under, &camel(name).replace('.', DOT)).into();
     native
+}
+
+/// Stands for a dot in a field's name, where names are joined by dots.
+const DOT: &str = "\0";
+
+/// The name at the end of a native's key.
+pub(super) fn name(key: &str) -> String {
+    key.rsplit('.').next().unwrap_or(key).replace(DOT, ".")
 }
 
 /// Puts a value where a path of camelCase names leads, making the objects on the way.
 pub(super) fn put(map: &mut Map<String, Value>, path: &str, json: Value) {
     match path.split_once('.') {
         None => {
-            map.insert(path.to_owned(), json);
+            map.insert(name(path), json);
         }
         Some((first, rest)) => {
             let inner = map.entry(first).or_insert_with(|| Value::Object(Map::new()));
@@ -68,5 +76,31 @@ pub(super) fn list_or_one(value: Value, at: &str) -> Result<Vec<Value>, RequestE
     match value {
         one @ (Value::Object(_) | Value::String(_)) => Ok(vec![one]),
         other => values::list(other, at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_name_with_dots_is_one_name() {
+        let dots = ".".repeat(200);
+        for (under, expected) in [
+            ("", json!({ "a.b": 1, &*dots: 2 })),
+            (
+                "toolConfig.new",
+                json!({ "toolConfig": { "new": { "a.b": 1, &*dots: 2 } } }),
+            ),
+        ] {
+            let mut map = Map::new();
+            for (value, name) in [(1, "a.b"), (2, &dots)] {
+                let native = native("at", name, under, value.into());
+                put(&mut map, &native.key, native.json);
+            }
+            assert_eq!(Value::Object(map), expected);
+        }
     }
 }

@@ -56,13 +56,13 @@ pub(super) fn request(
             .strip_prefix("requests[")
             .and_then(|rest| rest.split_once(']'));
         let index = place.and_then(|(index, _)| index.parse::<usize>().ok());
-        let key = native.key.rsplit('.').next().unwrap_or(&native.key);
+        let key = super::fields::name(&native.key);
         let to = match index.or(request.single.then_some(0)) {
             Some(index) => requests.get_mut(index),
             None => Some(&mut body),
         };
         if let Some(to) = to {
-            to.insert(key.to_owned(), native.json.clone());
+            to.insert(key, native.json.clone());
         }
     });
     body.insert("requests".into(), requests.into_iter().map(Value::Object).collect());

@@ -31,7 +31,7 @@ pub(super) fn tools(request: &Request, loss: &mut LossReport) -> Vec<Value> {
             ToolDefinition::Custom { .. } => loss.dropped(tool.at.to_string(), "tools take JSON"),
             ToolDefinition::Native(native) if native.dialect == DIALECT => {
                 let mut entry = Map::new();
-                entry.insert(native.key.to_string(), native.json.clone());
+                entry.insert(super::fields::name(&native.key), native.json.clone());
                 entries.push(Value::Object(entry));
             }
             ToolDefinition::Native(native) => {
